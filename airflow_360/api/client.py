@@ -1,0 +1,159 @@
+"""The contract's endpoints as methods, in its order; the synchronous client that everything here uses.
+
+Requests that are safe to repeat are repeated with :class:`~airflow_360.api.backoff.Backoff`. A PUT is not:
+after an uncertain PUT other bytes may be due, which is the engine's business. Nor is a POST.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from airflow_360.api.backoff import Backoff
+from airflow_360.api.records import FileProgress, Project, UploadSession
+from airflow_360.api.transport import Transport
+from airflow_360.exceptions import NoReplyError, NotFoundError, UploadSessionNotFoundError
+
+__all__ = ["ThreeSixtyClient"]
+
+OCTETS = {"Content-Type": "application/octet-stream"}
+
+
+class ThreeSixtyClient:
+    """Call the API of one server; safe to share between threads.
+
+    :param transport: what sends the requests.
+    :param backoff: how long and how often idempotent requests are repeated.
+
+    Every method raises :class:`~airflow_360.exceptions.ApiError` when the server answers no and
+    :class:`~airflow_360.exceptions.NoReplyError` when no usable answer comes.
+    """
+
+    def __init__(self, transport: Transport, backoff: Backoff | None = None) -> None:
+        self._transport = transport
+        self.backoff = backoff or Backoff()
+
+    @property
+    def server(self) -> str:
+        """Return the server's URL, without ``/api/v1``."""
+        return self._transport.server
+
+    def project_url(self, project_name: str) -> str:
+        """Return the address of a project's page, for people."""
+        return f"{self.server}/projects/{project_name}"
+
+    def create_upload_session(self) -> UploadSession:
+        """Create an upload session: ``POST /uploads``; 30 an hour.
+
+        Not idempotent, so sent once: a lost reply leaves a session behind that expires by itself.
+
+        :raises QuotaError: when storage or the tariff forbid it.
+        """
+        return UploadSession.from_reply(_object(self._transport.request("POST", "uploads")))
+
+    def put_file(self, upload_id: str, filename: str, body: Iterable[bytes] | bytes) -> FileProgress:
+        """Upload a whole file: ``PUT /uploads/{upload_id}/{filename}``; 1200 a minute.
+
+        Sent once. A re-PUT of a complete file is accepted unchanged whatever its content, so ask first
+        where an earlier attempt may have sent it.
+
+        :param body: the bytes; sized, so that Content-Length is known.
+        :raises FileRejectedError: when the size or extension is refused.
+        :raises UploadSessionNotFoundError: when the session is gone.
+        """
+        return self._put(upload_id, filename, body, OCTETS)
+
+    def put_chunk(
+        self, upload_id: str, filename: str, body: Iterable[bytes], content_range: str
+    ) -> FileProgress:
+        """Upload one chunk: ``PUT`` with ``Content-Range``; 1200 a minute.
+
+        Sent once: after an uncertain one, ask :meth:`get_file_progress` and go on from its number.
+
+        :param body: the chunk's bytes; sized.
+        :param content_range: ``bytes <start>-<end>/<total>``, end inclusive.
+        :raises OffsetMismatchError: when the server's bytes do not end where the chunk starts.
+        :raises FileRejectedError: when the size or extension is refused.
+        :raises UploadSessionNotFoundError: when the session is gone.
+        """
+        return self._put(upload_id, filename, body, {**OCTETS, "Content-Range": content_range})
+
+    def get_file_progress(self, upload_id: str, filename: str) -> FileProgress | None:
+        """Return what the server has of one file, or None where it knows none: ``GET``; 600 a minute.
+
+        Idempotent, so repeated with backoff.
+
+        :raises UploadSessionNotFoundError: when the session is gone.
+        """
+        try:
+            return FileProgress.from_reply(self._get("uploads", upload_id, filename))
+        except UploadSessionNotFoundError:
+            raise
+        except NotFoundError:
+            return None
+
+    def list_files(self, upload_id: str) -> list[FileProgress]:
+        """Return every file of a session with its progress: ``GET /uploads/{upload_id}``; 120 a minute.
+
+        Idempotent, so repeated with backoff.
+
+        :raises UploadSessionNotFoundError: when the session is gone.
+        """
+        files = self._get("uploads", upload_id).get("files")
+        if not isinstance(files, list):
+            raise NoReplyError("The server's list of a session lacks 'files'; is this a 360 server?")
+        return [FileProgress.from_reply(_object(entry)) for entry in files]
+
+    def delete_upload_session(self, upload_id: str) -> None:
+        """Discard a session and everything in it: ``DELETE /uploads/{upload_id}``; 60 a minute.
+
+        Idempotent, so repeated with backoff.
+        """
+        self.backoff.call(lambda: self._transport.request("DELETE", "uploads", upload_id))
+
+    def create_project(self, fields: Mapping[str, Any]) -> Project:
+        """Create one project: ``POST /projects``; 10 an hour.
+
+        Not idempotent and without a key that would make it so, hence sent once.
+
+        :param fields: the JSON body: ``upload_id`` or ``download_link``, and any other field.
+        :raises InvalidRequestError: when a file is not complete, or a field is wrong.
+        :raises UploadSessionNotFoundError: when the session is gone.
+        :raises QuotaError: when storage or the tariff forbid it.
+        """
+        return Project.from_reply(_object(self._transport.request("POST", "projects", json=fields)))
+
+    def get_project(self, project_name: str) -> Project:
+        """Return a project's state: ``GET /projects/{name}``; 60 a minute.
+
+        Idempotent, so repeated with backoff.
+
+        :raises NotFoundError: when there is no such project.
+        """
+        return Project.from_reply(self._get("projects", project_name))
+
+    def list_projects(self) -> Any:
+        """Return the account's projects, in the server's own shape: ``GET /projects``.
+
+        The vendor's cheapest authenticated call; its shape is not documented. Repeated with backoff.
+        """
+        return self.backoff.call(lambda: self._transport.request("GET", "projects"))
+
+    def close(self) -> None:
+        """Close the kept-alive connections."""
+        self._transport.close()
+
+    def _put(
+        self, upload_id: str, filename: str, body: Iterable[bytes] | bytes, headers: Mapping[str, str]
+    ) -> FileProgress:
+        reply = self._transport.request("PUT", "uploads", upload_id, filename, body=body, headers=headers)
+        return FileProgress.from_reply(_object(reply))
+
+    def _get(self, *segments: str) -> Mapping[str, Any]:
+        return self.backoff.call(lambda: _object(self._transport.request("GET", *segments)))
+
+
+def _object(reply: Any) -> Mapping[str, Any]:
+    if not isinstance(reply, dict):
+        raise NoReplyError("The server answered with JSON that is no object; is this a 360 server?")
+    return reply

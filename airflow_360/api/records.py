@@ -1,0 +1,113 @@
+"""The replies of the server as frozen values; a reply that does not fit is never taken for an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_360.exceptions import NoReplyError
+
+__all__ = ["FileProgress", "Project", "UploadSession"]
+
+
+@dataclass(frozen=True)
+class UploadSession:
+    """Hold a new upload session.
+
+    :param upload_id: its opaque name.
+    :param expires_in_seconds: seconds until the server discards it when it is abandoned.
+    """
+
+    upload_id: str
+    expires_in_seconds: int
+
+    @classmethod
+    def from_reply(cls, reply: Mapping[str, Any]) -> UploadSession:
+        """Read the reply of ``POST /uploads``.
+
+        :raises NoReplyError: when it does not name a session.
+        """
+        return cls(_text(reply, "upload_id"), _whole(reply, "expires_in_seconds"))
+
+
+@dataclass(frozen=True)
+class FileProgress:
+    """Hold what the server has of one file.
+
+    :param received: bytes that the server holds, the high-water mark.
+    :param total: bytes in all.
+    :param complete: whether the server finalized the file.
+    :param name: the file's name; empty where the reply does not repeat it.
+    """
+
+    received: int
+    total: int
+    complete: bool
+    name: str = ""
+
+    @classmethod
+    def from_reply(cls, reply: Mapping[str, Any]) -> FileProgress:
+        """Read the reply of a PUT or GET of a file, or one entry of a session's list.
+
+        :raises NoReplyError: when the numbers are missing or impossible.
+        """
+        progress = cls(
+            received=_whole(reply, "received"),
+            total=_whole(reply, "total"),
+            complete=reply.get("complete") is True,
+            name=str(reply.get("name", "")),
+        )
+        if progress.received > progress.total or (progress.complete and progress.received < progress.total):
+            raise NoReplyError(f"The server's numbers for a file contradict each other: {progress}.")
+        return progress
+
+
+@dataclass(frozen=True)
+class Project:
+    """Hold a project's state.
+
+    :param name: its slug, authoritative.
+    :param status: 0 queued, 1 to 99 processing, 100 ready.
+    :param record: the whole reply; at status 100 the full record.
+    """
+
+    name: str
+    status: int
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Tell whether the project is ready (status 100)."""
+        return self.status == 100
+
+    @property
+    def errors(self) -> int:
+        """Return how many errors the processing of a ready project counted."""
+        errors = self.record.get("errors")
+        return errors if isinstance(errors, int) else 0
+
+    @classmethod
+    def from_reply(cls, reply: Mapping[str, Any]) -> Project:
+        """Read the reply of ``POST /projects`` or ``GET /projects/{name}``.
+
+        :raises NoReplyError: when it names no project, or its status is not a number from 0 to 100.
+        """
+        status = _whole(reply, "status")
+        if status > 100:
+            raise NoReplyError(f"The server gave the status {status}, which is outside 0 to 100.")
+        return cls(_text(reply, "name"), status, dict(reply))
+
+
+def _text(reply: Mapping[str, Any], key: str) -> str:
+    value = reply.get(key)
+    if not isinstance(value, str) or not value:
+        raise NoReplyError(f"The server's reply lacks {key!r}; is this a 360 server?")
+    return value
+
+
+def _whole(reply: Mapping[str, Any], key: str) -> int:
+    value = reply.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise NoReplyError(f"The server's reply lacks a whole number {key!r}; is this a 360 server?")
+    return value

@@ -1,0 +1,294 @@
+"""One request to the server becomes one JSON reply or one error.
+
+The only module that knows ``requests``: authentication, time-outs, certificates, redirects and the
+meaning of status codes end here. It repeats nothing by itself, so that whoever asks decides what is safe.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+
+from airflow_360 import __version__
+from airflow_360.exceptions import (
+    ApiError,
+    AuthenticationError,
+    FileRejectedError,
+    InvalidRequestError,
+    NoReplyError,
+    NotFoundError,
+    OffsetMismatchError,
+    QuotaError,
+    RateLimitedError,
+    ServerError,
+    ThreeSixtyError,
+    UploadSessionNotFoundError,
+)
+
+__all__ = ["DEFAULT_SERVER", "Transport", "server_url"]
+
+DEFAULT_SERVER = "https://360-for-you.com"
+API_PATH = "/api/v1"
+TEXT_LIMIT = 300  # characters of the server's text that may enter a message
+USER_AGENT = f"airflow-provider-360/{__version__}"
+
+ADVICE = {
+    "email_not_verified": "Verify the e-mail address of the account.",
+    "extension_not_allowed": "Leave such files out with `pattern`, or send them in an archive.",
+    "file_too_large": "Split the file, or ask the server's operator for a higher limit.",
+    "insufficient_scope": "The key needs the scopes projects:write and projects:read.",
+    "invalid_api_key": "Check the password field of the Airflow connection.",
+    "missing_bearer_token": "Set the password field of the Airflow connection to the API key.",
+    "project_creation_failed": "Most often a file is not complete: run the upload tasks again.",
+    "project_limit_reached": "Delete projects that are no longer needed, or change the tariff.",
+    "session_too_large": "Spread the files over several sessions.",
+    "storage_quota_exceeded": "Free storage on the account, or change the tariff.",
+    "tariff_does_not_allow_api": "The account's tariff does not include the API.",
+    "tariff_forbids_upload": "The account's tariff does not allow uploads.",
+    "upload_session_not_found": "It expired or was discarded: clear the session task to start over.",
+}
+
+
+class _BearerAuth(AuthBase):
+    """Set the key on each request; an ``auth`` object, so that a netrc file cannot replace it."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._key}"
+        return request
+
+
+class Transport:
+    """Send requests to one server with one key, over one pool of connections.
+
+    :param server: the server's URL, with or without ``/api/v1``.
+    :param key: the API key; sent in a header to this server only.
+    :param connect_timeout: seconds to wait for a connection. Default 10: a server that is up answers in one.
+    :param read_timeout: seconds to wait for the next byte of a reply. Default 120: a server may hash or
+        move a large file before it answers its last chunk.
+    :param verify: True checks certificates against the environment's authorities, a path against that
+        file, False not at all.
+    :param connections: how many connections are kept alive; at least as many as threads that use this.
+    :param user_agent: what is added to the User-Agent, such as Airflow's version.
+    :raises ThreeSixtyError: when the server's URL is unusable, see :func:`server_url`, or there is no key.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        key: str,
+        *,
+        connect_timeout: float = 10.0,
+        read_timeout: float = 120.0,
+        verify: bool | str = True,
+        connections: int = 16,
+        user_agent: str = "",
+    ) -> None:
+        self.server = server_url(server)
+        if not key:
+            raise ThreeSixtyError(
+                f"There is no API key for {self.server}: set the connection's password. "
+                f"Keys are made at {self.server}/profile#api-keys."
+            )
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise ThreeSixtyError("The API key holds spaces, line breaks or other characters no key has.")
+        self._timeout = (connect_timeout, read_timeout)
+        self._verify = verify
+        self._http = requests.Session()
+        self._http.auth = _BearerAuth(key)
+        self._http.headers["User-Agent"] = f"{USER_AGENT} {user_agent}".strip()
+        self._http.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
+        self._http.mount("https://", adapter)
+        self._http.mount("http://", adapter)
+
+    def request(
+        self,
+        method: str,
+        *segments: str,
+        json: Mapping[str, Any] | None = None,
+        body: Iterable[bytes] | bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """Send one request, once.
+
+        :param method: the HTTP method.
+        :param segments: the address below ``/api/v1``; each is percent-encoded as one path segment.
+        :param json: an object to send as JSON.
+        :param body: bytes to send, or something sized that yields them.
+        :param headers: further headers.
+        :returns: the reply's JSON.
+        :raises ThreeSixtyError: when a segment would change the address.
+        :raises ApiError: when the server answered no.
+        :raises NoReplyError: when no usable answer came; the request may have had its effect.
+        """
+        url = self.server + API_PATH + "".join(f"/{_segment(segment)}" for segment in segments)
+        what = f"{method} {url.removeprefix(self.server)}"
+        try:
+            reply = self._http.request(
+                method,
+                url,
+                json=json,
+                data=body,
+                headers=headers,
+                timeout=self._timeout,
+                verify=self._verify,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise NoReplyError(
+                f"{what}: no answer from {self.server} ({_reason(error)}). "
+                "If this goes on, check the connection's host and the network."
+            ) from None
+        return _answer(reply, what, self.server)
+
+    def close(self) -> None:
+        """Close the kept-alive connections."""
+        self._http.close()
+
+
+def server_url(address: str) -> str:
+    """Return a server's URL without a trailing slash and without ``/api/v1``.
+
+    :param address: the URL as a user wrote it; https where it names no scheme.
+    :raises ThreeSixtyError: when it is no http(s) URL, holds a user or password, or is plain http to a
+        host that is not this machine, since the key travels in a header.
+    """
+    url = address if "://" in address else f"https://{address}"
+    try:
+        parts = urlsplit(url.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+        raise ThreeSixtyError(f"{_clean(address)!r} is no server URL; write it like {DEFAULT_SERVER}.")
+    if "@" in parts.netloc:
+        raise ThreeSixtyError(
+            "The server URL must not hold a user or password; the key is the password field."
+        )
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ThreeSixtyError(
+            f"Plain http to {host} is refused, because the API key would travel unencrypted: use https."
+        )
+    path = parts.path.rstrip("/").removesuffix(API_PATH).rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _segment(text: str) -> str:
+    if text in ("", ".", "..") or any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise ThreeSixtyError(f"{_clean(text)!r} cannot be part of an address: it is no id and no file name.")
+    return quote(text, safe="")
+
+
+def _answer(reply: requests.Response, what: str, server: str) -> Any:
+    content = _json(reply)
+    if 200 <= reply.status_code < 300:
+        if content is None:
+            raise NoReplyError(f"{what}: {server} did not answer with JSON; is it a 360 server?")
+        return content
+    raise _refusal(reply, what, content if isinstance(content, dict) else {})
+
+
+def _json(reply: requests.Response) -> Any:
+    try:
+        return reply.json()
+    except ValueError:
+        return None
+
+
+def _refusal(reply: requests.Response, what: str, detail: dict[str, Any]) -> ThreeSixtyError:
+    status = reply.status_code
+    error = detail.pop("error", None)
+    code = _clean(error) if isinstance(error, str) and error else None
+    kind = _kind(status, code)
+    data: dict[str, Any] = {"status": status, "code": code, "detail": detail}
+    if kind is RateLimitedError:
+        data["retry_after"] = _retry_after(reply.headers.get("Retry-After"))
+    if kind is OffsetMismatchError:
+        received = detail.get("received")
+        if not isinstance(received, int) or isinstance(received, bool) or received < 0:
+            return NoReplyError(f"{what}: the server answered 409 without saying how much it holds.")
+        data["received"] = received
+    return kind(_sentence(what, status, code, detail, reply), **data)
+
+
+def _kind(status: int, code: str | None) -> type[ApiError]:
+    if status >= 500:
+        return ServerError
+    if status == 401 or (status == 403 and code in (None, "insufficient_scope")):
+        return AuthenticationError
+    if status in (402, 403):
+        return QuotaError
+    if code == "upload_session_not_found":
+        return UploadSessionNotFoundError
+    if status == 404:
+        return NotFoundError if code else ApiError  # a 404 without the contract's JSON says nothing of a file
+    kinds: dict[int, type[ApiError]] = {
+        400: InvalidRequestError,
+        409: OffsetMismatchError,
+        411: InvalidRequestError,
+        413: FileRejectedError,
+        415: FileRejectedError,
+        429: RateLimitedError,
+    }
+    return kinds.get(status, ApiError)
+
+
+def _sentence(
+    what: str, status: int, code: str | None, detail: Mapping[str, Any], reply: requests.Response
+) -> str:
+    said = f"{status} {code}" if code else f"{status} without the JSON of a 360 server"
+    more = "".join(f", {_clean(key)}: {_clean(value)}" for key, value in detail.items())
+    advice = ADVICE.get(code or "", "")
+    if 300 <= status < 400:
+        advice = (
+            f"It points to {_clean(reply.headers.get('Location', '?'))}: set the connection's host to it."
+        )
+    elif not code and status < 500:
+        advice = "Check that the connection's host is a 360 server and that no proxy stands between."
+    return f"{what}: the server answered {said}{more}. {advice}".rstrip()
+
+
+def _retry_after(value: str | None) -> float | None:
+    if value is None:
+        return None
+    if re.fullmatch(r"\d+(\.\d+)?", value.strip()):
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+def _reason(error: BaseException) -> str:
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return _clean(f"{type(error).__name__}: {error}")
+
+
+def _clean(text: object) -> str:
+    """Return the server's text fit for a log: one line, no control characters, bounded."""
+    line = "".join(c if c.isprintable() else " " for c in str(text)[: TEXT_LIMIT + 1])
+    return line if len(line) <= TEXT_LIMIT else f"{line[:TEXT_LIMIT]}…"

@@ -1,0 +1,70 @@
+"""What Airflow reads about this provider, as literals: entry points load before its settings."""
+
+from __future__ import annotations
+
+__all__ = ["CONN_FIELDS", "UI_FIELD_BEHAVIOUR", "get_provider_info"]
+
+UI_FIELD_BEHAVIOUR: dict[str, object] = {
+    "hidden-fields": ["login"],
+    "relabeling": {"host": "Server", "password": "API key"},
+    "placeholders": {"host": "https://360-for-you.com", "password": "sk_…"},
+}
+
+#: The connection's extra fields; the hook reads its defaults here too.
+CONN_FIELDS: dict[str, dict[str, object]] = {
+    "connect_timeout": {
+        "label": "Connect time-out",
+        "description": "Seconds to wait for a connection.",
+        "schema": {"type": ["number", "null"], "default": 10},
+    },
+    "read_timeout": {
+        "label": "Read time-out",
+        "description": "Seconds to wait for the next byte of a reply.",
+        "schema": {"type": ["number", "null"], "default": 120},
+    },
+    "verify": {
+        "label": "Verify TLS",
+        "description": "true, false, or the path of a file with certificate authorities.",
+        "schema": {"type": ["string", "null"], "default": "true"},
+    },
+    "rate_limit_wait": {
+        "label": "Longest rate-limit wait",
+        "description": "Seconds that a task waits in place after a 429; beyond it, it is retried.",
+        "schema": {"type": ["number", "null"], "default": 60},
+    },
+}
+
+
+def get_provider_info() -> dict[str, object]:
+    """Return the provider's description."""
+    return {
+        "package-name": "airflow-provider-360",
+        "name": "360 for you",
+        "description": "Resumable uploads of scans to 360-for-you.com, and the projects made of them.",
+        "integrations": [
+            {
+                "integration-name": "360 for you",
+                "external-doc-url": "https://360-for-you.com/api/v1/docs/",
+                "tags": ["service"],
+            }
+        ],
+        "operators": [
+            {
+                "integration-name": "360 for you",
+                "python-modules": ["airflow_360.operators.upload", "airflow_360.operators.project"],
+            }
+        ],
+        "sensors": [{"integration-name": "360 for you", "python-modules": ["airflow_360.sensors.project"]}],
+        "hooks": [{"integration-name": "360 for you", "python-modules": ["airflow_360.hooks.three_sixty"]}],
+        "triggers": [{"integration-name": "360 for you", "python-modules": ["airflow_360.triggers.project"]}],
+        "connection-types": [
+            {
+                "connection-type": "three_sixty",
+                "hook-class-name": "airflow_360.hooks.three_sixty.ThreeSixtyHook",
+                "hook-name": "360 for you",
+                "ui-field-behaviour": UI_FIELD_BEHAVIOUR,
+                "conn-fields": CONN_FIELDS,
+            }
+        ],
+        "extra-links": ["airflow_360.links.project.ProjectLink"],
+    }

@@ -1,0 +1,407 @@
+"""The only place that reads a 360 connection, turns a path into a source, and speaks to Airflow of errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseHook
+
+from airflow_360.exceptions import SourceChangedError, SourceError, ThreeSixtyError
+from airflow_360.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
+
+if TYPE_CHECKING:
+    from airflow_360.api.client import ThreeSixtyClient
+    from airflow_360.sources import Listed, Location, Source
+    from airflow_360.upload.engine import OnProgress
+
+__all__ = ["DEFAULT_CONN_ID", "ThreeSixtyHook", "UsesThreeSixty", "airflow_errors", "client_from"]
+
+DEFAULT_CONN_ID = "three_sixty_default"
+
+
+class ThreeSixtyHook(BaseHook):
+    """Connect to a 360 server.
+
+    :param three_sixty_conn_id: the connection: its host is the server's URL, its password the API key.
+    """
+
+    conn_name_attr = "three_sixty_conn_id"
+    default_conn_name = DEFAULT_CONN_ID
+    conn_type = "three_sixty"
+    hook_name = "360 for you"
+
+    def __init__(self, three_sixty_conn_id: str = DEFAULT_CONN_ID) -> None:
+        super().__init__()
+        self.three_sixty_conn_id = three_sixty_conn_id
+        self._s3_clients: dict[str, Any] = {}
+
+    @cached_property
+    def client(self) -> ThreeSixtyClient:
+        """Return the synchronous API client; it raises this package's own errors.
+
+        :raises ThreeSixtyError: when the connection lacks a key, or a field is wrong.
+        """
+        connection = self.get_connection(self.three_sixty_conn_id)
+        return client_from(connection, connection.extra_dejson)
+
+    def get_conn(self) -> ThreeSixtyClient:
+        """Return the client, under the name that Airflow's hooks share."""
+        return self.client
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask the server for the account's projects, once, and say what came of it; creates nothing."""
+        try:
+            connection = self.get_connection(self.three_sixty_conn_id)
+            client = client_from(connection, connection.extra_dejson, patient=False)
+            client.list_projects()
+        except ThreeSixtyError as error:
+            return False, str(error)
+        return True, f"{client.server} answers, and accepts the key."
+
+    def upload(
+        self,
+        upload_id: str,
+        path: str,
+        filename: str | None = None,
+        chunk_size: int | None = None,
+        aws_conn_id: str | None = "aws_default",
+        on_progress: OnProgress | None = None,
+        *,
+        size: int | None = None,
+        etag: str | None = None,
+        ask: bool = True,
+    ) -> dict[str, Any]:
+        """Upload one file into a session, resuming where the server stands; also for use inside a ``@task``.
+
+        :param upload_id: the session.
+        :param path: the file: local, ``s3://`` or any ``scheme://`` that Airflow's object storage opens.
+        :param filename: its name on the server; by default that of the path. It is made flat.
+        :param chunk_size: bytes of a chunk; by default it follows the line, so that one takes some seconds.
+        :param aws_conn_id: the connection for ``s3://`` paths that name none themselves.
+        :param on_progress: called with the server's numbers; by default they are logged every few seconds.
+        :param size: bytes that the file must have, as a listing found them.
+        :param etag: the ETag that it must have.
+        :param ask: whether to ask first what the server holds of a file of at most one chunk.
+        :returns: ``{filename, path, size}``; ``filename`` is the name that the server holds.
+        :raises AirflowFailException: when trying again is of no use.
+        :raises AirflowException: when it may be of use.
+        """
+        from airflow_360.sources.names import flat_name
+        from airflow_360.upload.engine import upload
+        from airflow_360.upload.progress import ProgressLog, duration_text, size_text
+        from airflow_360.upload.ranges import FIRST_CHUNK
+
+        with airflow_errors():
+            source = self.open_source(path, aws_conn_id, size, etag)
+            name = flat_name(filename or path.rpartition("/")[2])
+            self._warn_of_names({filename or path.rpartition("/")[2]: name})
+            self.log.info("%s: %s from %s to session %s", name, size_text(source.size), path, upload_id)
+            lines = ProgressLog(name, source.size)
+            seconds = _stopwatch()
+            upload(
+                self.client,
+                upload_id,
+                source,
+                name,
+                chunk_size=chunk_size,
+                ask=ask or source.size > (chunk_size or FIRST_CHUNK),
+                on_progress=on_progress or (lambda progress: lines.update(progress.received)),
+            )
+            self.log.info("%s: complete, %s in %s", name, size_text(source.size), duration_text(seconds()))
+        return {"filename": name, "path": path, "size": source.size}
+
+    def upload_files(
+        self,
+        upload_id: str,
+        files: Sequence[Listed],
+        *,
+        names: str = "basename",
+        parallel: int = 4,
+        chunk_size: int | None = None,
+        aws_conn_id: str | None = "aws_default",
+    ) -> dict[str, int]:
+        """Upload several files into a session side by side, resuming where the server stands.
+
+        :param upload_id: the session.
+        :param files: what :meth:`list_files` returned.
+        :param names: ``"basename"``, or ``"path"`` to join folders into the name.
+        :param parallel: how many files at a time.
+        :param chunk_size: see :meth:`upload`.
+        :param aws_conn_id: see :meth:`upload`.
+        :returns: ``{files, bytes}``.
+        :raises AirflowFailException: when trying again is of no use, naming each file that was refused.
+        :raises AirflowException: when it may be of use.
+        """
+        from airflow_360.sources.names import flat_names
+        from airflow_360.upload.many import Job, upload_many
+        from airflow_360.upload.progress import ProgressLog, duration_text, size_text
+
+        with airflow_errors():
+            flat = flat_names(((file.path, file.relative) for file in files), names)
+            self._warn_of_names({file.path.rpartition("/")[2]: flat[file.path] for file in files})
+            total = sum(file.size for file in files)
+            self.log.info("%s files, %s, to session %s", f"{len(files):,}", size_text(total), upload_id)
+            lines = ProgressLog(f"session {upload_id}", total)
+            seconds = _stopwatch()
+            upload_many(
+                self.client,
+                upload_id,
+                [Job(flat[file.path], file.size, self._opener(file, aws_conn_id)) for file in files],
+                parallel=parallel,
+                chunk_size=chunk_size,
+                on_progress=lambda tally: lines.update(
+                    tally.received, f"{tally.files:,} of {len(files):,} files, "
+                ),
+            )
+            self.log.info(
+                "session %s: %s files complete, %s in %s",
+                upload_id,
+                f"{len(files):,}",
+                size_text(total),
+                duration_text(seconds()),
+            )
+        return {"files": len(files), "bytes": total}
+
+    def list_files(
+        self,
+        path: str,
+        pattern: str | None = None,
+        recursive: bool = False,
+        aws_conn_id: str | None = "aws_default",
+    ) -> list[Listed]:
+        """Return the files that a path means: a file, folder, prefix or glob.
+
+        :param path: local, ``s3://`` or any ``scheme://``.
+        :param pattern: a glob for the files' names.
+        :param recursive: whether to enter folders below.
+        :param aws_conn_id: see :meth:`upload`.
+        :raises AirflowException: when it cannot be listed.
+        """
+        from airflow_360.sources.listing import list_files
+
+        with airflow_errors():
+            return list_files(lambda p: self.open_location(p, aws_conn_id), path, pattern, recursive)
+
+    def list_scans(
+        self, path: str, pattern: str | None = None, aws_conn_id: str | None = "aws_default"
+    ) -> list[str]:
+        """Return the paths of the folders directly below a path that hold files.
+
+        :param path: local, ``s3://`` or any ``scheme://``.
+        :param pattern: a glob for the names of the files that count.
+        :param aws_conn_id: see :meth:`upload`.
+        :raises AirflowException: when it cannot be listed.
+        """
+        from airflow_360.sources.listing import list_scans
+
+        with airflow_errors():
+            return list_scans(lambda p: self.open_location(p, aws_conn_id), path, pattern)
+
+    def open_source(
+        self,
+        path: str,
+        aws_conn_id: str | None = "aws_default",
+        size: int | None = None,
+        etag: str | None = None,
+    ) -> Source:
+        """Open one file's bytes.
+
+        :param path: local, ``s3://`` or any ``scheme://``.
+        :param aws_conn_id: see :meth:`upload`.
+        :param size: bytes that it must have.
+        :param etag: the ETag that it must have.
+        :raises SourceChangedError: when size or ETag are others.
+        :raises SourceError: when there is no such file, or it cannot be read.
+        """
+        location = self.open_location(path, aws_conn_id)
+        listed = location.listed()
+        expected = {"size": size, "etag": etag and etag.strip('"')}
+        found: dict[str, object] = {"size": listed.size, "etag": listed.etag}
+        for what, value in expected.items():
+            if value is not None and value != found[what]:
+                raise SourceChangedError(
+                    f"{path} had the {what} {value} when it was listed and has {found[what]} now. "
+                    "Clear the listing task and the session task to start over with what is there now."
+                )
+        return location.source(listed)
+
+    def open_location(self, path: str, aws_conn_id: str | None = "aws_default") -> Location:
+        """Open a path that a user wrote: a file or a folder.
+
+        :param path: local, ``s3://[conn_id@]bucket/key`` or any ``scheme://`` of Airflow's object storage.
+        :param aws_conn_id: the connection for ``s3://`` paths that name none themselves.
+        :raises SourceError: when the path is empty or names no bucket.
+        """
+        from airflow_360.sources.path import PathLocation
+
+        if not path:
+            raise SourceError("The path is empty: name a file, a folder, a prefix or a glob.")
+        scheme, remote, rest = path.partition("://")
+        if not remote:
+            return PathLocation(Path(path).expanduser().absolute())
+        if scheme not in ("s3", "s3a", "s3n"):
+            from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+            return PathLocation(ObjectStoragePath(path))
+        from airflow_360.sources.s3 import S3Location
+
+        authority, _, key = rest.partition("/")
+        conn_id, _, bucket = authority.rpartition("@")
+        if not bucket:
+            raise SourceError(f"{path} names no bucket; write it like s3://bucket/folder/.", path=path)
+        return S3Location(self._s3_client(conn_id or aws_conn_id), authority, key)
+
+    def _s3_client(self, aws_conn_id: str | None) -> Any:
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        key = aws_conn_id or ""
+        if key not in self._s3_clients:
+            self._s3_clients[key] = S3Hook(aws_conn_id).get_conn()
+        return self._s3_clients[key]
+
+    def _opener(self, file: Listed, aws_conn_id: str | None) -> Callable[[], Source]:
+        # Opened here, in the task's main thread: an AWS connection must not be looked up in another.
+        location = self.open_location(file.path, aws_conn_id)
+        return lambda: location.source(file)
+
+    def _warn_of_names(self, flat: Mapping[str, str]) -> None:
+        from airflow_360.sources.names import KNOWN_EXTENSIONS, extension
+
+        for name, sent in flat.items():
+            if name != sent:
+                self.log.info("%s is sent as %s", name, sent)
+        if unknown := sorted({extension(name) for name in flat.values()} - KNOWN_EXTENSIONS):
+            self.log.warning(
+                "A default server does not take files with the extension %s; this one decides for itself.",
+                ", ".join(repr(item) for item in unknown),
+            )
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """Return the form's extra fields, for Airflow before 3.2."""
+        from flask_appbuilder.fieldwidgets import (  # type: ignore[import-not-found,unused-ignore]
+            BS3TextFieldWidget,
+        )
+        from wtforms import StringField  # type: ignore[import-untyped,unused-ignore]
+
+        return {
+            name: StringField(
+                field["label"],
+                widget=BS3TextFieldWidget(),
+                description=field["description"],
+                default=str(_default(name)),
+            )
+            for name, field in CONN_FIELDS.items()
+        }
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """Return how the form's own fields are shown."""
+        return UI_FIELD_BEHAVIOUR
+
+
+class UsesThreeSixty:
+    """Give an operator or a sensor its hook."""
+
+    three_sixty_conn_id: str
+
+    @cached_property
+    def hook(self) -> ThreeSixtyHook:
+        """Return the hook of this task's connection."""
+        return ThreeSixtyHook(self.three_sixty_conn_id)
+
+
+@contextmanager
+def airflow_errors() -> Iterator[None]:
+    """Turn this package's errors into Airflow's; also a decorator.
+
+    :raises AirflowFailException: for what trying again cannot mend, so that no retry is spent.
+    :raises AirflowException: for what it may, so that Airflow's retries count.
+    """
+    try:
+        yield
+    except ThreeSixtyError as error:
+        kind = AirflowException if error.retryable else AirflowFailException
+        raise kind(str(error)) from error
+
+
+def client_from(connection: Any, extra: Mapping[str, Any], *, patient: bool = True) -> ThreeSixtyClient:
+    """Return a client for a connection.
+
+    :param connection: Airflow's connection: host (the server's URL), schema, port, password (the key).
+    :param extra: its extra fields; read by the caller, since a trigger must read them asynchronously.
+    :param patient: whether requests that are safe to repeat are repeated.
+    :raises ThreeSixtyError: when the key is missing or a field is wrong.
+    """
+    from airflow import __version__ as airflow_version
+
+    from airflow_360.api.backoff import Backoff
+    from airflow_360.api.client import ThreeSixtyClient
+    from airflow_360.api.transport import Transport
+
+    transport = Transport(
+        _server(connection),
+        (connection.password or "").strip(),
+        connect_timeout=_seconds(extra, "connect_timeout"),
+        read_timeout=_seconds(extra, "read_timeout"),
+        verify=_verify(extra),
+        user_agent=f"apache-airflow/{airflow_version}",
+    )
+    wait = _seconds(extra, "rate_limit_wait")
+    backoff = Backoff(longest_rate_limit_wait=wait)
+    return ThreeSixtyClient(transport, backoff if patient else Backoff(tries=0))
+
+
+def _server(connection: Any) -> str:
+    from airflow_360.api.transport import DEFAULT_SERVER
+
+    host = (connection.host or DEFAULT_SERVER).strip()
+    if "://" not in host:
+        host = f"{connection.schema or 'https'}://{host}"
+    scheme, _, rest = host.partition("://")
+    authority, slash, path = rest.partition("/")
+    if connection.port and not authority.rpartition("]")[2].partition(":")[2]:
+        authority = f"{authority.rstrip(':')}:{connection.port}"
+    return f"{scheme}://{authority}{slash}{path}"
+
+
+def _field(extra: Mapping[str, Any], name: str) -> str:
+    value = extra.get(name)
+    return str(_default(name) if value in (None, "") else value).strip()
+
+
+def _default(name: str) -> Any:
+    schema: Any = CONN_FIELDS[name]["schema"]
+    return schema["default"]
+
+
+def _seconds(extra: Mapping[str, Any], name: str) -> float:
+    try:
+        seconds = float(_field(extra, name))
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 1e6:
+        raise ThreeSixtyError(f"The connection's extra field {name!r} must be a number of seconds above 0.")
+    return seconds
+
+
+def _verify(extra: Mapping[str, Any]) -> bool | str:
+    text = _field(extra, "verify")
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if not Path(text).exists():
+        raise ThreeSixtyError(
+            f"The connection's extra field 'verify' must be true, false or a certificate file, not {text}."
+        )
+    return text
+
+
+def _stopwatch() -> Callable[[], float]:
+    import time
+
+    began = time.monotonic()
+    return lambda: time.monotonic() - began

@@ -1,0 +1,1 @@
+"""Buttons in Airflow's UI."""

@@ -1,0 +1,1 @@
+"""What a DAG is made of: sessions, uploads, projects."""

@@ -1,0 +1,327 @@
+"""From paths to a filled upload session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+
+from airflow_360.hooks.three_sixty import airflow_errors
+from airflow_360.operators.base import ThreeSixtyOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, XComArg
+
+    from airflow_360.sources import Listed
+
+__all__ = [
+    "CreateUploadSessionOperator",
+    "DeleteUploadSessionOperator",
+    "ListFilesOperator",
+    "ListScansOperator",
+    "UploadFileOperator",
+    "UploadFilesOperator",
+]
+
+
+class ListFilesOperator(ThreeSixtyOperator):
+    """List the files that a path means, one entry per upload task, without asking the server.
+
+    Hidden files, folder markers and litter (``.DS_Store``, ``Thumbs.db``, ``desktop.ini``) are left out.
+
+    XCom: a list of ``{path, filename, size, etag}``, the keyword arguments of :class:`UploadFileOperator`.
+    On retry and on clear it lists anew.
+
+    :param path: a file, a folder, a prefix or a glob; local or any ``scheme://`` (templated).
+    :param pattern: a glob for the files' names, without regard to case; None takes all (templated).
+    :param recursive: whether to enter the folders below.
+    :param names: ``"basename"`` sends the last part of a path as the name, ``"path"`` joins the folders below
+        ``path`` into it with ``_``.
+    :param on_empty: ``"skip"`` ends this task and those after it in ``skipped`` when there is no file: a
+        night without scans is no failure; ``"fail"`` fails.
+    :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
+    """
+
+    template_fields: Sequence[str] = ("path", "pattern", "names", "aws_conn_id", "three_sixty_conn_id")
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        pattern: str | None = None,
+        recursive: bool = False,
+        names: str = "basename",
+        on_empty: str = "skip",
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path = path
+        self.pattern = pattern
+        self.recursive = recursive
+        self.names = names
+        self.on_empty = _checked_on_empty(on_empty)
+        self.aws_conn_id = aws_conn_id
+
+    @airflow_errors()
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """List the files, and refuse two of one name before any byte moves."""
+        from airflow_360.sources.names import flat_names
+
+        files = self.hook.list_files(self.path, self.pattern, self.recursive, self.aws_conn_id)
+        if not files:
+            _empty(self.on_empty, self.path, self.pattern)
+        flat = flat_names(((file.path, file.relative) for file in files), self.names)
+        return [
+            {"path": file.path, "filename": flat[file.path], "size": file.size, "etag": file.etag}
+            for file in files
+        ]
+
+
+class ListScansOperator(ThreeSixtyOperator):
+    """List the folders directly below a path that hold a scan: at least one file, at any depth.
+
+    XCom: a list of folder paths, to map a task group over. On retry and on clear it lists anew.
+
+    :param path: a folder or prefix; local or any ``scheme://`` (templated).
+    :param pattern: a glob for the names of files that make a folder a scan; None counts any file (templated).
+    :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator`.
+    :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
+    """
+
+    template_fields: Sequence[str] = ("path", "pattern", "aws_conn_id", "three_sixty_conn_id")
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        pattern: str | None = None,
+        on_empty: str = "skip",
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path = path
+        self.pattern = pattern
+        self.on_empty = _checked_on_empty(on_empty)
+        self.aws_conn_id = aws_conn_id
+
+    def execute(self, context: Context) -> list[str]:
+        """List the folders."""
+        scans = self.hook.list_scans(self.path, self.pattern, self.aws_conn_id)
+        if not scans:
+            _empty(self.on_empty, self.path, self.pattern)
+        self.log.info("%s: %d scans", self.path, len(scans))
+        return scans
+
+
+class CreateUploadSessionOperator(ThreeSixtyOperator):
+    """Create an upload session, which holds the files of one project.
+
+    XCom: its ``upload_id``. The server discards a session that is abandoned for about 72 hours.
+
+    On clear, and on retry, it makes a new session: clearing this task is how a user starts over. The files
+    of the old one are sent again, and the old one expires.
+    """
+
+    template_fields: Sequence[str] = ("three_sixty_conn_id",)
+
+    @airflow_errors()
+    def execute(self, context: Context) -> str:
+        """Create the session."""
+        session = self.hook.client.create_upload_session()
+        self.log.info(
+            "Upload session %s; the server discards it after %.0f hours.",
+            session.upload_id,
+            session.expires_in_seconds / 3600,
+        )
+        return session.upload_id
+
+
+class UploadFileOperator(ThreeSixtyOperator):
+    """Upload one file into a session in resumable chunks; made to be mapped, one task per file.
+
+    XCom: ``{filename, path, size}``; ``filename`` is the name that the server holds.
+
+    On retry and on clear, on whatever machine, it asks the server how much it holds and goes on from there;
+    a complete file costs one request and no bytes.
+
+    :param upload_id: the session (templated).
+    :param path: the file: local, ``s3://`` or any ``scheme://`` of Airflow's object storage (templated).
+    :param filename: its name on the server, made flat; by default the path's last part (templated).
+    :param size: bytes that the file must have, as a listing found them (templated).
+    :param etag: the ETag that it must have, as a listing found it (templated).
+    :param chunk_size: bytes of a chunk; by default it follows the line, so that one takes some seconds and a
+        break costs no more (templated).
+    :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "upload_id",
+        "path",
+        "filename",
+        "size",
+        "etag",
+        "chunk_size",
+        "aws_conn_id",
+        "three_sixty_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        upload_id: str | XComArg,
+        path: str,
+        filename: str | None = None,
+        size: int | None = None,
+        etag: str | None = None,
+        chunk_size: int | None = None,
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.map_index_template = self.map_index_template or "{{ task.filename or task.path }}"
+        self.upload_id = cast("str", upload_id)
+        self.path = path
+        self.filename = filename
+        self.size = size
+        self.etag = etag
+        self.chunk_size = chunk_size
+        self.aws_conn_id = aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Upload the file."""
+        return self.hook.upload(
+            self.upload_id,
+            self.path,
+            self.filename,
+            _whole("chunk_size", self.chunk_size),
+            self.aws_conn_id,
+            size=_whole("size", self.size),
+            etag=self.etag,
+            ask=context["ti"].try_number > 1,
+        )
+
+
+class UploadFilesOperator(ThreeSixtyOperator):
+    """Upload all files of a folder into a session in one task, several side by side.
+
+    XCom: ``{files, bytes}``, a summary of fixed size however many files there are.
+
+    On retry and on clear it lists anew, asks with one call what the server holds, and sends only what is
+    missing. A file that is refused does not stop the others; the error at the end names all of them.
+
+    :param upload_id: the session (templated).
+    :param path: a file, a folder, a prefix or a glob; local or any ``scheme://`` (templated).
+    :param paths: several of them, instead of ``path`` (templated).
+    :param pattern: a glob for the files' names, without regard to case; None takes all (templated).
+    :param recursive: whether to enter the folders below.
+    :param names: ``"basename"`` or ``"path"``, as in :class:`ListFilesOperator` (templated).
+    :param parallel: how many files at a time. 4 hides the round trips of small files on most lines.
+    :param chunk_size: bytes of a chunk, as in :class:`UploadFileOperator` (templated).
+    :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator`.
+    :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
+    """
+
+    template_fields: Sequence[str] = (
+        "upload_id",
+        "path",
+        "paths",
+        "pattern",
+        "names",
+        "chunk_size",
+        "aws_conn_id",
+        "three_sixty_conn_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        upload_id: str | XComArg,
+        path: str | None = None,
+        paths: Sequence[str] | None = None,
+        pattern: str | None = None,
+        recursive: bool = False,
+        names: str = "basename",
+        parallel: int = 4,
+        chunk_size: int | None = None,
+        on_empty: str = "skip",
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.map_index_template = self.map_index_template or "{{ task.path or task.upload_id }}"
+        if (path is None) == (paths is None):
+            raise ValueError(f"{self.task_id}: give either path or paths, and not both.")
+        self.upload_id = cast("str", upload_id)
+        self.path = path
+        self.paths = paths
+        self.pattern = pattern
+        self.recursive = recursive
+        self.names = names
+        self.parallel = parallel
+        self.chunk_size = chunk_size
+        self.on_empty = _checked_on_empty(on_empty)
+        self.aws_conn_id = aws_conn_id
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """List the files and upload them."""
+        paths = [self.path] if self.path is not None else list(self.paths or ())
+        files: list[Listed] = []
+        for path in paths:
+            files += self.hook.list_files(path, self.pattern, self.recursive, self.aws_conn_id)
+        if not files:
+            _empty(self.on_empty, ", ".join(paths), self.pattern)
+        return self.hook.upload_files(
+            self.upload_id,
+            files,
+            names=self.names,
+            parallel=self.parallel,
+            chunk_size=_whole("chunk_size", self.chunk_size),
+            aws_conn_id=self.aws_conn_id,
+        )
+
+
+class DeleteUploadSessionOperator(ThreeSixtyOperator):
+    """Discard a session and everything in it; without it a session expires by itself.
+
+    On retry and on clear it deletes again, which the server takes as done.
+
+    :param upload_id: the session (templated).
+    """
+
+    template_fields: Sequence[str] = ("upload_id", "three_sixty_conn_id")
+
+    def __init__(self, *, upload_id: str | XComArg, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.upload_id = cast("str", upload_id)
+
+    @airflow_errors()
+    def execute(self, context: Context) -> None:
+        """Delete the session."""
+        self.hook.client.delete_upload_session(self.upload_id)
+        self.log.info("Upload session %s is discarded.", self.upload_id)
+
+
+def _checked_on_empty(on_empty: str) -> str:
+    if on_empty not in ("skip", "fail"):
+        raise ValueError(f'on_empty must be "skip" or "fail", not {on_empty!r}.')
+    return on_empty
+
+
+def _empty(on_empty: str, path: str, pattern: str | None) -> None:
+    said = f"No files in {path}" + (f" that match {pattern}" if pattern else "")
+    if on_empty == "fail":
+        raise AirflowFailException(f"{said}. Check the path and the pattern, or set on_empty to skip.")
+    raise AirflowSkipException(f"{said}: skipping. Set on_empty to fail if that is an error.")
+
+
+def _whole(what: str, value: int | str | None) -> int | None:
+    """Return a number that may have come out of a template as text."""
+    if value is None or value in ("", "None"):
+        return None
+    try:
+        return int(value)
+    except ValueError:
+        raise AirflowFailException(f"{what} must be a whole number of bytes, not {value!r}.") from None

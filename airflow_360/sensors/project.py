@@ -1,0 +1,93 @@
+"""Wait until a project is ready; poke, reschedule and deferrable mean the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnValue, conf
+
+from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors
+from airflow_360.links.project import ProjectLink
+from airflow_360.triggers.project import ProjectReadyTrigger, ready_record, record_of
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, XComArg
+
+    from airflow_360.api.records import Project
+
+__all__ = ["ProjectReadySensor"]
+
+
+class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
+    """Wait until a project is ready (status 100).
+
+    XCom: the project's full record; and ``project_url``, its page, which the button opens.
+
+    On retry and on clear it waits again, and a project that is ready ends it at once.
+
+    :param project_name: the project's slug (templated).
+    :param fail_on_errors: whether a project that is ready but counts errors fails; by default a warning.
+    :param three_sixty_conn_id: the connection to the server (templated).
+    :param deferrable: whether to wait in the triggerer; the default is Airflow's ``default_deferrable``.
+    :param poke_interval: seconds between two polls. 60 by default: processing takes minutes, and the server
+        allows 60 polls a minute for all projects of a key.
+    :param timeout: seconds after which the wait fails; Airflow's ``[sensors] default_timeout`` by default.
+    :param mode: when not deferrable: ``"reschedule"``, the default, holds no worker slot; ``"poke"`` does.
+    """
+
+    template_fields: Sequence[str] = ("project_name", "three_sixty_conn_id")
+    operator_extra_links = (ProjectLink(),)
+
+    def __init__(
+        self,
+        *,
+        project_name: str | XComArg,
+        fail_on_errors: bool = False,
+        three_sixty_conn_id: str = DEFAULT_CONN_ID,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        mode: str = "reschedule",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(mode=mode, **kwargs)
+        self.project_name = cast("str", project_name)
+        self.fail_on_errors = fail_on_errors
+        self.three_sixty_conn_id = three_sixty_conn_id
+        self.deferrable = deferrable
+
+    @airflow_errors()
+    def execute(self, context: Context) -> Any:
+        """Look once, and wait where the project is not ready."""
+        page = self.hook.client.project_url(self.project_name)
+        self.log.info("Project %s: %s", self.project_name, page)
+        ProjectLink.persist(context, page)
+        if not self.deferrable:
+            return super().execute(context)
+        seen = self.poke(context)
+        if not seen.is_done:
+            self.defer(
+                timeout=timedelta(seconds=self.timeout),
+                trigger=ProjectReadyTrigger(self.project_name, self.three_sixty_conn_id, self.poke_interval),
+                method_name="execute_complete",
+            )
+        return seen.xcom_value
+
+    @airflow_errors()
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Ask the server once for the project's status."""
+        project = self.hook.client.get_project(self.project_name)
+        if project.ready:
+            return PokeReturnValue(True, self._ready(project))
+        self.log.info("Project %s: status %d of 100", self.project_name, project.status)
+        return PokeReturnValue(False)
+
+    @airflow_errors()
+    def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the record of the project that the trigger saw ready."""
+        from airflow_360.api.records import Project
+
+        return self._ready(Project.from_reply(record_of(event)))
+
+    def _ready(self, project: Project) -> dict[str, Any]:
+        return ready_record(project, self.hook.client.project_url(project.name), self.fail_on_errors)

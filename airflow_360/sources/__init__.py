@@ -1,0 +1,108 @@
+"""Where bytes come from: a local file, an object in S3, anything that Airflow's object storage opens.
+
+Separate from the engine, which only ever sees a :class:`Source`, and from Airflow, whose hook opens what is
+handed in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["Listed", "Location", "Reader", "Source"]
+
+
+class Reader(Protocol):
+    """Read a source's bytes in order."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most ``size`` bytes, and none only at the end."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file or connection behind it."""
+        ...
+
+
+class Source(Protocol):
+    """One file's bytes, wherever they are.
+
+    ``open`` may be called any number of times, for any offset, and must give the same bytes each time; it
+    raises :class:`~airflow_360.exceptions.SourceChangedError` where it can tell that they are others now,
+    and :class:`~airflow_360.exceptions.SourceError` where they cannot be read.
+    """
+
+    @property
+    def path(self) -> str:
+        """Return the path as a user would write it."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Return the full length in bytes."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what changes when the bytes change: an ETag, or size and modification time."""
+        ...
+
+    def open(self, offset: int) -> Reader:
+        """Open the bytes from an offset on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Hold one file of a listing.
+
+    :param path: its path as a user would write it.
+    :param relative: its path below the listed folder, with ``/`` between the parts.
+    :param size: its length in bytes.
+    :param etag: its ETag without quotes, or None where the store has none.
+    """
+
+    path: str
+    relative: str
+    size: int
+    etag: str | None = None
+
+
+class Location(Protocol):
+    """A path that was opened: a file, or a folder to list."""
+
+    @property
+    def path(self) -> str:
+        """Return the path as a user would write it."""
+        ...
+
+    def is_file(self) -> bool:
+        """Tell whether a file is there, rather than a folder or nothing."""
+        ...
+
+    def listed(self) -> Listed:
+        """Return the file that is there, as a listing would.
+
+        :raises SourceError: when it is a folder or nothing, or cannot be read.
+        """
+        ...
+
+    def files(self, depth: int | None) -> Iterator[Listed]:
+        """Yield the files below, sorted within each folder.
+
+        :param depth: how many levels of folders to enter; 1 is the folder itself, None all.
+        :raises SourceError: when the folder's store or parent is missing or cannot be read.
+        """
+        ...
+
+    def folders(self) -> Iterator[str]:
+        """Yield the paths of the folders directly below, sorted.
+
+        :raises SourceError: as :meth:`files`.
+        """
+        ...
+
+    def source(self, listed: Listed) -> Source:
+        """Return the bytes of a file as it was when it was listed."""
+        ...

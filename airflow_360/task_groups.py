@@ -1,0 +1,92 @@
+"""The whole pipeline in one call, for mapping over scans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from airflow.providers.common.compat.sdk import task_group
+
+from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID
+from airflow_360.operators.project import CreateProjectOperator
+from airflow_360.operators.upload import CreateUploadSessionOperator, UploadFilesOperator
+from airflow_360.sensors.project import ProjectReadySensor
+
+__all__ = ["scan_to_project"]
+
+
+@task_group(group_id="scan_to_project")
+def scan_to_project(
+    path: str,
+    title: str | None = None,
+    pattern: str | None = None,
+    recursive: bool = True,
+    names: str = "path",
+    parallel: int = 4,
+    chunk_size: int | None = None,
+    privacy_mode: str | int = "private",
+    coordinate_system: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    fail_on_errors: bool = False,
+    deferrable: bool = True,
+    poke_interval: float = 60.0,
+    timeout: float | None = None,
+    three_sixty_conn_id: str = DEFAULT_CONN_ID,
+    aws_conn_id: str | None = "aws_default",
+) -> Any:
+    """Upload everything below a path into one session, make it one project, and wait until it is ready.
+
+    Call it, or map it: ``scan_to_project.expand(path=scans.output)``. Its output is the project's record.
+    A folder is one task here, since Airflow cannot map a task inside a mapped task group.
+
+    :param path: the scan's folder.
+    :param title: the project's title; the server makes one up without it.
+    :param pattern: a glob for the files' names; None takes all.
+    :param recursive: whether to enter the folders below; a scan's folder often has some.
+    :param names: ``"path"`` joins folders into the name, so that files of one name in two folders can go
+        together; ``"basename"`` takes the last part.
+    :param parallel: how many files at a time.
+    :param chunk_size: bytes of a chunk; by default it follows the line.
+    :param privacy_mode: see :class:`~airflow_360.operators.project.CreateProjectOperator`.
+    :param coordinate_system: such as ``"EPSG:25832"``.
+    :param options: any other field of the server's interface.
+    :param fail_on_errors: whether a project that is ready but counts errors is a failure.
+    :param deferrable: whether to wait in the triggerer.
+    :param poke_interval: seconds between two polls.
+    :param timeout: seconds after which the wait fails; Airflow's default when None.
+    :param three_sixty_conn_id: the connection to the server.
+    :param aws_conn_id: the connection for ``s3://`` paths that name none themselves.
+    """
+    shared: dict[str, Any] = {"three_sixty_conn_id": three_sixty_conn_id, "deferrable": deferrable}
+    session = CreateUploadSessionOperator(task_id="create_session", **shared)
+    uploads = UploadFilesOperator(
+        task_id="upload",
+        upload_id=session.output,
+        path=path,
+        pattern=pattern,
+        recursive=recursive,
+        names=names,
+        parallel=parallel,
+        chunk_size=chunk_size,
+        aws_conn_id=aws_conn_id,
+        **shared,
+    )
+    project = CreateProjectOperator(
+        task_id="create_project",
+        upload_id=session.output,
+        uploads=uploads.output,
+        title=title,
+        privacy_mode=privacy_mode,
+        coordinate_system=coordinate_system,
+        options=options,
+        **shared,
+    )
+    ready = ProjectReadySensor(
+        task_id="ready",
+        project_name=project.output,
+        fail_on_errors=fail_on_errors,
+        poke_interval=poke_interval,
+        timeout=timeout,
+        **shared,
+    )
+    return ready.output

@@ -1,0 +1,139 @@
+"""Wait in the triggerer until a project is ready, and read how the wait ended.
+
+The client is synchronous; its calls run in a small pool of threads of their own, because the event loop's
+default pool is shared by every trigger of the triggerer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import AirflowException
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_360.exceptions import ProjectError, RateLimitedError, ThreeSixtyError
+from airflow_360.hooks.three_sixty import ThreeSixtyHook, client_from
+
+if TYPE_CHECKING:
+    from airflow_360.api.client import ThreeSixtyClient
+    from airflow_360.api.records import Project
+
+__all__ = ["ProjectReadyTrigger", "ready_record", "record_of"]
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which polls may fail one after another before the wait ends with an error.
+PATIENCE = 900.0
+_threads = ThreadPoolExecutor(4, thread_name_prefix="three-sixty")
+
+
+class ProjectReadyTrigger(BaseTrigger):
+    """Poll a project until its status is 100, and hand its record to the task.
+
+    :param project_name: the project's slug.
+    :param three_sixty_conn_id: the connection; the key is looked up where the trigger runs.
+    :param poll_interval: seconds between two polls. The server allows 60 a minute for all projects of a key.
+    """
+
+    def __init__(self, project_name: str, three_sixty_conn_id: str, poll_interval: float) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.project_name = project_name
+        self.three_sixty_conn_id = three_sixty_conn_id
+        self.poll_interval = poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and plain JSON arguments; none of them is a secret."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "project_name": self.project_name,
+                "three_sixty_conn_id": self.three_sixty_conn_id,
+                "poll_interval": self.poll_interval,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event: the record of the ready project, or why the wait cannot go on."""
+        try:
+            client = await self._client()
+        except (AirflowException, ThreeSixtyError) as error:
+            yield TriggerEvent(_failure(error))
+            return
+        try:
+            yield TriggerEvent(await self._wait(client))
+        finally:
+            client.close()
+
+    async def _client(self) -> ThreeSixtyClient:
+        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+
+        connection = await get_async_connection(self.three_sixty_conn_id, hook=ThreeSixtyHook)
+        return client_from(connection, await get_async_extra_dejson(connection), patient=False)
+
+    async def _wait(self, client: ThreeSixtyClient) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        answered, status = time.monotonic(), -1
+        while True:
+            pause = self.poll_interval
+            try:
+                project = await loop.run_in_executor(_threads, client.get_project, self.project_name)
+            except ThreeSixtyError as error:
+                if not error.retryable or time.monotonic() - answered > PATIENCE:
+                    return _failure(error)
+                if isinstance(error, RateLimitedError):
+                    pause = max(pause, error.retry_after or 0.0)
+                self.log.warning("%s Asking again in %.0f s.", error, pause)
+            else:
+                answered = time.monotonic()
+                if project.ready:
+                    return {"status": "ready", "record": dict(project.record)}
+                if project.status != status:
+                    status = project.status
+                    self.log.info("Project %s: status %d of 100", self.project_name, status)
+            await asyncio.sleep(pause)
+
+
+def record_of(event: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the record that a trigger's event holds.
+
+    :param event: what :class:`ProjectReadyTrigger` yielded.
+    :raises ProjectError: when the wait ended without a ready project; fails closed on anything unknown.
+    """
+    event = event or {}
+    record = event.get("record")
+    if event.get("status") == "ready" and isinstance(record, dict):
+        return record
+    error = ProjectError(
+        str(event.get("message") or f"The wait ended with an event that means nothing: {event}.")
+    )
+    error.retryable = event.get("retryable") is True
+    raise error
+
+
+def ready_record(project: Project, page: str, fail_on_errors: bool = False) -> dict[str, Any]:
+    """Return a ready project's record, after saying in the log where it is and how it went.
+
+    :param project: the project, ready.
+    :param page: the address of its page.
+    :param fail_on_errors: whether errors that the server counted while processing are a failure.
+    :raises ProjectError: when there are such errors and they are a failure.
+    """
+    if project.errors and fail_on_errors:
+        raise ProjectError(
+            f"Project {project.name} is ready with {project.errors} errors, a failure by fail_on_errors: {page}"
+        )
+    if project.errors:
+        log.warning("Project %s is ready with %d errors: %s", project.name, project.errors, page)
+    else:
+        log.info("Project %s is ready: %s", project.name, page)
+    return dict(project.record)
+
+
+def _failure(error: Exception) -> dict[str, Any]:
+    retryable = getattr(error, "retryable", False)
+    return {"status": "error", "message": str(error), "retryable": retryable}

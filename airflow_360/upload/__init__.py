@@ -1,0 +1,1 @@
+"""The resumable engine: sources on one side, the API on the other, and never Airflow."""

@@ -1,0 +1,245 @@
+"""One file into one upload session, resumably.
+
+The engine asks how much the server holds, sends the next range, and believes only the ``received`` that it
+answers. After anything uncertain it waits and asks again, since other bytes may be due by then; hence no
+retry of the same request, and a loop instead of a decorator.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+
+from airflow_360.api.client import ThreeSixtyClient
+from airflow_360.api.records import FileProgress
+from airflow_360.exceptions import (
+    OffsetMismatchError,
+    RateLimitedError,
+    SourceChangedError,
+    ThreeSixtyError,
+    UploadError,
+    UploadStalledError,
+)
+from airflow_360.sources import Reader, Source
+from airflow_360.upload.progress import size_text
+from airflow_360.upload.ranges import FIRST_CHUNK, content_range, next_chunk_size
+
+__all__ = ["OnProgress", "upload"]
+
+log = logging.getLogger(__name__)
+
+BLOCK = 1024 * 1024  # bytes read and sent at a time: measured to be as fast as larger ones
+
+#: Called with the server's numbers whenever they are known anew.
+OnProgress = Callable[[FileProgress], None]
+
+
+def upload(
+    client: ThreeSixtyClient,
+    upload_id: str,
+    source: Source,
+    filename: str,
+    *,
+    chunk_size: int | None = None,
+    ask: bool = True,
+    progress: FileProgress | None = None,
+    on_progress: OnProgress | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> FileProgress:
+    """Upload one file and return when the server has finalized it.
+
+    An empty file, and one of at most one chunk that the server does not know, goes as one whole-file PUT.
+    Anything else goes in chunks from the server's high-water mark, one PUT at a time.
+
+    :param client: the API.
+    :param upload_id: the session.
+    :param source: the bytes.
+    :param filename: the flat name under which the server keeps them.
+    :param chunk_size: bytes of a chunk. By default it follows the line, so that a chunk takes some seconds.
+    :param ask: whether to ask the server what it holds before the first byte. Only the first attempt at a
+        small file may go without, since a re-PUT of a complete file is accepted whatever its content.
+    :param progress: what the server is known to hold, where it was not asked; None for nothing.
+    :param on_progress: called with the server's numbers.
+    :param clock: seconds, for the sizing of chunks.
+    :returns: the complete file's progress.
+    :raises SourceChangedError: when the server began with another size, or the source ends early.
+    :raises UploadStalledError: when the high-water mark did not grow in several rounds.
+    :raises RateLimitedError: when the server asks for a longer wait than may be spent here.
+    :raises ApiError: when the server refuses; it is asked once.
+    :raises SourceError: when the source cannot be read.
+    """
+    if chunk_size is not None and chunk_size < 1:
+        raise UploadError(f"chunk_size must be at least 1 byte, not {chunk_size}.", filename=filename)
+    feed = _Feed(source)
+    try:
+        return _Upload(client, upload_id, filename, source, feed, chunk_size, on_progress, clock).run(
+            ask, progress
+        )
+    finally:
+        feed.close()
+
+
+class _Upload:
+    def __init__(
+        self,
+        client: ThreeSixtyClient,
+        upload_id: str,
+        filename: str,
+        source: Source,
+        feed: _Feed,
+        chunk_size: int | None,
+        on_progress: OnProgress | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._address = (upload_id, filename)
+        self._source = source
+        self._feed = feed
+        self._adaptive = chunk_size is None
+        self._chunk_size = chunk_size or FIRST_CHUNK
+        self._on_progress = on_progress or _ignore
+        self._clock = clock
+        self._progress: FileProgress | None = None
+        self._highest = 0
+        self._delays = client.backoff.delays()
+
+    def run(self, ask: bool, progress: FileProgress | None) -> FileProgress:
+        self._learn(self._client.get_file_progress(*self._address) if ask else progress)
+        if self._progress and self._progress.complete:
+            log.info("%s: is complete on the server already, nothing is sent", self._address[1])
+        elif self._received:
+            received, size = size_text(self._received), size_text(self._source.size)
+            log.info("%s: resumes at %s of %s (byte %d)", self._address[1], received, size, self._received)
+        while self._progress is None or not self._progress.complete:
+            self._round()
+        return self._progress
+
+    def _round(self) -> None:
+        """Send the next bytes; where the server's mark did not grow, wait, and in the end give up."""
+        before = self._received
+        try:
+            self._learn(self._send())
+        except OffsetMismatchError as error:
+            self._learn(FileProgress(error.received, self._source.size, complete=False))
+        except ThreeSixtyError as error:
+            self._failed(error)
+            return
+        if self._received <= before and not (self._progress and self._progress.complete):
+            self._wait(self._stalled())
+
+    def _failed(self, error: ThreeSixtyError) -> None:
+        if self._adaptive:
+            self._chunk_size = next_chunk_size(self._chunk_size, None)
+        self._wait(error)
+        self._learn(self._client.get_file_progress(*self._address))
+
+    def _send(self) -> FileProgress | None:
+        offset, size = self._received, self._source.size
+        length = min(self._chunk_size, size - offset)
+        if size == 0:
+            return self._client.put_file(*self._address, b"")
+        if length <= 0:  # all is there, but the server has not called it complete
+            return self._client.get_file_progress(*self._address)
+        body = _Body(self._feed, offset, length)
+        if self._progress is None and length == size:
+            return self._client.put_file(*self._address, body)
+        began = self._clock()
+        progress = self._client.put_chunk(*self._address, body, content_range(offset, length, size))
+        if self._adaptive and length == self._chunk_size:
+            self._chunk_size = next_chunk_size(self._chunk_size, self._clock() - began)
+        return progress
+
+    def _learn(self, progress: FileProgress | None) -> None:
+        self._progress = progress
+        if progress is None:
+            return
+        if progress.total != self._source.size:
+            raise SourceChangedError(
+                f"{self._address[1]}: this upload began with {progress.total:,} bytes, and "
+                f"{self._source.path} has {self._source.size:,} now. Clear the session task to start over.",
+                filename=self._address[1],
+                received=progress.received,
+                total=progress.total,
+            )
+        if progress.received > self._highest:
+            self._highest = progress.received
+            self._delays = self._client.backoff.delays()
+        self._on_progress(progress)
+
+    def _wait(self, error: ThreeSixtyError) -> None:
+        delay = next(self._delays, None)
+        if delay is not None or not error.retryable:
+            self._client.backoff.wait(error, delay or 0.0)
+        elif isinstance(error, (RateLimitedError, UploadStalledError)):
+            raise error
+        else:
+            raise self._stalled(error) from error
+
+    @property
+    def _received(self) -> int:
+        return self._progress.received if self._progress else 0
+
+    def _stalled(self, error: ThreeSixtyError | None = None) -> UploadStalledError:
+        last = f" The last failure: {error}" if error else ""
+        return UploadStalledError(
+            f"{self._address[1]}: the server holds {self._received:,} of {self._source.size:,} bytes, and "
+            f"that did not grow in several rounds.{last} Run the task again to resume from there.",
+            filename=self._address[1],
+            received=self._received,
+            total=self._source.size,
+        )
+
+
+def _ignore(progress: FileProgress) -> None:
+    pass
+
+
+class _Feed:
+    """Keep one reader open across chunks, and open it anew only where the next byte is elsewhere."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._reader: Reader | None = None
+        self._offset = 0
+
+    def blocks(self, offset: int, length: int) -> Iterator[bytes]:
+        reader = self._reader_at(offset)
+        end = offset + length
+        while self._offset < end:
+            block = reader.read(min(BLOCK, end - self._offset))
+            if not block:
+                raise SourceChangedError(
+                    f"{self._source.path} ends at {self._offset:,} bytes and had {self._source.size:,} when "
+                    "the upload began. Let it be written to its end, then clear the session task.",
+                    total=self._source.size,
+                )
+            self._offset += len(block)
+            yield block
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    def _reader_at(self, offset: int) -> Reader:
+        if self._reader is None or self._offset != offset:
+            self.close()
+            self._reader = self._source.open(offset)
+            self._offset = offset
+        return self._reader
+
+
+class _Body:
+    """The bytes of one PUT: sized, so that Content-Length is sent, and streamed in blocks."""
+
+    def __init__(self, feed: _Feed, offset: int, length: int) -> None:
+        self._feed = feed
+        self._offset = offset
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._feed.blocks(self._offset, self._length)

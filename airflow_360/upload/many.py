@@ -1,0 +1,196 @@
+"""Many files of one session side by side, at most one PUT per file.
+
+Separate from the engine, which knows one file. Threads do the uploading; whoever calls stays in its own
+thread, so that only that one talks to Airflow.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from airflow_360.api.client import ThreeSixtyClient
+from airflow_360.api.records import FileProgress
+from airflow_360.exceptions import (
+    FileRejectedError,
+    SourceError,
+    ThreeSixtyError,
+    UploadError,
+    UploadStalledError,
+)
+from airflow_360.sources import Source
+from airflow_360.sources.names import extension
+from airflow_360.upload.engine import upload
+
+__all__ = ["Job", "Tally", "upload_many"]
+
+log = logging.getLogger(__name__)
+
+NAMED = 20  # failures that one message names; the log has them all
+
+
+@dataclass(frozen=True)
+class Job:
+    """Hold one file to upload.
+
+    :param filename: its flat name.
+    :param size: its length in bytes, so that the largest go first.
+    :param open_source: opens its bytes; called in the thread that uploads it.
+    """
+
+    filename: str
+    size: int
+    open_source: Callable[[], Source]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Hold how far a session is, in numbers that the server gave.
+
+    :param files: files that are complete.
+    :param received: bytes that the server holds.
+    """
+
+    files: int
+    received: int
+
+
+def upload_many(
+    client: ThreeSixtyClient,
+    upload_id: str,
+    jobs: Sequence[Job],
+    *,
+    parallel: int = 4,
+    chunk_size: int | None = None,
+    on_progress: Callable[[Tally], None] | None = None,
+) -> None:
+    """Upload files side by side, the largest first, asking for the state of the session with one call.
+
+    A file that cannot be uploaded does not stop the others; what concerns all of them (the key, the session,
+    the network) does.
+
+    :param client: the API; shared by the threads.
+    :param upload_id: the session.
+    :param jobs: the files, each with a name of its own.
+    :param parallel: how many at a time.
+    :param chunk_size: see :func:`airflow_360.upload.engine.upload`.
+    :param on_progress: called in the calling thread, about once a second and at the end.
+    :raises UploadError: after all others are done, naming each file that could not be uploaded and why;
+        :class:`~airflow_360.exceptions.UploadStalledError` when each of them may pass when tried again.
+    :raises ThreeSixtyError: whatever concerns all files.
+    """
+    if parallel < 1:
+        raise UploadError(f"parallel must be at least 1, not {parallel}.")
+    known = {progress.name: progress for progress in client.list_files(upload_id)}
+    crew = _Crew(client, upload_id, jobs, known, chunk_size)
+    with ThreadPoolExecutor(parallel, thread_name_prefix="upload") as pool:
+        running = {pool.submit(crew.work) for _ in range(min(parallel, len(jobs)))}
+        try:
+            while running:
+                done, running = wait(running, timeout=1.0)
+                if on_progress:
+                    on_progress(crew.tally())
+                for thread in done:
+                    thread.result()
+        finally:
+            crew.stop()
+    crew.report()
+
+
+class _StoppedError(Exception):
+    """End a thread's upload between two chunks, because another thread's failure concerns all."""
+
+
+class _Crew:
+    def __init__(
+        self,
+        client: ThreeSixtyClient,
+        upload_id: str,
+        jobs: Sequence[Job],
+        known: dict[str, FileProgress],
+        chunk_size: int | None,
+    ) -> None:
+        self._client = client
+        self._upload_id = upload_id
+        self._chunk_size = chunk_size
+        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        for job in sorted(jobs, key=lambda job: -job.size):
+            self._jobs.put(job)
+        self._known = {job.filename: known.get(job.filename) for job in jobs}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._allowed: Sequence[str] = ()
+        self._failures: dict[str, ThreeSixtyError] = {}
+
+    def work(self) -> None:
+        """Upload one file after another until none is left, or someone says stop."""
+        while not self._stop.is_set():
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                self._upload(job)
+            except (FileRejectedError, SourceError, UploadError) as error:
+                self._note(job, error)
+            except _StoppedError:
+                return
+            except BaseException:
+                self._stop.set()
+                raise
+
+    def tally(self) -> Tally:
+        with self._lock:
+            known = [progress for progress in self._known.values() if progress]
+        return Tally(sum(p.complete for p in known), sum(p.received for p in known))
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def report(self) -> None:
+        """Raise one error that names what could not be uploaded, if anything."""
+        if not self._failures:
+            return
+        lines = [str(error) for error in list(self._failures.values())[:NAMED]]
+        if len(self._failures) > NAMED:
+            lines.append(f"and {len(self._failures) - NAMED} more, see the log above.")
+        kind = UploadStalledError if all(e.retryable for e in self._failures.values()) else UploadError
+        raise kind(
+            f"{len(self._failures):,} of {len(self._known):,} files could not be uploaded; the others are "
+            "complete on the server and will not be sent again:\n- " + "\n- ".join(lines)
+        )
+
+    def _upload(self, job: Job) -> None:
+        if self._allowed and extension(job.filename) not in self._allowed:
+            raise FileRejectedError(
+                f"{job.filename}: not sent: this server takes only {', '.join(self._allowed)}.",
+                status=415,
+                code="extension_not_allowed",
+            )
+        upload(
+            self._client,
+            self._upload_id,
+            job.open_source(),
+            job.filename,
+            chunk_size=self._chunk_size,
+            ask=False,
+            progress=self._known[job.filename],
+            on_progress=lambda progress: self._learn(job, progress),
+        )
+
+    def _learn(self, job: Job, progress: FileProgress) -> None:
+        with self._lock:
+            self._known[job.filename] = progress
+        if self._stop.is_set() and not progress.complete:
+            raise _StoppedError
+
+    def _note(self, job: Job, error: ThreeSixtyError) -> None:
+        with self._lock:
+            self._failures[job.filename] = error
+            if isinstance(error, FileRejectedError) and error.allowed:
+                self._allowed = error.allowed
+        log.error("%s", error)
