@@ -57,20 +57,20 @@ class ThreeSixtyClient:
         Sent once. A re-PUT of a complete file is accepted unchanged whatever its content, so ask first
         where an earlier attempt may have sent it.
 
-        :param body: the bytes; sized, so that Content-Length is known.
+        :param body: the bytes, or something sized (no list) that yields them; Content-Length must be known.
         :raises FileRejectedError: when the size or extension is refused.
         :raises UploadSessionNotFoundError: when the session is gone.
         """
         return self._put(upload_id, filename, body, OCTETS)
 
     def put_chunk(
-        self, upload_id: str, filename: str, body: Iterable[bytes], content_range: str
+        self, upload_id: str, filename: str, body: Iterable[bytes] | bytes, content_range: str
     ) -> FileProgress:
         """Upload one chunk: ``PUT`` with ``Content-Range``; 1200 a minute.
 
         Sent once: after an uncertain one, ask :meth:`get_file_progress` and go on from its number.
 
-        :param body: the chunk's bytes; sized.
+        :param body: the chunk's bytes, as in :meth:`put_file`.
         :param content_range: ``bytes <start>-<end>/<total>``, end inclusive.
         :raises OffsetMismatchError: when the server's bytes do not end where the chunk starts.
         :raises FileRejectedError: when the size or extension is refused.

@@ -143,7 +143,9 @@ class CreateProjectOperator(ThreeSixtyOperator):
 
     def _create(self, fields: Mapping[str, Any], state: TaskState) -> Project:
         if self.upload_id:
-            check_session(self.upload_id, self.hook.client.list_files(self.upload_id), results(self.uploads))
+            _check_session(
+                self.upload_id, self.hook.client.list_files(self.upload_id), _results(self.uploads)
+            )
         project = self.hook.client.create_project(fields)
         state.set("project", self._about, value=project.name)
         return project
@@ -168,7 +170,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         reschedule(self.poll_interval)
 
 
-def results(uploads: Any) -> list[Mapping[str, Any]] | None:
+def _results(uploads: Any) -> list[Mapping[str, Any]] | None:
     """Return what upload tasks returned as a list; None where nothing was given.
 
     :param uploads: one result, a list, or a lazy sequence of them.
@@ -183,7 +185,7 @@ def results(uploads: Any) -> list[Mapping[str, Any]] | None:
     return found
 
 
-def check_session(
+def _check_session(
     upload_id: str | XComArg, files: Sequence[FileProgress], uploads: Sequence[Mapping[str, Any]] | None
 ) -> None:
     """Make sure that a session holds what it should, all of it complete.

@@ -155,6 +155,7 @@ class UploadFileOperator(ThreeSixtyOperator):
     :param chunk_size: bytes of a chunk; by default it follows the line, so that one takes some seconds and a
         break costs no more (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
+    :param map_index_template: the label of a mapped row in Airflow's UI; by default the file or folder.
     """
 
     template_fields: Sequence[str] = (
@@ -174,14 +175,14 @@ class UploadFileOperator(ThreeSixtyOperator):
         upload_id: str | XComArg,
         path: str,
         filename: str | None = None,
-        size: int | None = None,
+        size: int | str | None = None,
         etag: str | None = None,
-        chunk_size: int | None = None,
+        chunk_size: int | str | None = None,
         aws_conn_id: str | None = "aws_default",
+        map_index_template: str | None = "{{ task.filename or task.path }}",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.map_index_template = self.map_index_template or "{{ task.filename or task.path }}"
+        super().__init__(map_index_template=map_index_template, **kwargs)
         self.upload_id = cast("str", upload_id)
         self.path = path
         self.filename = filename
@@ -222,6 +223,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
     :param chunk_size: bytes of a chunk, as in :class:`UploadFileOperator` (templated).
     :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator`.
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
+    :param map_index_template: the label of a mapped row in Airflow's UI; by default the file or folder.
     """
 
     template_fields: Sequence[str] = (
@@ -245,13 +247,13 @@ class UploadFilesOperator(ThreeSixtyOperator):
         recursive: bool = False,
         names: str = "basename",
         parallel: int = 4,
-        chunk_size: int | None = None,
+        chunk_size: int | str | None = None,
         on_empty: str = "skip",
         aws_conn_id: str | None = "aws_default",
+        map_index_template: str | None = "{{ task.path or task.upload_id }}",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.map_index_template = self.map_index_template or "{{ task.path or task.upload_id }}"
+        super().__init__(map_index_template=map_index_template, **kwargs)
         if (path is None) == (paths is None):
             raise ValueError(f"{self.task_id}: give either path or paths, and not both.")
         self.upload_id = cast("str", upload_id)

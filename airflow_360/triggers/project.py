@@ -125,7 +125,7 @@ def ready_record(project: Project, page: str, fail_on_errors: bool = False) -> d
     """
     if project.errors and fail_on_errors:
         raise ProjectError(
-            f"Project {project.name} is ready with {project.errors} errors, a failure by fail_on_errors: {page}"
+            f"Project {project.name} is ready with {project.errors} errors, which fails here: {page}"
         )
     if project.errors:
         log.warning("Project %s is ready with %d errors: %s", project.name, project.errors, page)

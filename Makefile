@@ -1,0 +1,46 @@
+# The first of these commands sets everything up in .venv; it needs Python 3.11 to 3.13 and the package registries.
+BIN := .venv/bin
+READY := .venv/ready
+CONSTRAINTS := constraints/airflow-3.3.txt
+TYPED := $(wildcard airflow_360 dags demo tests benchmarks docs/conf.py)
+unexport PYTHONPATH
+
+.PHONY: help demo test test-system check docs bench emulator constraints clean
+
+help: ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 20
+
+demo: $(READY) ## run the main job in a real Airflow; FILES=folder takes your own files
+	@$(BIN)/python -m demo $(if $(FILES),--files "$(FILES)")
+
+test: $(READY) ## everything but the long tests; ARGS="-k name" narrows it
+	@$(BIN)/python -m pytest -m "not long" $(ARGS)
+
+test-system: $(READY) ## the long tests
+	@$(BIN)/python -m pytest -m long $(ARGS)
+
+check: $(READY) ## lint, types, arrows, docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(TYPED)
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory docs
+
+docs: $(READY) ## build the pages in docs/_build/html
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+bench: $(READY) ## the measurements
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+emulator: $(READY) ## the server's stand-in, on http://127.0.0.1:8360
+	@$(BIN)/python -m airflow_360.emulator --port 8360 $(ARGS)
+
+constraints: $(READY) ## resolve the pins anew, for every Python
+	@printf 'apache-airflow==3.3.2\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
+		--no-header --no-annotate --extra dev --constraint - --output-file $(CONSTRAINTS) pyproject.toml
+
+clean: ## remove what these commands made
+	rm -rf .venv .demo dist docs/_build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+
+$(READY): pyproject.toml $(CONSTRAINTS) .ci/venv
+	@PYTHON="$(PYTHON)" sh .ci/venv $(CONSTRAINTS)

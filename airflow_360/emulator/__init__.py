@@ -1,0 +1,13 @@
+"""A stand-in server of the upload API: a second, independent reading of the contract.
+
+It is separate from the rest of the package and imports none of it, so that a misreading cannot hide in both
+the client and the server that the client is tested against.
+"""
+
+from __future__ import annotations
+
+from airflow_360.emulator.emulator import Emulator
+from airflow_360.emulator.faults import Fault
+from airflow_360.emulator.site import Exchange
+
+__all__ = ["Emulator", "Exchange", "Fault"]

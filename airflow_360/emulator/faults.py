@@ -1,0 +1,213 @@
+"""The fault script: what is to go wrong, when, and whether it did.
+
+This file is separate because a script is data: it is parsed, matched and accounted for without a socket, a
+file or a clock. How each fault looks on the wire is in ``server.py``. A new kind is one line in ``_KINDS``,
+its fields in :class:`Fault` and ``_CHECKS``, and one case there.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+__all__ = ["Fault", "FaultError", "FaultScript", "parse"]
+
+
+class FaultError(ValueError):
+    """Raised for a script that cannot be understood; names the entry and the field."""
+
+
+def _is_whole(low: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and value >= low
+
+
+def _is_pattern(value: Any) -> bool:
+    words = value.split(" ") if isinstance(value, str) else []
+    return len(words) == 2 and words[1].startswith("/")
+
+
+def _is_headers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(text, str) and text.isprintable() for item in value.items() for text in item
+    )
+
+
+_COMMON = {"on", "do", "skip", "times"}
+_KINDS: dict[str, set[str]] = {
+    "status": {"status", "when", "headers", "body", "close"},
+    "rate_limit": {"retry_after"},
+    "reset": {"after_bytes", "keep"},
+    "lost_reply": set(),
+    "stall": {"seconds", "when"},
+}
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "on": (_is_pattern, "a method and a path, such as 'PUT /uploads/*/scan.e57'"),
+    "do": (lambda value: isinstance(value, str) and value in _KINDS, "one of " + ", ".join(_KINDS)),
+    "skip": (_is_whole(0), "a whole number, 0 or more"),
+    "times": (_is_whole(1), "a whole number, 1 or more"),
+    "status": (lambda value: type(value) is int and 200 <= value <= 599, "a whole number from 200 to 599"),
+    "when": (lambda value: value in ("before_body", "after_body"), "'before_body' or 'after_body'"),
+    "headers": (_is_headers, "an object of strings"),
+    "body": (lambda value: isinstance(value, str | dict | list), "an object, a list or a text"),
+    "close": (lambda value: isinstance(value, bool), "true or false"),
+    "after_bytes": (_is_whole(0), "a whole number of bytes, 0 or more"),
+    "keep": (lambda value: isinstance(value, bool), "true or false"),
+    "seconds": (lambda value: type(value) in (int, float) and value >= 0, "a number of seconds, 0 or more"),
+    "retry_after": (_is_whole(0), "a whole number of seconds, 0 or more"),
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Say what goes wrong with which requests. An entry of a script is this, written as JSON.
+
+    :param on: method and path below ``/api/v1``, such as ``"PUT /uploads/*/scan.e57"``; ``*`` stands for any
+        method, or for any text within one part of the path
+    :param do: the kind: ``status``, ``rate_limit``, ``reset``, ``lost_reply`` or ``stall``
+    :param skip: how many matching requests pass untouched first
+    :param times: how many requests are hit
+    :param status: (``status``) the status of the reply
+    :param when: (``status``, ``stall``) ``before_body``: before the request is looked at; ``after_body``:
+        after it was carried out in full. None means before for ``status`` and after for ``stall``
+    :param headers: (``status``) headers of the reply
+    :param body: (``status``) the reply's body; an object or a list goes as JSON, a text as HTML
+    :param close: (``status``) reply at once and close, even while the body is still being sent
+    :param after_bytes: (``reset``) how many bytes of the body are taken in before the connection is reset;
+        requests with fewer do not match
+    :param keep: (``reset``) whether those bytes count; None leaves it to the emulator's ``keep_cut_bytes``
+    :param seconds: (``stall``) how long nothing happens
+    :param retry_after: (``rate_limit``) the ``Retry-After`` header, in seconds
+    """
+
+    on: str
+    do: Literal["status", "rate_limit", "reset", "lost_reply", "stall"]
+    skip: int = 0
+    times: int = 1
+    status: int = 503
+    when: Literal["before_body", "after_body"] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    close: bool = False
+    after_bytes: int = 0
+    keep: bool | None = None
+    seconds: float = 1.0
+    retry_after: int = 1
+
+    def matches(self, method: str, path: str, body_bytes: int) -> bool:
+        """Tell whether this fault is meant for a request.
+
+        :param path: the path below ``/api/v1``, percent-decoded
+        :param body_bytes: how long the request's body says that it is
+        """
+        wanted_method, _, wanted_path = self.on.partition(" ")
+        wanted, parts = wanted_path.split("/"), path.split("/")
+        return (
+            fnmatchcase(method, wanted_method)
+            and len(wanted) == len(parts)
+            and all(map(fnmatchcase, parts, wanted))
+            and body_bytes >= self.after_bytes
+        )
+
+
+def _check(where: str, name: str, value: Any) -> None:
+    is_good, wanted = _CHECKS[name]
+    if not is_good(value):
+        raise FaultError(f"{where}: '{name}' must be {wanted}, not {value!r}")
+
+
+def _parsed(entry: Any, position: int) -> Fault:
+    where = f"fault {position}"
+    if not isinstance(entry, Mapping):
+        raise FaultError(f"{where}: must be an object, not {entry!r}")
+    for name in ("do", "on"):
+        if name not in entry:
+            raise FaultError(f"{where}: '{name}' is missing")
+        _check(where, name, entry[name])
+    for name, value in entry.items():
+        if name not in _COMMON | _KINDS[entry["do"]]:
+            raise FaultError(f"{where}: '{name}' is not a field of the kind '{entry['do']}'")
+        _check(where, name, value)
+    return Fault(**entry)
+
+
+def parse(text: str) -> list[Fault]:
+    """Read a script from JSON.
+
+    :param text: a JSON list of objects
+    :raises FaultError: where it is no such list, or an entry is wrong
+    """
+    try:
+        entries = json.loads(text)
+    except ValueError as error:
+        raise FaultError(f"the fault script is not JSON: {error}") from error
+    if not isinstance(entries, list):
+        raise FaultError("the fault script must be a list")
+    return [_parsed(entry, position) for position, entry in enumerate(entries, 1)]
+
+
+@dataclass(eq=False)
+class _Entry:
+    fault: Fault
+    skipped: int = 0
+    taken: int = 0
+    happened: int = 0
+
+    def take(self) -> bool:
+        if self.taken == self.fault.times:
+            return False
+        if self.skipped < self.fault.skip:
+            self.skipped += 1
+            return False
+        self.taken += 1
+        return True
+
+
+class FaultScript:
+    """Hand out faults in their order, each as often as it says, and know which did not happen.
+
+    :param faults: entries as dicts or as :class:`Fault`
+    """
+
+    def __init__(self, faults: Iterable[Fault | Mapping[str, Any]] = ()) -> None:
+        self._entries: list[_Entry] = []
+        self._lock = threading.Lock()
+        self.add(*faults)
+
+    def add(self, *faults: Fault | Mapping[str, Any]) -> None:
+        """Append faults to the script.
+
+        :raises FaultError: where an entry is wrong; then none is added
+        """
+        with self._lock:
+            first = len(self._entries) + 1
+            raw = [_as_mapping(fault) if isinstance(fault, Fault) else fault for fault in faults]
+            self._entries += [_Entry(_parsed(entry, first + i)) for i, entry in enumerate(raw)]
+
+    def take(self, method: str, path: str, body_bytes: int = 0) -> Fault | None:
+        """Return the first fault that is due for a request, and count it as handed out."""
+        with self._lock:
+            for entry in self._entries:
+                if entry.fault.matches(method, path, body_bytes) and entry.take():
+                    return entry.fault
+        return None
+
+    def happened(self, fault: Fault) -> None:
+        """Note that a fault that was handed out took its effect."""
+        with self._lock:
+            next(entry for entry in self._entries if entry.fault is fault).happened += 1
+
+    def unused(self) -> list[Fault]:
+        """Return the faults that did not happen, or not as often as they say."""
+        with self._lock:
+            missing = [(entry.fault, entry.fault.times - entry.happened) for entry in self._entries]
+        return [replace(fault, times=times) for fault, times in missing if times > 0]
+
+
+def _as_mapping(fault: Fault) -> dict[str, Any]:
+    default = Fault("GET /", "lost_reply")
+    values = {f.name: getattr(fault, f.name) for f in fields(fault)}
+    return {k: v for k, v in values.items() if k in ("on", "do") or v != getattr(default, k)}

@@ -1,0 +1,306 @@
+"""``python -m demo``: the main job, once, for real, on this machine.
+
+An emulator of the service, a local S3 that holds scans, and a real Airflow that runs the nightly DAG.
+Everything lies in ``.demo/`` in the repository, which each start makes anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.parse import quote
+
+import requests
+
+from airflow_360.emulator import Emulator
+from airflow_360.sources.names import is_litter
+from demo.airflow import REPOSITORY, LocalAirflow
+from demo.airflow_api import TaskInstance
+from demo.processes import DemoError, TerminatedError, end_leftovers, endings_as_exceptions
+from demo.report import UploadedFile, human_size, progress_line, table
+from demo.s3 import LocalS3
+from demo.scans import make_scans
+
+STATE = REPOSITORY / ".demo"
+DAG_ID = "example_nightly_s3_scans"
+BUCKET = "scans"
+_KEY = "sk_demo"
+_PROCESSING_SECONDS = 8.0
+_PARALLELISM = 8
+_RUN_SECONDS = 900.0
+_SLOWEST_RATE = 1024 * 1024  # bytes per second that the limit of a run's time allows for
+_PLAIN_LINE_SECONDS = 2.0
+_INTERRUPTED, _TERMINATED = 130, 143  # what a shell expects after SIGINT and SIGTERM
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The three servers of the demo, all up.
+
+    :param emulator: the service's stand-in
+    :param s3: holds the scans
+    :param airflow: runs the DAG
+    """
+
+    emulator: Emulator
+    s3: LocalS3
+    airflow: LocalAirflow
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo and return its exit status."""
+    options = _parse(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show "…" is no reason to fail
+    try:
+        with endings_as_exceptions(), _only_demo(STATE):
+            _run(options)
+    except TerminatedError:
+        return _TERMINATED
+    except KeyboardInterrupt:
+        print("\nStopped.")
+        return _INTERRUPTED
+    except (DemoError, TimeoutError, requests.RequestException, OSError) as error:
+        print(f"\nThe demo failed: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--files", type=Path, metavar="FOLDER", help="upload the files of this folder")
+    parser.add_argument("--no-wait", action="store_true", help="stop everything when the job is done")
+    return parser.parse_args(arguments)
+
+
+@contextlib.contextmanager
+def _only_demo(state: Path) -> Iterator[None]:
+    """Hold the state folder, emptied, while the block runs.
+
+    A lock rather than the number in the file decides: it goes with its process, however that ends.
+    """
+    state.mkdir(exist_ok=True)
+    with (state / "pid").open("a+", encoding="utf-8") as holder:
+        _lock(holder)
+        _empty(state)
+        holder.truncate(0)
+        holder.write(str(os.getpid()))
+        holder.flush()
+        yield
+
+
+def _lock(holder: TextIO) -> None:
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder.seek(0)
+        raise DemoError(
+            f"another demo is running (process {holder.read().strip()}). Stop it with Ctrl-C first."
+        ) from None
+
+
+def _empty(state: Path) -> None:
+    for entry in state.iterdir():
+        if entry.is_dir():
+            end_leftovers(entry)
+            shutil.rmtree(entry)
+
+
+def _run(options: argparse.Namespace) -> None:
+    started = time.monotonic()
+    sources = _sources(options.files)
+    total = sum(file.stat().st_size for file in sources)
+    parallelism = _parallelism(sources)
+    _say(f"{len(sources)} files, {human_size(total)}, from {sources[0].parent}")
+    # One moment for folder and run: a demo at midnight must not look for today in yesterday's folder.
+    now = datetime.now(UTC)
+    with _stage(sources, now, parallelism) as stage:
+        _say(f"Airflow is up, {time.monotonic() - started:.0f} s after the start: {stage.airflow.url}")
+        run_id = _drive(stage, now, total)
+        _conclude(stage, run_id, sources, time.monotonic() - started)
+        if _stays_up(options):
+            _stay_up(stage)
+
+
+def _sources(folder: Path | None) -> list[Path]:
+    if folder is None:
+        return make_scans(STATE / "scans")
+    if not folder.exists():
+        raise DemoError(f"there is no folder {folder}.")
+    if not folder.is_dir():
+        raise DemoError(f"{folder} is a file: give the folder that it lies in.")
+    return _visible_files(folder.resolve())
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    """Return the files that the nightly DAG takes: those directly in the folder, without litter."""
+    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not is_litter(entry.name))
+    below = [entry for entry in folder.iterdir() if entry.is_dir() and not is_litter(entry.name)]
+    if not files:
+        hint = f" It has {len(below)} folders: give one of them." if below else ""
+        raise DemoError(f"{folder} holds no files to upload.{hint}")
+    unreadable = [file.name for file in files if not os.access(file, os.R_OK)]
+    if unreadable:
+        raise DemoError(f"no permission to read {', '.join(unreadable)} in {folder}.")
+    if below:
+        _say(f"Left out: the {len(below)} folders in {folder}; the nightly DAG takes one folder's files.")
+    return files
+
+
+def _parallelism(files: Sequence[Path]) -> int:
+    """Return how many uploads this machine's memory allows at a time: the local S3 holds whole objects."""
+    largest = max(file.stat().st_size for file in files)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if largest * 3 > memory:
+        raise DemoError(
+            f"the largest file has {human_size(largest)}. The demo's local S3 keeps whole objects in memory, "
+            f"of which this machine has {human_size(memory)}: take smaller files. (The package itself has no "
+            "such limit.)"
+        )
+    return max(1, min(_PARALLELISM, memory // 2 // max(1, largest)))
+
+
+@contextlib.contextmanager
+def _stage(sources: Sequence[Path], now: datetime, parallelism: int) -> Iterator[Stage]:
+    with contextlib.ExitStack() as stack:
+        data = STATE / "emulator"
+        data.mkdir()
+        emulator = stack.enter_context(
+            Emulator(port=0, data_dir=data, processing_seconds=_PROCESSING_SECONDS, limits="real")
+        )
+        s3 = stack.enter_context(LocalS3(STATE / "s3"))
+        _fill(s3, sources, now)
+        _say("Starting Airflow: API server, scheduler, DAG processor and triggerer …")
+        connections = {
+            "AIRFLOW_CONN_THREE_SIXTY_DEFAULT": _connection(emulator.url),
+            "AIRFLOW_CONN_AWS_DEFAULT": s3.connection_json,
+        }
+        airflow = LocalAirflow(
+            STATE / "airflow", REPOSITORY / "dags", env=connections, parallelism=parallelism
+        )
+        stack.enter_context(airflow)
+        yield Stage(emulator, s3, airflow)
+
+
+def _connection(url: str) -> str:
+    return json.dumps({"conn_type": "three_sixty", "host": url, "password": _KEY})
+
+
+def _fill(s3: LocalS3, sources: Sequence[Path], now: datetime) -> None:
+    s3.make_bucket(BUCKET)
+    for file in sources:
+        s3.put_file(BUCKET, f"{now:%Y-%m-%d}/{file.name}", file)
+    _say(f"A local S3 holds them in s3://{BUCKET}/{now:%Y-%m-%d}/")
+
+
+def _drive(stage: Stage, now: datetime, total: int) -> str:
+    """Run the DAG, show its progress, and return the run's id."""
+    airflow, screen = stage.airflow, Screen()
+    airflow.unpause(DAG_ID)
+    run_id = airflow.trigger(DAG_ID, logical_date=now)
+    _say(f"{DAG_ID} runs: {airflow.url}/dags/{DAG_ID}/runs/{quote(run_id)}")
+    instances: list[TaskInstance] = []
+    for snapshot in airflow.watch(DAG_ID, run_id, _RUN_SECONDS + total / _SLOWEST_RATE, poll=1.0):
+        instances = snapshot.instances
+        screen.show(progress_line(instances, _received(stage.emulator), total), last=snapshot.ended)
+    if any(instance["state"] != "success" for instance in instances):
+        raise DemoError(f"the run of {DAG_ID} failed.\n{airflow.failures(DAG_ID, run_id)}")
+    return run_id
+
+
+def _received(emulator: Emulator) -> int:
+    return sum(int(session["received"]) for session in emulator.store.state()["sessions"])
+
+
+def _conclude(stage: Stage, run_id: str, sources: Sequence[Path], seconds: float) -> None:
+    files = _uploaded(stage, run_id, {file.name: file for file in sources})
+    project = stage.airflow.xcom(DAG_ID, run_id, "create_project")
+    print(f"\n{table(files)}\n")
+    _say(f"Project  {project}: {stage.emulator.url}/projects/{quote(project)}")
+    _say(f"Service  {stage.emulator.url} (its emulator)")
+    _say(f"Airflow  {stage.airflow.url}")
+    _say(f"Took {seconds:.0f} s.")
+    wrong = [file.name for file in files if not file.identical]
+    if wrong:
+        raise DemoError(f"the server's copy differs from the source: {', '.join(wrong)}.")
+    if len(files) != len(sources):
+        raise DemoError(f"{len(sources)} files were to be uploaded, {len(files)} were.")
+
+
+def _uploaded(stage: Stage, run_id: str, sources: dict[str, Path]) -> list[UploadedFile]:
+    """Compare what every upload task returned with what lies on the emulator's disk."""
+    airflow, found = stage.airflow, []
+    upload_id = airflow.xcom(DAG_ID, run_id, "create_session")
+    for instance in airflow.task_instances(DAG_ID, run_id):
+        if instance["task_id"] == "upload":
+            result: dict[str, Any] = airflow.xcom(DAG_ID, run_id, "upload", instance["map_index"])
+            source = sources[result["path"].rpartition("/")[2]]
+            copy = stage.emulator.store.file_path(upload_id, result["filename"])
+            identical = _sha256(source) == _sha256(copy)
+            found.append(
+                UploadedFile(source.name, source.stat().st_size, result["filename"], identical=identical)
+            )
+    return found
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _stays_up(options: argparse.Namespace) -> bool:
+    return not options.no_wait and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _stay_up(stage: Stage) -> None:
+    _say("All of it stays up until Ctrl-C.")
+    try:
+        while True:
+            stage.airflow.check()
+            time.sleep(1)
+    except TerminatedError:
+        raise
+    except KeyboardInterrupt:  # the way in which a demo that went well ends
+        _say("\nStopping …")
+
+
+class Screen:
+    """Show progress: one line that changes on a terminal, else a new line for each change."""
+
+    def __init__(self) -> None:
+        self._shown = ""
+        self._at = 0.0
+
+    def show(self, line: str, *, last: bool = False) -> None:
+        """Show a line if it is news; on no terminal not more often than every two seconds.
+
+        :param last: whether no other follows, which shows it in any case
+        """
+        if sys.stdout.isatty():
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r\033[K{line[:width]}", end="\n" if last else "", flush=True)
+        elif line != self._shown and (last or time.monotonic() - self._at > _PLAIN_LINE_SECONDS):
+            _say(line)
+            self._shown, self._at = line, time.monotonic()
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""A real Airflow on this machine: SQLite, LocalExecutor, loopback only, all state in one folder.
+
+This file is separate because the demo and the system tests both stand on it, and neither should know how an
+Airflow is put together.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import contextlib
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import requests
+
+from demo.airflow_api import AirflowApi
+from demo.processes import (
+    LOOPBACK,
+    Child,
+    PartFailedError,
+    check_free,
+    clean_environment,
+    end,
+    end_leftovers,
+    endings_as_exceptions,
+    free_port,
+    note_sessions,
+)
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+MIGRATION = "migration"
+API_SERVER = "api-server"
+#: Component -> its name in the health report. The API server has none: that it answers is its report.
+HEARTBEATS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
+# Log servers would listen on every interface; the API server reads the files in the same folder anyway.
+COMMANDS: Mapping[str, tuple[str, ...]] = {
+    MIGRATION: ("db", "migrate"),
+    API_SERVER: ("api-server",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+}
+COMPONENTS = (API_SERVER, *HEARTBEATS)  # started in this order: the API server takes longest
+_POLL_SECONDS = 0.2
+
+
+class LocalAirflow(AirflowApi):
+    """Boot an Airflow, talk to it, and end it with everything that it started.
+
+    A context manager: ``with LocalAirflow(home, dags) as airflow``. Whatever ends the block ends Airflow: an
+    exception, Ctrl-C, SIGTERM, the end of the interpreter.
+
+    :param home: folder for its configuration, database and logs; made if missing, else used as it is
+    :param dags: folder of DAG files
+    :param env: more environment for every component, above all ``AIRFLOW_CONN_…``; wins over the defaults
+    :param port: port of UI and API; 0 takes a free one
+    :param parallelism: task processes at a time
+    :param boot_timeout: seconds until a component that does not come up is an error
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        dags: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        port: int = 0,
+        parallelism: int = 8,
+        boot_timeout: float = 180,
+    ) -> None:
+        self.home, self.dags = home.resolve(), dags.resolve()
+        self.port = port or free_port()
+        super().__init__(f"http://{LOOPBACK}:{self.port}")
+        self.env = clean_environment({**self._settings(parallelism), **(env or {})})
+        self._boot_timeout = boot_timeout
+        self._children: dict[str, Child] = {}
+        self._signals = contextlib.ExitStack()
+
+    def _settings(self, parallelism: int) -> dict[str, str]:
+        path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+        return {
+            "AIRFLOW_HOME": str(self.home),
+            "PYTHONPATH": path,
+            **_network_settings(self.port, self.url),
+            **_core_settings(self.dags, parallelism),
+            **_SNAPPY_SETTINGS,
+        }
+
+    def __enter__(self) -> LocalAirflow:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Migrate the database, start the four components side by side, and wait until all are healthy.
+
+        :raises PartFailedError: one of them ended or did not come up; nothing is left running
+        """
+        self.home.mkdir(parents=True, exist_ok=True)
+        end_leftovers(self.home)
+        check_free(API_SERVER, self.port)
+        atexit.register(self.stop)
+        self._signals.enter_context(endings_as_exceptions())
+        try:
+            self._migrate()
+            self._bring_up(COMPONENTS)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End every component and everything that they started. May be called more than once."""
+        atexit.unregister(self.stop)
+        end(self._children.values())
+        self._children.clear()
+        self._signals.close()
+
+    def pid(self, component: str) -> int:
+        """Return the process id of a component, which is also that of its session.
+
+        :param component: one of :data:`COMPONENTS`
+        """
+        return self._children[component].pid
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process ids of the components that have been started and not killed."""
+        return {name: child.pid for name, child in self._children.items()}
+
+    def component_log(self, component: str) -> Path:
+        """Return the file that takes a component's output."""
+        return self.home / f"{component}.log"
+
+    def kill(self, component: str) -> None:
+        """End a component as a power cut would: with SIGKILL, and with the scheduler all running tasks."""
+        end([self._children.pop(component)], grace=0)
+
+    def restart(self, component: str) -> None:
+        """Start a component anew, ending it first where it runs, and wait until it is healthy."""
+        running = self._children.pop(component, None)
+        if running:
+            end([running])
+        self._bring_up([component])
+
+    def check(self) -> None:
+        """Raise :class:`PartFailedError` if a component has ended by itself."""
+        for child in self._children.values():
+            child.check()
+
+    def _migrate(self) -> None:
+        self._spawn(MIGRATION)
+        child = self._children[MIGRATION]
+        status = child.wait(self._boot_timeout)
+        if status != 0:
+            raise PartFailedError(MIGRATION, f"ended with exit status {status}", child.tail())
+        del self._children[MIGRATION]
+
+    def _bring_up(self, components: Iterable[str]) -> None:
+        since = datetime.now(UTC)
+        for component in components:
+            self._spawn(component)
+        self._await(components, since)
+
+    def _await(self, components: Iterable[str], since: datetime) -> None:
+        missing = set(components)
+        deadline = time.monotonic() + self._boot_timeout
+        while missing := missing - self._up(since):
+            self.check()
+            if time.monotonic() > deadline:
+                late = min(missing)
+                log = self._children[late].tail()
+                raise PartFailedError(late, f"did not come up within {self._boot_timeout:.0f} seconds", log)
+            time.sleep(_POLL_SECONDS)
+
+    def _spawn(self, name: str) -> None:
+        command = [sys.executable, "-m", "airflow", *COMMANDS[name]]
+        log = self.component_log(name)
+        self._children[name] = Child(name, command, log=log, env=self.env, cwd=self.home)
+        note_sessions(self.home, self._children.values())
+
+    def _up(self, since: datetime) -> set[str]:
+        """Return the components that have shown life since then.
+
+        The health report's own word does not count: it calls a heartbeat from before the boot healthy too.
+        """
+        try:
+            report = self.health()
+        except (requests.RequestException, ValueError):
+            return set()
+        return {API_SERVER} | {name for name, key in HEARTBEATS.items() if _beat_after(report, key, since)}
+
+
+def _beat_after(report: Mapping[str, Any], key: str, since: datetime) -> bool:
+    beat: str | None = (report.get(key) or {}).get(f"latest_{key}_heartbeat")
+    return beat is not None and datetime.fromisoformat(beat) >= since
+
+
+def _network_settings(port: int, url: str) -> dict[str, str]:
+    """Return what keeps Airflow on loopback, and lets its processes find and trust each other."""
+    unused_ports = {
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+    }
+    return {
+        "AIRFLOW__API__HOST": LOOPBACK,
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(32),
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        "AIRFLOW__CORE__HOSTNAME_CALLABLE": "demo.loopback_host",
+        **unused_ports,
+    }
+
+
+def _core_settings(dags: Path, parallelism: int) -> dict[str, str]:
+    return {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": str(parallelism),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+    }
+
+
+_SNAPPY_SETTINGS = {
+    # It has just been migrated, and the check would cost every process the import of alembic.
+    "AIRFLOW__DATABASE__CHECK_MIGRATIONS": "False",
+    "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
+    "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+    "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "2",
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
+    # Runs start when they are asked for. Unpausing a nightly DAG would else start last night's as well, on
+    # the same folder of scans. (Runs that assets trigger are off with it: a test of those sets this to True.)
+    "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
+}

@@ -1,0 +1,392 @@
+"""What the demo and the system tests say to Airflow over REST.
+
+This file is separate from :mod:`demo.airflow` because none of it cares who started the server: it is the part
+of ``/api/v2`` that a person uses through the UI (unpause, trigger, watch, clear, read a log).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from demo.processes import DemoError
+
+TaskInstance = dict[str, Any]
+OnChange = Callable[[list[TaskInstance]], None]
+
+ENDED = frozenset({"success", "failed"})
+_PAGE = 100  # the API's default [api] maximum_page_limit
+_POLL_SECONDS = 0.5
+_REQUEST_SECONDS = 30
+
+
+class AirflowApiError(DemoError):
+    """Raised when Airflow answers with an error status.
+
+    :param status: the HTTP status
+    :param message: method, path and the beginning of the reply
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+class DagImportError(DemoError):
+    """Raised when a DAG file cannot be imported; the message holds its traceback."""
+
+
+class RunFailedError(DemoError):
+    """Raised when a run that must succeed has failed; the message holds the ends of its tasks' logs."""
+
+
+@dataclass(frozen=True)
+class RunSnapshot:
+    """One look at a DAG run.
+
+    :param state: the run's state, for example ``"running"``
+    :param instances: its task instances as the API shows them, in the order of task id and map index
+    """
+
+    state: str
+    instances: list[TaskInstance]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over."""
+        return self.state in ENDED
+
+
+class AirflowApi:
+    """A client of one Airflow's REST API.
+
+    :param url: the server's base URL
+    :param credentials: user and password; None where everyone is an admin
+    """
+
+    def __init__(self, url: str, credentials: tuple[str, str] | None = None) -> None:
+        self.url = url
+        self._credentials = credentials
+        self._token = ""
+        self._http = requests.Session()
+        self._http.trust_env = False  # neither a proxy nor a netrc file has a say on loopback
+
+    def check(self) -> None:
+        """Raise if the Airflow behind this API is known to be broken; asked at every poll."""
+
+    def request(
+        self, method: str, path: str, json: Any = None, params: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Send one request below ``/api/v2`` and return the reply's JSON, None where there is none.
+
+        :param path: for example ``"/dags"``; ids in it already percent-encoded
+        """
+        reply = self._send(method, path, json, params)
+        if reply.status_code == 401:
+            self._token = ""
+            reply = self._send(method, path, json, params)
+        if not reply.ok:
+            raise AirflowApiError(
+                reply.status_code, f"{method} {path} was answered {reply.status_code}: {reply.text[:2000]}"
+            )
+        return reply.json() if reply.content else None
+
+    def _send(self, method: str, path: str, json: Any, params: Mapping[str, Any] | None) -> requests.Response:
+        if not self._token:
+            self._token = self._fetch_token()
+        headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
+        # A read may meet SQLite's lock, which Airflow answers with 500: once more, as the UI would.
+        attempts = 3 if method == "GET" else 1
+        for attempt in range(attempts):
+            reply = self._http.request(
+                method,
+                f"{self.url}/api/v2{path}",
+                json=json,
+                params=params,
+                headers=headers,
+                timeout=_REQUEST_SECONDS,
+            )
+            if reply.status_code < 500 or attempt + 1 == attempts:
+                break
+            time.sleep(_POLL_SECONDS)
+        return reply
+
+    def _fetch_token(self) -> str:
+        address = f"{self.url}/auth/token"
+        if self._credentials is None:
+            reply = self._http.get(address, timeout=_REQUEST_SECONDS)
+        else:
+            user, password = self._credentials
+            reply = self._http.post(
+                address, json={"username": user, "password": password}, timeout=_REQUEST_SECONDS
+            )
+        if reply.status_code != 201:
+            raise AirflowApiError(reply.status_code, f"No token from {address}: {reply.text[:500]}")
+        return str(reply.json()["access_token"])
+
+    def health(self) -> dict[str, Any]:
+        """Return ``/api/v2/monitor/health``, which needs no token."""
+        reply = self._http.get(f"{self.url}/api/v2/monitor/health", timeout=5)
+        reply.raise_for_status()
+        return dict(reply.json())
+
+    def unpause(self, dag_id: str, timeout: float = 60) -> None:
+        """Wait until the DAG is parsed, then unpause it.
+
+        :param timeout: seconds
+        :raises DagImportError: its file cannot be imported, or no file defined it in time
+        """
+        for _ in self._polls(timeout):
+            if self._is_parsed(dag_id):
+                self.request("PATCH", f"/dags/{_part(dag_id)}", json={"is_paused": False})
+                return
+            self._raise_import_errors(dag_id)
+        self._raise_import_errors("")
+        raise DagImportError(f"No file in the DAG folder defined {dag_id!r} within {timeout:.0f} seconds.")
+
+    def _is_parsed(self, dag_id: str) -> bool:
+        try:
+            self.request("GET", f"/dags/{_part(dag_id)}")
+        except AirflowApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    def import_errors(self) -> list[dict[str, Any]]:
+        """Return the DAG files that could not be imported, each with ``filename`` and ``stack_trace``."""
+        return list(self.request("GET", "/importErrors")["import_errors"])
+
+    def _raise_import_errors(self, dag_id: str) -> None:
+        """Raise for the files that seem to define a DAG: the id is in their name or their text."""
+        broken = [error for error in self.import_errors() if _mentions(error, dag_id)]
+        if broken:
+            raise DagImportError(
+                "\n".join(f"{error['filename']}:\n{error['stack_trace']}" for error in broken)
+            )
+
+    def trigger(
+        self, dag_id: str, logical_date: datetime | None = None, conf: Mapping[str, Any] | None = None
+    ) -> str:
+        """Start a run and return its id.
+
+        :param logical_date: the date that ``{{ ds }}`` shows, with a zone; None starts a run that has none
+        :param conf: the run's configuration
+        """
+        body = {"logical_date": logical_date.isoformat() if logical_date else None, "conf": dict(conf or {})}
+        return str(self.request("POST", f"/dags/{_part(dag_id)}/dagRuns", json=body)["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """Return the state of a run."""
+        return str(self.request("GET", _run_path(dag_id, run_id))["state"])
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
+        """Return every task instance of a run, in the order of task id and map index.
+
+        Pages are taken in the order of the instances' ids: rows that are added meanwhile shift no page.
+        """
+        found: dict[str, TaskInstance] = {}
+        cursor: str | None = ""
+        while cursor is not None:
+            page = self.request(
+                "GET",
+                f"{_run_path(dag_id, run_id)}/taskInstances",
+                params={"limit": _PAGE, "order_by": "id", "cursor": cursor},
+            )
+            found.update((instance["id"], instance) for instance in page["task_instances"])
+            cursor = page["next_cursor"]
+        return sorted(found.values(), key=lambda instance: (instance["task_id"], instance["map_index"]))
+
+    def task_instance(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> TaskInstance:
+        """Return one task instance."""
+        return dict(self.request("GET", _task_path(dag_id, run_id, task_id, map_index)))
+
+    def watch(
+        self, dag_id: str, run_id: str, timeout: float = 600, poll: float = _POLL_SECONDS
+    ) -> Iterator[RunSnapshot]:
+        """Yield one snapshot of a run per poll, until and including the one in which it has ended.
+
+        :param timeout: seconds; then :class:`TimeoutError`
+        :param poll: seconds between two looks
+        """
+        snapshot = None
+        for _ in self._polls(timeout, poll):
+            # State first: instances that are read after it are at least as new as it says.
+            state = self.run_state(dag_id, run_id)
+            snapshot = RunSnapshot(state, self.task_instances(dag_id, run_id))
+            yield snapshot
+            if snapshot.ended:
+                return
+        states = summary(snapshot.instances) if snapshot else ""
+        raise TimeoutError(f"Run {run_id} of {dag_id} was not over after {timeout:.0f} seconds. {states}")
+
+    def wait(
+        self,
+        dag_id: str,
+        run_id: str,
+        timeout: float = 600,
+        on_change: OnChange | None = None,
+        *,
+        must_succeed: bool = False,
+        poll: float = _POLL_SECONDS,
+    ) -> str:
+        """Wait for the end of a run and return its state.
+
+        :param timeout: seconds; then :class:`TimeoutError`
+        :param on_change: called with all task instances whenever the state or the try of one has changed
+        :param must_succeed: raise :class:`RunFailedError`, with the failed tasks' logs, when it fails
+        :param poll: seconds between two looks; a task that is in a state for less may never be seen in it
+        """
+        seen: list[tuple[Any, ...]] = []
+        state = ""
+        for snapshot in self.watch(dag_id, run_id, timeout, poll):
+            state = snapshot.state
+            now = [_change_key(instance) for instance in snapshot.instances]
+            if on_change and now != seen:
+                on_change(snapshot.instances)
+            seen = now
+        if must_succeed and state == "failed":
+            raise RunFailedError(f"Run {run_id} of {dag_id} failed.\n{self.failures(dag_id, run_id)}")
+        return state
+
+    def failures(self, dag_id: str, run_id: str, lines: int = 25) -> str:
+        """Return the last log lines of every failed task of a run, under a heading each."""
+        parts = []
+        for instance in self.task_instances(dag_id, run_id):
+            if instance["state"] == "failed":
+                text = self._log_or_reason(instance).splitlines()[-lines:]
+                parts.append("\n".join([f"--- {label(instance)}, try {instance['try_number']} ---", *text]))
+        return "\n".join(parts)
+
+    def _log_or_reason(self, instance: TaskInstance) -> str:
+        try:
+            return self.log(
+                instance["dag_id"],
+                instance["dag_run_id"],
+                instance["task_id"],
+                instance["try_number"],
+                instance["map_index"],
+            )
+        except AirflowApiError as error:
+            return str(error)
+
+    def log(
+        self, dag_id: str, run_id: str, task_id: str, try_number: int | None = None, map_index: int = -1
+    ) -> str:
+        """Return the log of one try of a task as text, one line per message.
+
+        :param try_number: from 1; None takes the latest
+        """
+        if try_number is None:
+            try_number = int(self.task_instance(dag_id, run_id, task_id, map_index)["try_number"])
+        reply = self.request(
+            "GET",
+            f"{_task_path(dag_id, run_id, task_id)}/logs/{try_number}",
+            params={"map_index": map_index, "full_content": "true"},
+        )
+        return "\n".join(_log_lines(reply["content"]))
+
+    def clear(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_ids: Sequence[str | tuple[str, int]],
+        *,
+        only_failed: bool = False,
+        include_downstream: bool = True,
+        include_upstream: bool = False,
+    ) -> list[TaskInstance]:
+        """Clear tasks as the UI does, and return what was cleared.
+
+        :param task_ids: a task with all its map indices, or a pair of task and map index
+        :param include_downstream: also what comes after them, which the UI has ticked by default
+        """
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": [list(task) if isinstance(task, tuple) else task for task in task_ids],
+            "only_failed": only_failed,
+            "include_downstream": include_downstream,
+            "include_upstream": include_upstream,
+            "reset_dag_runs": True,
+        }
+        reply = self.request("POST", f"/dags/{_part(dag_id)}/clearTaskInstances", json=body)
+        return list(reply["task_instances"])
+
+    def clear_run(self, dag_id: str, run_id: str, *, only_failed: bool = False) -> None:
+        """Clear a whole run as the UI does."""
+        body = {"dry_run": False, "only_failed": only_failed}
+        self.request("POST", f"{_run_path(dag_id, run_id)}/clear", json=body)
+
+    def xcom(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, key: str = "return_value"
+    ) -> Any:
+        """Return what a task pushed."""
+        path = f"{_task_path(dag_id, run_id, task_id)}/xcomEntries/{_part(key)}"
+        return self.request("GET", path, params={"map_index": map_index})["value"]
+
+    def _polls(self, timeout: float, poll: float = _POLL_SECONDS) -> Iterator[None]:
+        """Yield until the time is over, with a pause between two turns and a check before each."""
+        deadline = time.monotonic() + timeout
+        while True:
+            self.check()
+            yield
+            if time.monotonic() > deadline:
+                return
+            time.sleep(poll)
+
+
+def label(instance: TaskInstance) -> str:
+    """Return what a person calls a task instance: its id, with the map index where it has one."""
+    mapped = f"[{instance['map_index']}]" if instance["map_index"] >= 0 else ""
+    return f"{instance['task_id']}{mapped}"
+
+
+def summary(instances: Sequence[TaskInstance]) -> str:
+    """Return all task instances and their states on one line."""
+    return ", ".join(f"{label(instance)} {instance['state'] or 'waiting'}" for instance in instances)
+
+
+def _mentions(error: Mapping[str, Any], dag_id: str) -> bool:
+    return dag_id in f"{error['filename']}\n{error['stack_trace']}"
+
+
+def _change_key(instance: TaskInstance) -> tuple[Any, ...]:
+    return instance["task_id"], instance["map_index"], instance["state"], instance["try_number"]
+
+
+def _log_lines(content: Any) -> Iterator[str]:
+    """Yield the lines of a log as the API returns it, without the marks of the UI's folding groups."""
+    for message in content:
+        if str(message.get("event", "")).startswith(("::group::", "::endgroup::")):
+            continue
+        time_and_level = " ".join(str(message[name]) for name in ("timestamp", "level") if message.get(name))
+        yield f"{time_and_level} {message.get('event', '')}".strip()
+        yield from _error_lines(message.get("error_detail") or [])
+
+
+def _error_lines(chain: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a logged exception as Python would print it, the cause first."""
+    for error in reversed(chain):
+        for frame in error.get("frames") or []:
+            yield f"  {frame.get('filename')}:{frame.get('lineno')} in {frame.get('name')}"
+        yield f"{error.get('exc_type')}: {error.get('exc_value')}"
+
+
+def _part(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _run_path(dag_id: str, run_id: str) -> str:
+    return f"/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}"
+
+
+def _task_path(dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
+    mapped = f"/{map_index}" if map_index >= 0 else ""
+    return f"{_run_path(dag_id, run_id)}/taskInstances/{_part(task_id)}{mapped}"

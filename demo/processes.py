@@ -1,0 +1,308 @@
+"""Child processes that never outlive us.
+
+This file is separate because Airflow and the local S3 are started, watched and ended in the same way: each
+child leads a session of its own, writes to a log file of its own, and is ended with everything it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+LOOPBACK = "127.0.0.1"
+_ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_POLL_SECONDS = 0.1
+NOTES = "sessions.json"
+
+
+class DemoError(RuntimeError):
+    """Base of what the demo raises on purpose: the message is meant for the person who started it."""
+
+
+class PartFailedError(DemoError):
+    """Raised when one part of the demo does not start, or ends by itself.
+
+    :param part: which part, for example ``"scheduler"``
+    :param reason: what happened, as the rest of a sentence that begins with the part
+    :param log: the last lines of the part's log
+    """
+
+    def __init__(self, part: str, reason: str, log: str = "") -> None:
+        self.part, self.reason, self.log = part, reason, log
+        super().__init__(f"{part} {reason}" + (f"\n--- last lines of its log ---\n{log}" if log else ""))
+
+
+class TerminatedError(KeyboardInterrupt):
+    """Raised in the main thread by SIGTERM or SIGHUP, so that every ``finally`` runs as after Ctrl-C."""
+
+
+def free_port() -> int:
+    """Return a loopback port on which nothing listens.
+
+    It lies below the range from which Linux and macOS take the ports of outgoing connections: one of those
+    could occupy it in the seconds between this call and the moment in which a server binds it.
+    """
+    for _ in range(200):
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as probe:
+            with contextlib.suppress(OSError):
+                probe.bind((LOOPBACK, port))
+                return port
+    raise PartFailedError("network", "has no free loopback port between 20000 and 32000")
+
+
+def check_free(part: str, port: int) -> None:
+    """Raise :class:`PartFailedError` if something listens on a loopback port already."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        if probe.connect_ex((LOOPBACK, port)) == 0:
+            raise PartFailedError(part, f"cannot listen on {LOOPBACK}:{port}: the port is in use.")
+
+
+def clean_environment(added: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment without what would lead a child off this machine, plus ``added``.
+
+    Left out are the user's own Airflow (its database would be migrated), AWS profiles and endpoints, and
+    proxies; also PYTHONDONTWRITEBYTECODE, under which every Airflow process compiles all of Airflow anew.
+    """
+    kept = {name: value for name, value in os.environ.items() if not _is_unwanted(name)}
+    local = {
+        "NO_PROXY": "*",
+        "no_proxy": "*",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "PYTHONUNBUFFERED": "1",
+        "NO_COLOR": "1",
+    }
+    return {**kept, **local, **added}
+
+
+def _is_unwanted(name: str) -> bool:
+    upper = name.upper()
+    return upper.startswith(("AIRFLOW", "AWS_", "BOTO_")) or upper.endswith(("_PROXY", "DONTWRITEBYTECODE"))
+
+
+class Child:
+    """One process that leads its own session, with its log in a file.
+
+    Airflow's tasks move to process groups of their own but stay in the session: the session is what is ended.
+
+    :param name: what errors call it
+    :param command: program and arguments
+    :param log: file that takes its output; appended to
+    :param env: its whole environment
+    :param cwd: its working folder
+    """
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, log: Path, env: Mapping[str, str], cwd: Path
+    ) -> None:
+        self.name, self.log, self.cwd = name, log, cwd
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                cwd=cwd,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process's id, which is also that of its session and process group."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def tail(self, lines: int = 25) -> str:
+        """Return the last lines of its log."""
+        return tail(self.log, lines)
+
+    def check(self) -> None:
+        """Raise :class:`PartFailedError` if it has ended."""
+        if self.exit_code is not None:
+            raise PartFailedError(
+                self.name, f"ended by itself with exit status {self.exit_code}", self.tail()
+            )
+
+    def wait(self, timeout: float) -> int:
+        """Wait for its end, and return its exit status.
+
+        :param timeout: seconds; then :class:`PartFailedError`
+        """
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise PartFailedError(
+                self.name, f"was not done after {timeout:.0f} seconds", self.tail()
+            ) from None
+
+    def reap(self) -> None:
+        """Collect its exit status once it has been ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+
+
+def end(children: Iterable[Child], grace: float = 8.0) -> None:
+    """End the children and everything in their sessions: SIGTERM to all, then SIGKILL to what is left.
+
+    Ctrl-C and SIGTERM are ignored for the few seconds that this takes: being interrupted here would leave
+    processes behind.
+
+    :param grace: seconds between the two; 0 sends SIGKILL at once
+    """
+    ending = list(children)
+    with _undisturbed():
+        end_sessions({child.pid for child in ending}, grace)
+        for child in ending:
+            child.reap()
+
+
+def end_sessions(sessions: set[int], grace: float) -> None:
+    """End the processes of the given sessions: SIGTERM to their leaders' groups, SIGKILL to what is left."""
+    deadline = time.monotonic() + grace
+    if grace:
+        for session in sessions:
+            _signal_group(session, signal.SIGTERM)
+    while _members(sessions) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    # Three rounds: a process may fork between being listed and being killed.
+    for _ in range(3):
+        for pid in _members(sessions):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def _members(sessions: set[int]) -> list[int]:
+    return [pid for pid in _all_pids() if _session_of(pid) in sessions and not _is_zombie(pid)]
+
+
+def _all_pids() -> list[int]:
+    proc = Path("/proc")
+    if proc.is_dir():
+        return [int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()]
+    listing = subprocess.run(["ps", "-A", "-o", "pid="], capture_output=True, text=True, check=True).stdout
+    return [int(pid) for pid in listing.split()]
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
+def _is_zombie(pid: int) -> bool:
+    """Tell whether a process has ended and only waits for its parent to look (an orphan's may never do)."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] == "Z"
+
+
+def tail(path: Path, lines: int = 25) -> str:
+    """Return the last lines of a text file; nothing if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 64 * 1024))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+@contextlib.contextmanager
+def endings_as_exceptions() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into :class:`TerminatedError` while the block runs.
+
+    Only where nobody else handles them, and only in the main thread, which alone may set handlers.
+    """
+    taken = [number for number in _ENDING_SIGNALS if _is_ours(number)]
+    for number in taken:
+        signal.signal(number, _raise_terminated)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _is_ours(number: signal.Signals) -> bool:
+    return _in_main_thread() and signal.getsignal(number) is signal.SIG_DFL
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    del frame
+    raise TerminatedError(f"ended by {signal.Signals(number).name}")
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    if not _in_main_thread():
+        yield
+        return
+    # A handler that Python did not set reads as None, and could not be put back.
+    numbers = [number for number in (signal.SIGINT, *_ENDING_SIGNALS) if signal.getsignal(number) is not None]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in before:
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def note_sessions(folder: Path, children: Iterable[Child]) -> None:
+    """Write down in a folder which sessions run, for :func:`end_leftovers` should we be killed outright."""
+    notes = [{"session": child.pid, "cwd": str(child.cwd)} for child in children]
+    (folder / NOTES).write_text(json.dumps(notes), encoding="utf-8")
+
+
+def end_leftovers(folder: Path) -> None:
+    """End what a killed run of ours noted in ``folder`` and left behind.
+
+    Only processes that are in a noted session and still work in that run's folder: ids are used again.
+    """
+    try:
+        notes = json.loads((folder / NOTES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    for note in notes:
+        members = _members({note["session"]})
+        if members and all(_works_in(pid, note["cwd"]) for pid in members):
+            end_sessions({note["session"]}, grace=3.0)
+
+
+def _works_in(pid: int, folder: str) -> bool:
+    try:
+        return str(Path(f"/proc/{pid}/cwd").readlink()).startswith(folder)
+    except OSError:
+        return False

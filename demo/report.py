@@ -1,0 +1,82 @@
+"""What a person sees of a run: one line while it runs, one table at the end.
+
+This file is separate because it is pure text: task instances and numbers in, lines out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from demo.airflow_api import TaskInstance
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+@dataclass(frozen=True)
+class UploadedFile:
+    """One line of the table.
+
+    :param name: the file's own name
+    :param size: its bytes
+    :param stored_name: what the server calls it
+    :param identical: whether the server's copy has the same SHA-256
+    """
+
+    name: str
+    size: int
+    stored_name: str
+    identical: bool
+
+
+def human_size(size: float) -> str:
+    """Return a number of bytes as a person says it."""
+    for unit in _UNITS[:-1]:
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == _UNITS[0] else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} {_UNITS[-1]}"
+
+
+def progress_line(instances: Sequence[TaskInstance], received: int, total: int) -> str:
+    """Return the states of all tasks whose turn has come, and the bytes that have arrived, on one line."""
+    tasks: dict[str, list[str]] = {}
+    for instance in sorted(instances, key=_start):
+        if instance["state"]:
+            tasks.setdefault(instance["task_id"], []).append(instance["state"])
+    parts = [f"{task_id} {_states(states)}" for task_id, states in tasks.items()]
+    return " · ".join([*parts, f"{human_size(received)} of {human_size(total)}"])
+
+
+def _start(instance: TaskInstance) -> tuple[bool, str]:
+    """Return what sorts tasks by their start, those that have not started last."""
+    start = instance.get("start_date")
+    return start is None, start or ""
+
+
+def _states(states: Sequence[str]) -> str:
+    if len(states) == 1:
+        return "✓" if states[0] == "success" else states[0]
+    others = Counter(state for state in states if state != "success")
+    counts = [f"{count} {state}" for state, count in sorted(others.items())]
+    return ", ".join([f"{states.count('success')} of {len(states)} done", *counts])
+
+
+def table(files: Iterable[UploadedFile]) -> str:
+    """Return a table of what was uploaded."""
+    header = ("file", "size", "stored as", "identical")
+    rows = [
+        (file.name, human_size(file.size), file.stored_name, "yes" if file.identical else "NO")
+        for file in files
+    ]
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    rule = tuple("-" * width for width in widths)
+    return "\n".join(_table_row(row, widths) for row in (header, rule, *rows))
+
+
+def _table_row(row: Sequence[str], widths: Sequence[int]) -> str:
+    name, size, stored, identical = row
+    return (
+        f"{name:<{widths[0]}}  {size:>{widths[1]}}  {stored:<{widths[2]}}  {identical:<{widths[3]}}".rstrip()
+    )

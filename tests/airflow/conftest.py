@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from airflow_360.emulator import Emulator
+
+CONNECTION = "AIRFLOW_CONN_THREE_SIXTY_DEFAULT"
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """An emulator that the default connection leads to; what was scripted must have happened."""
+    with Emulator(processing_seconds=0) as emulator:
+        connect(monkeypatch, host=emulator.url)
+        yield emulator
+        assert not emulator.faults.unused()
+        assert not emulator.violations
+
+
+def connect(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
+    """Make the default connection what these fields say."""
+    fields = {"conn_type": "three_sixty", "password": "sk_test_key", **fields}
+    monkeypatch.setenv(CONNECTION, json.dumps(fields))
+
+
+class TaskInstance:
+    """Records what a task pushes."""
+
+    def __init__(self, try_number: int = 1) -> None:
+        self.try_number = try_number
+        self.pushed: dict[str, Any] = {}
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+    def get_first_reschedule_date(self, context: Any) -> None:
+        return None
+
+
+class StateStore(dict[str, Any]):
+    """Airflow's task state store, as far as it is used: JSON in, JSON out."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = json.loads(json.dumps(value))
+
+
+def context(try_number: int = 1, store: StateStore | None = None) -> Any:
+    """Return a task's context."""
+    return {"ti": TaskInstance(try_number), "task_state_store": store}

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Connection
+
+from airflow_360.emulator import Emulator
+from airflow_360.exceptions import ServerError, SourceError, ThreeSixtyError
+from airflow_360.hooks.three_sixty import ThreeSixtyHook, airflow_errors, client_from
+from tests.airflow.conftest import CONNECTION, connect
+
+
+@pytest.mark.parametrize(
+    ("fields", "server"),
+    [
+        pytest.param({}, "https://360-for-you.com", id="nothing"),
+        pytest.param({"host": "scans.example.org"}, "https://scans.example.org", id="host"),
+        pytest.param({"host": "https://scans.example.org/"}, "https://scans.example.org", id="URL"),
+        pytest.param({"host": "https://scans.example.org/api/v1"}, "https://scans.example.org", id="API URL"),
+        pytest.param({"host": "scans.example.org/sub/api/v1/"}, "https://scans.example.org/sub", id="below"),
+        pytest.param(
+            {"host": "scans.example.org", "port": 8443}, "https://scans.example.org:8443", id="port"
+        ),
+        pytest.param({"host": "localhost", "schema": "http", "port": 80}, "http://localhost:80", id="schema"),
+        pytest.param({"host": "http://127.0.0.1:1", "port": 2}, "http://127.0.0.1:1", id="port in URL wins"),
+        pytest.param({"host": "http://[::1]", "port": 2}, "http://[::1]:2", id="IPv6"),
+    ],
+)
+def test_server(fields: dict[str, Any], server: str) -> None:
+    """Host, schema and port lead to one server URL, however they are written."""
+    connection = Connection(conn_id="c", conn_type="three_sixty", password="sk_x", **fields)
+    assert client_from(connection, {}).server == server
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"conn_type": "three_sixty", "host": "http://127.0.0.1:8360", "password": "sk_demo"}',
+        "three-sixty://:sk_demo@127.0.0.1:8360/http",
+    ],
+    ids=["JSON", "URI"],
+)
+def test_environment(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A connection from the environment works as JSON and as a URI."""
+    monkeypatch.setenv(CONNECTION, value)
+    assert ThreeSixtyHook().client.server == "http://127.0.0.1:8360"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        pytest.param({"password": ""}, "no API key", id="no key"),
+        pytest.param(
+            {"host": "http://scans.example.org"}, "Plain http to scans.example.org", id="plain http"
+        ),
+        pytest.param({"host": "ftp://scans.example.org"}, "no server URL", id="ftp"),
+        pytest.param({"host": "https://me:secret@scans.example.org"}, "must not hold a user", id="userinfo"),
+        pytest.param({"extra": {"read_timeout": "soon"}}, "'read_timeout' must be a number", id="time-out"),
+        pytest.param({"extra": {"connect_timeout": 0}}, "'connect_timeout' must be a number", id="zero"),
+        pytest.param({"extra": {"verify": "/nowhere/ca.pem"}}, "'verify' must be true, false", id="verify"),
+    ],
+)
+def test_bad_connection(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], said: str) -> None:
+    """A connection that cannot work says which field and what to do, and never shows a secret."""
+    connect(monkeypatch, **fields)
+    with pytest.raises(ThreeSixtyError, match=said) as caught:
+        _ = ThreeSixtyHook().client
+    assert "secret" not in str(caught.value)
+    assert "sk_test_key" not in str(caught.value)
+
+
+def test_extras(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
+    """A wait for a rate limit that is longer than the connection's field allows is not waited for."""
+    connect(monkeypatch, host=emulator.url, extra={"rate_limit_wait": 0.5, "read_timeout": "5"})
+    emulator.faults.add({"on": "GET /projects", "do": "rate_limit", "retry_after": 1})
+    with pytest.raises(ThreeSixtyError, match="429 rate_limited"):
+        ThreeSixtyHook().client.list_projects()
+    assert len(emulator.exchanges) == 1
+
+
+def test_connection_test_succeeds(emulator: Emulator) -> None:
+    """The Test button asks for the projects, once, and creates nothing."""
+    ok, said = ThreeSixtyHook().test_connection()
+    assert (ok, said) == (True, f"{emulator.url} answers, and accepts the key.")
+    assert [(e.method, e.path) for e in emulator.exchanges] == [("GET", "/projects")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        pytest.param({"password": "wrong"}, "401 invalid_api_key", id="wrong key"),
+        pytest.param({"password": ""}, "no API key", id="no key"),
+        pytest.param({"host": "http://127.0.0.1:9"}, "no answer from http://127.0.0.1:9", id="unreachable"),
+    ],
+)
+def test_connection_test_fails(
+    monkeypatch: pytest.MonkeyPatch, emulator: Emulator, fields: dict[str, Any], said: str
+) -> None:
+    """The Test button says what is wrong and does not raise."""
+    connect(monkeypatch, **{"host": emulator.url, **fields})
+    ok, text = ThreeSixtyHook().test_connection()
+    assert not ok
+    assert said in text
+
+
+def test_connection_test_scope(emulator: Emulator) -> None:
+    """A key without the scope fails the test and names the scopes."""
+    emulator.faults.add(
+        {"on": "GET /projects", "do": "status", "status": 403, "body": {"error": "insufficient_scope"}}
+    )
+    ok, said = ThreeSixtyHook().test_connection()
+    assert not ok
+    assert "projects:read" in said
+
+
+def test_errors_that_stay() -> None:
+    """What trying again cannot mend spends no retry; the original is kept."""
+    with pytest.raises(AirflowFailException, match="no such folder") as caught, airflow_errors():
+        raise SourceError("no such folder")
+    assert isinstance(caught.value.__cause__, SourceError)
+
+
+def test_errors_that_may_pass() -> None:
+    """What trying again may mend counts on Airflow's retries."""
+    with pytest.raises(AirflowException, match="503") as caught, airflow_errors():
+        raise ServerError("503")
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_upload(emulator: Emulator, tmp_path: Path) -> None:
+    """A file goes up from a ``@task``, under a flat name, and the numbers are the server's."""
+    scan = tmp_path / "Größe 1.E57"
+    scan.write_bytes(b"x" * 3000)
+    hook, seen = ThreeSixtyHook(), []
+    upload_id = hook.client.create_upload_session().upload_id
+    result = hook.upload(upload_id, str(scan), chunk_size=1000, on_progress=lambda p: seen.append(p.received))
+    assert result == {"filename": "Grosse_1.e57", "path": str(scan), "size": 3000}
+    assert emulator.store.file_path(upload_id, "Grosse_1.e57").read_bytes() == scan.read_bytes()
+    assert seen == [1000, 2000, 3000]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        pytest.param("", "path is empty", id="empty"),
+        pytest.param("s3:///key", "names no bucket", id="no bucket"),
+        pytest.param("/no/such/scan.e57", "does not exist", id="missing"),
+        pytest.param("{folder}", "is a folder where a file is meant", id="folder"),
+    ],
+)
+def test_bad_paths(emulator: Emulator, tmp_path: Path, path: str, said: str) -> None:
+    """A path that is no file fails for good, before the server hears of it."""
+    with pytest.raises(AirflowFailException, match=said):
+        ThreeSixtyHook().upload("any", path.format(folder=tmp_path))
+    assert emulator.exchanges == []
+
+
+@pytest.mark.parametrize("expected", [{"size": 2}, {"etag": "abc"}], ids=["other size", "other ETag"])
+def test_changed_since_listing(emulator: Emulator, tmp_path: Path, expected: dict[str, Any]) -> None:
+    """A file that is not what was listed is refused before a byte moves."""
+    scan = tmp_path / "scan.e57"
+    scan.write_bytes(b"123")
+    with pytest.raises(AirflowFailException, match="when it was listed"):
+        ThreeSixtyHook().upload("any", str(scan), **expected)
+    assert emulator.exchanges == []

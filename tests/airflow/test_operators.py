@@ -1,0 +1,421 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    TaskDeferred,
+)
+
+from airflow_360.emulator import Emulator
+from airflow_360.operators.project import CreateProjectOperator
+from airflow_360.operators.upload import (
+    CreateUploadSessionOperator,
+    DeleteUploadSessionOperator,
+    ListFilesOperator,
+    ListScansOperator,
+    UploadFileOperator,
+    UploadFilesOperator,
+)
+from tests.airflow.conftest import StateStore, context
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two scans of one night, and what lies beside them."""
+    for name in ("a.E57", "b.las", ".hidden.las", "Thumbs.db", "sub/c.las"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(name.encode() * 100)
+    return tmp_path
+
+
+def session(emulator: Emulator) -> str:
+    return CreateUploadSessionOperator(task_id="session").execute(context())
+
+
+def upload_all(upload_id: str, folder: Path) -> dict[str, int]:
+    return UploadFilesOperator(task_id="upload", upload_id=upload_id, path=str(folder)).execute(context())
+
+
+def sent(emulator: Emulator) -> list[str]:
+    return [f"{exchange.method} {exchange.path}" for exchange in emulator.exchanges]
+
+
+class TestListFiles:
+    def test_entries(self, folder: Path) -> None:
+        """Each entry holds the keyword arguments of an upload task; hidden files and litter are left out."""
+        entries = ListFilesOperator(task_id="list", path=str(folder)).execute(context())
+        assert entries == [
+            {"path": str(folder / "a.E57"), "filename": "a.e57", "size": 500, "etag": None},
+            {"path": str(folder / "b.las"), "filename": "b.las", "size": 500, "etag": None},
+        ]
+
+    def test_names_of_folders(self, folder: Path) -> None:
+        """Names made of paths keep the folders apart."""
+        operator = ListFilesOperator(
+            task_id="list", path=str(folder), pattern="*.LAS", recursive=True, names="path"
+        )
+        assert [entry["filename"] for entry in operator.execute(context())] == ["b.las", "sub_c.las"]
+
+    def test_collision(self, folder: Path) -> None:
+        """Two files of one name fail before any byte moves, and the error names both and both ways out."""
+        (folder / "sub" / "B.LAS").write_bytes(b"x")
+        operator = ListFilesOperator(task_id="list", path=str(folder), recursive=True)
+        with pytest.raises(AirflowFailException, match=r'b\.las and .*sub/B\.LAS .*names="path".*archive'):
+            operator.execute(context())
+
+    def test_nothing_skips(self, tmp_path: Path) -> None:
+        """A night without files is skipped."""
+        with pytest.raises(AirflowSkipException, match="No files in"):
+            ListFilesOperator(task_id="list", path=str(tmp_path)).execute(context())
+
+    def test_nothing_fails_when_asked(self, tmp_path: Path) -> None:
+        """A night without files fails where that was asked for, and names the pattern."""
+        operator = ListFilesOperator(task_id="list", path=str(tmp_path), pattern="*.e57", on_empty="fail")
+        with pytest.raises(AirflowFailException, match=r"No files in .* that match \*\.e57"):
+            operator.execute(context())
+
+    def test_bad_on_empty(self) -> None:
+        """An unknown choice is an error where the DAG is written."""
+        with pytest.raises(ValueError, match="on_empty"):
+            ListFilesOperator(task_id="list", path="/", on_empty="ignore")
+
+    def test_missing_parent(self) -> None:
+        """A path whose parent is missing, such as a drive that is not mounted, fails."""
+        with pytest.raises(AirflowFailException, match="/no/such/folder does not exist"):
+            ListFilesOperator(task_id="list", path="/no/such/folder").execute(context())
+
+
+class TestListScans:
+    def test_folders(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Only folders that hold a file count, and files beside them are warned of."""
+        (folder / "empty").mkdir()
+        (folder / ".cache").mkdir()
+        scans = ListScansOperator(task_id="list", path=str(folder)).execute(context())
+        assert scans == [str(folder / "sub")]
+        assert "2 files lie beside the folders" in caplog.text
+
+    def test_pattern(self, folder: Path) -> None:
+        """A folder without a file of the pattern is no scan."""
+        with pytest.raises(AirflowSkipException):
+            ListScansOperator(task_id="list", path=str(folder), pattern="*.e57").execute(context())
+
+
+class TestUploadFile:
+    def test_result(self, emulator: Emulator, folder: Path) -> None:
+        """The result names the file as the server holds it."""
+        operator = UploadFileOperator(
+            task_id="upload", upload_id=session(emulator), path=str(folder / "a.E57")
+        )
+        assert operator.execute(context()) == {
+            "filename": "a.e57",
+            "path": str(folder / "a.E57"),
+            "size": 500,
+        }
+        assert sent(emulator)[1:] == [f"PUT /uploads/{operator.upload_id}/a.e57"]
+
+    def test_second_attempt_asks(self, emulator: Emulator, folder: Path) -> None:
+        """A retry of a complete file costs one request and no bytes."""
+        operator = UploadFileOperator(
+            task_id="upload", upload_id=session(emulator), path=str(folder / "b.las")
+        )
+        operator.execute(context())
+        operator.execute(context(try_number=2))
+        assert sent(emulator)[2:] == [f"GET /uploads/{operator.upload_id}/b.las"]
+
+    def test_templates(self, emulator: Emulator, folder: Path) -> None:
+        """Numbers may come out of a template as text."""
+        operator = UploadFileOperator(
+            task_id="upload",
+            upload_id=session(emulator),
+            path=str(folder / "b.las"),
+            size="500",
+            chunk_size="200",
+        )
+        operator.execute(context())
+        assert [exchange.body_bytes for exchange in emulator.exchanges if exchange.method == "PUT"] == [
+            200,
+            200,
+            100,
+        ]
+
+    def test_bad_number(self, emulator: Emulator, folder: Path) -> None:
+        """A chunk size that is no number is named."""
+        operator = UploadFileOperator(task_id="upload", upload_id="x", path=str(folder / "b.las"))
+        operator.chunk_size = "8 MiB"
+        with pytest.raises(AirflowFailException, match="chunk_size must be a whole number"):
+            operator.execute(context())
+
+    def test_session_gone(self, emulator: Emulator, folder: Path) -> None:
+        """A session that is gone fails for good and says which task to clear."""
+        operator = UploadFileOperator(task_id="upload", upload_id="gone0000", path=str(folder / "b.las"))
+        with pytest.raises(AirflowFailException, match="clear the session task"):
+            operator.execute(context())
+
+    def test_refused_extension(
+        self, emulator: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """An extension that the server refuses is asked once and fails with the list of what it takes."""
+        (tmp_path / "notes.docx").write_bytes(b"x")
+        operator = UploadFileOperator(
+            task_id="upload", upload_id=session(emulator), path=str(tmp_path / "notes.docx")
+        )
+        with pytest.raises(AirflowFailException, match=r"415 extension_not_allowed.*docx.*e57"):
+            operator.execute(context())
+        assert len(emulator.exchanges) == 2
+        assert "'docx'" in capsys.readouterr().out
+
+    def test_label(self) -> None:
+        """A mapped row is labelled by its file's name, unless the user says otherwise."""
+        assert UploadFileOperator(task_id="a", upload_id="", path="").map_index_template
+        own = UploadFileOperator(task_id="b", upload_id="", path="", map_index_template="{{ 1 }}")
+        assert own.map_index_template == "{{ 1 }}"
+
+
+class TestUploadFiles:
+    def test_summary(self, emulator: Emulator, folder: Path) -> None:
+        """The result is a summary of fixed size; the session is listed once and each file sent once."""
+        upload_id = session(emulator)
+        assert upload_all(upload_id, folder) == {"files": 2, "bytes": 1000}
+        assert sent(emulator)[1] == f"GET /uploads/{upload_id}"
+        assert sorted(sent(emulator)[2:]) == [f"PUT /uploads/{upload_id}/{n}" for n in ("a.e57", "b.las")]
+
+    def test_again(self, emulator: Emulator, folder: Path) -> None:
+        """Running it again costs one request."""
+        upload_id = session(emulator)
+        upload_all(upload_id, folder)
+        upload_all(upload_id, folder)
+        assert sent(emulator)[4:] == [f"GET /uploads/{upload_id}"]
+
+    def test_paths(self, emulator: Emulator, folder: Path) -> None:
+        """Several paths go into one session."""
+        operator = UploadFilesOperator(
+            task_id="upload", upload_id=session(emulator), paths=[str(folder / "a.E57"), str(folder / "sub")]
+        )
+        assert operator.execute(context()) == {"files": 2, "bytes": 1400}
+
+    @pytest.mark.parametrize("given", [{}, {"path": "/a", "paths": ["/b"]}], ids=["neither", "both"])
+    def test_path_or_paths(self, given: dict[str, Any]) -> None:
+        """Neither or both of path and paths is an error where the DAG is written."""
+        with pytest.raises(ValueError, match="either path or paths"):
+            UploadFilesOperator(task_id="upload", upload_id="x", **given)
+
+    def test_nothing_skips(self, emulator: Emulator, tmp_path: Path) -> None:
+        """A folder without files is skipped without a request."""
+        with pytest.raises(AirflowSkipException):
+            upload_all("x", tmp_path)
+        assert emulator.exchanges == []
+
+    def test_refused(self, emulator: Emulator, folder: Path) -> None:
+        """A refused file is named at the end, and the others are complete."""
+        (folder / "notes.docx").write_bytes(b"x")
+        (folder / "more.docx").write_bytes(b"xy")
+        upload_id = session(emulator)
+        operator = UploadFilesOperator(task_id="upload", upload_id=upload_id, path=str(folder), parallel=1)
+        with pytest.raises(AirflowFailException, match=r"(?s)2 of 4 files.*\.docx.*\.docx"):
+            operator.execute(context())
+        assert set(emulator.store.sessions[upload_id].files) == {"a.e57", "b.las"}
+        assert sum(".docx" in line for line in sent(emulator)) == 1
+
+
+class TestDeleteUploadSession:
+    def test_twice(self, emulator: Emulator) -> None:
+        """Deleting a session twice is as good as once."""
+        operator = DeleteUploadSessionOperator(task_id="delete", upload_id=session(emulator))
+        operator.execute(context())
+        operator.execute(context())
+        assert sent(emulator)[1:] == [f"DELETE /uploads/{operator.upload_id}"] * 2
+
+
+class TestCreateProject:
+    def create(self, upload_id: str, **more: Any) -> CreateProjectOperator:
+        return CreateProjectOperator(task_id="project", upload_id=upload_id, **more)
+
+    def test_fields(self, emulator: Emulator, folder: Path) -> None:
+        """The server gets the fields that were given, private by default, and the page's address is kept."""
+        upload_id = session(emulator)
+        uploads = upload_all(upload_id, folder)
+        operator = self.create(
+            upload_id, uploads=uploads, title="T", coordinate_system="EPSG:25832", options={"anonymize": True}
+        )
+        given = context()
+        name = operator.execute(given)
+        assert name == upload_id
+        assert emulator.store.projects[name].options == {
+            "title": "T",
+            "privacy_mode": 2,
+            "coordinate_system": "EPSG:25832",
+            "anonymize": True,
+        }
+        assert given["ti"].pushed == {"project_url": f"{emulator.url}/projects/{name}"}
+
+    def test_again(self, emulator: Emulator, folder: Path) -> None:
+        """Running it again takes over the project and makes no second one, even when the session is gone."""
+        upload_id = session(emulator)
+        operator = self.create(upload_id, uploads=upload_all(upload_id, folder))
+        assert operator.execute(context()) == operator.execute(context(try_number=2))
+        assert sent(emulator).count("POST /projects") == 1
+
+    @pytest.mark.parametrize(
+        ("uploads", "said"),
+        [
+            pytest.param([], "a.e57 is there and was not uploaded", id="nothing uploaded"),
+            pytest.param(
+                [{"filename": "a.e57", "size": 500}], "b.las is there and was not", id="one too much"
+            ),
+            pytest.param(
+                {"filename": "c.las", "size": 1}, "c.las should have 1 bytes and is not", id="missing"
+            ),
+            pytest.param(
+                {"filename": "a.e57", "size": 1}, "a.e57 should have 1 bytes and has 500", id="size"
+            ),
+            pytest.param(
+                {"files": 3, "bytes": 1000}, "holds 2 files of 1,000 bytes, and 3 files", id="count"
+            ),
+            pytest.param({"files": 2, "bytes": 999}, "and 2 files of 999 bytes", id="bytes"),
+            pytest.param("a.e57", "must be what the upload tasks returned", id="a text"),
+            pytest.param([None], "must be what the upload tasks returned", id="None"),
+        ],
+    )
+    def test_session_differs(self, emulator: Emulator, folder: Path, uploads: Any, said: str) -> None:
+        """Nothing is created of a session that does not hold exactly what was uploaded."""
+        upload_id = session(emulator)
+        upload_all(upload_id, folder)
+        with pytest.raises(AirflowFailException, match=said):
+            self.create(upload_id, uploads=uploads).execute(context())
+        assert not emulator.store.projects
+
+    def test_mixed_uploads(self, emulator: Emulator, folder: Path) -> None:
+        """Results of both upload operators may be given together."""
+        upload_id = session(emulator)
+        one = UploadFileOperator(task_id="u", upload_id=upload_id, path=str(folder / "sub/c.las"))
+        results = [one.execute(context()), upload_all(upload_id, folder)]
+        assert self.create(upload_id, uploads=results).execute(context()) == upload_id
+
+    def test_incomplete(self, emulator: Emulator) -> None:
+        """A session with a file that is not complete becomes no project."""
+        upload_id = session(emulator)
+        client = self.create(upload_id).hook.client
+        client.put_chunk(upload_id, "a.e57", b"12345", "bytes 0-4/10")
+        with pytest.raises(AirflowFailException, match=r"a\.e57 is not complete \(5 of 10 bytes\)"):
+            self.create(upload_id).execute(context())
+        assert not emulator.store.projects
+
+    def test_empty_session(self, emulator: Emulator) -> None:
+        """An empty session becomes no project."""
+        with pytest.raises(AirflowFailException, match="it is empty"):
+            self.create(session(emulator)).execute(context())
+
+    @pytest.mark.parametrize(
+        "given", [{}, {"upload_id": "a", "download_link": "https://x"}], ids=["neither", "both"]
+    )
+    def test_one_of_two(self, given: dict[str, Any]) -> None:
+        """Neither or both of session and link is an error where the DAG is written."""
+        with pytest.raises(ValueError, match="either upload_id or download_link"):
+            CreateProjectOperator(task_id="project", **given)
+
+    def test_template_came_out_empty(self, emulator: Emulator) -> None:
+        """A session that a template left empty is named, and the link is not shown."""
+        with pytest.raises(AirflowFailException, match="upload_id came out as ''"):
+            self.create("").execute(context())
+
+    @pytest.mark.parametrize("mode", ["private", "PRIVATE", 2, "2"], ids=str)
+    def test_privacy(self, emulator: Emulator, mode: Any) -> None:
+        """Privacy is a word or the server's number."""
+        operator = CreateProjectOperator(
+            task_id="project", download_link="https://x/y.e57", privacy_mode=mode
+        )
+        name = operator.execute(context())
+        assert emulator.store.projects[name].options["privacy_mode"] == 2
+
+    @pytest.mark.parametrize(
+        ("more", "said"),
+        [
+            pytest.param({"privacy_mode": "secret"}, "privacy_mode must be", id="privacy"),
+            pytest.param(
+                {"title": "a", "options": {"title": "b"}}, "options must not hold title", id="twice"
+            ),
+        ],
+    )
+    def test_bad_fields(self, emulator: Emulator, more: dict[str, Any], said: str) -> None:
+        """A field that cannot be meant fails before the server is asked."""
+        with pytest.raises(AirflowFailException, match=said):
+            self.create("x", **more).execute(context())
+        assert emulator.exchanges == []
+
+    @pytest.mark.parametrize(
+        ("status", "code", "said"),
+        [
+            (402, "storage_quota_exceeded", "Free storage"),
+            (403, "project_limit_reached", "Delete projects"),
+            (403, "insufficient_scope", "projects:write"),
+        ],
+        ids=["quota", "limit", "scope"],
+    )
+    def test_refusals(self, emulator: Emulator, folder: Path, status: int, code: str, said: str) -> None:
+        """A refusal is asked once, fails for good and says what to do."""
+        upload_id = session(emulator)
+        upload_all(upload_id, folder)
+        emulator.faults.add(
+            {"on": "POST /projects", "do": "status", "status": status, "body": {"error": code}}
+        )
+        with pytest.raises(AirflowFailException, match=said):
+            self.create(upload_id).execute(context())
+        assert sent(emulator).count("POST /projects") == 1
+
+    def test_lost_post_is_not_repeated(self, emulator: Emulator, folder: Path) -> None:
+        """A POST whose reply is lost is not sent again, and the retry takes over what it made."""
+        upload_id = session(emulator)
+        upload_all(upload_id, folder)
+        emulator.faults.add({"on": "POST /projects", "do": "lost_reply"})
+        operator = self.create(upload_id)
+        with pytest.raises(AirflowException) as caught:
+            operator.execute(context())
+        assert not isinstance(caught.value, AirflowFailException)
+        assert operator.execute(context(try_number=2)) == upload_id
+        assert sent(emulator).count("POST /projects") == 1
+
+    def test_wait_defers(self, emulator: Emulator, folder: Path) -> None:
+        """Waiting for completion defers with plain arguments, and ends with the project's name."""
+        emulator.store.processing_seconds = 3600
+        upload_id = session(emulator)
+        upload_all(upload_id, folder)
+        operator = self.create(upload_id, wait_for_completion=True, deferrable=True, poll_interval=7)
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.execute(context())
+        assert deferred.value.trigger.serialize()[1] == {
+            "project_name": upload_id,
+            "three_sixty_conn_id": "three_sixty_default",
+            "poll_interval": 7,
+        }
+        event = {"status": "ready", "record": {"name": upload_id, "status": 100, "errors": 0}}
+        assert operator.execute_complete(context(), event) == upload_id
+
+    def test_wait_reschedules(self, emulator: Emulator) -> None:
+        """Without deferral a wait reschedules, and the next run goes on with the project that was made."""
+        from airflow.sdk.exceptions import AirflowRescheduleException
+
+        emulator.store.processing_seconds = 3600
+        store = StateStore()
+        operator = CreateProjectOperator(
+            task_id="project", download_link="https://x/y.e57", wait_for_completion=True, deferrable=False
+        )
+        for _ in range(2):
+            with pytest.raises(AirflowRescheduleException):
+                operator.execute(context(store=store))
+        assert sent(emulator).count("POST /projects") == 1
+
+
+def test_log_for_a_person(emulator: Emulator, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The log says what is sent, under which name, and when it is complete."""
+    upload_id = session(emulator)
+    UploadFileOperator(task_id="upload", upload_id=upload_id, path=str(folder / "a.E57")).execute(context())
+    log = capsys.readouterr().out
+    assert "a.E57 is sent as a.e57" in log
+    assert f"a.e57: 500 bytes from {folder / 'a.E57'} to session {upload_id}" in log
+    assert "a.e57: complete, 500 bytes in 0 s" in log

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+
+from airflow_360.emulator import Emulator
+from airflow_360.operators.project import CreateProjectOperator
+from airflow_360.sensors.project import ProjectReadySensor
+from airflow_360.triggers.project import ProjectReadyTrigger
+from tests.airflow.conftest import connect, context
+
+
+@pytest.fixture
+def project(emulator: Emulator) -> str:
+    """A project that takes half a second."""
+    emulator.store.processing_seconds = 0.5
+    return CreateProjectOperator(task_id="p", download_link="https://x/y.e57").execute(context())
+
+
+def sensor(project_name: str, **more: Any) -> ProjectReadySensor:
+    return ProjectReadySensor(task_id="ready", project_name=project_name, **more)
+
+
+def event_of(trigger: ProjectReadyTrigger) -> dict[str, Any]:
+    async def first() -> dict[str, Any]:
+        async for event in trigger.run():
+            return dict(event.payload)
+        raise AssertionError("The trigger ended without an event.")
+
+    return asyncio.run(first())
+
+
+def test_poke(emulator: Emulator, project: str) -> None:
+    """A sensor that pokes returns the full record and keeps the page's address."""
+    given = context()
+    record = sensor(project, mode="poke", poke_interval=0.2).execute(given)
+    assert (record["name"], record["status"]) == (project, 100)
+    assert given["ti"].pushed == {"project_url": f"{emulator.url}/projects/{project}"}
+
+
+def test_reschedule_is_the_default(emulator: Emulator, project: str) -> None:
+    """A sensor that is not deferrable gives its slot back."""
+    from airflow.sdk.exceptions import AirflowRescheduleException
+
+    with pytest.raises(AirflowRescheduleException):
+        sensor(project, deferrable=False).execute(context())
+
+
+def test_defer(emulator: Emulator, project: str) -> None:
+    """A deferrable sensor looks once, then waits in the triggerer for as long as its time-out allows."""
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor(project, deferrable=True, timeout=100, poke_interval=5).execute(context())
+    assert deferred.value.timeout is not None
+    assert deferred.value.timeout.total_seconds() == 100
+    event = event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.1))
+    record = sensor(project, deferrable=True).execute_complete(context(), event)
+    assert record["status"] == 100
+
+
+def test_ready_does_not_defer(emulator: Emulator, project: str) -> None:
+    """A project that is ready costs no trigger."""
+    time.sleep(0.6)
+    assert sensor(project, deferrable=True).execute(context())["status"] == 100
+
+
+def test_unknown_project(emulator: Emulator) -> None:
+    """A project that is not there fails for good, poked or triggered."""
+    with pytest.raises(AirflowFailException, match="nobody"):
+        sensor("nobody").execute(context())
+    event = event_of(ProjectReadyTrigger("nobody", "three_sixty_default", 0.1))
+    assert event["status"] == "error"
+    with pytest.raises(AirflowFailException, match="nobody"):
+        sensor("nobody").execute_complete(context(), event)
+
+
+def test_trigger_survives_failures(emulator: Emulator, project: str) -> None:
+    """A trigger rides out failures of the server."""
+    for do in ({"do": "status", "status": 503}, {"do": "lost_reply"}, {"do": "reset", "after_bytes": 0}):
+        emulator.faults.add({"on": "GET /projects/*", **do})
+    event = event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.2))
+    assert event["status"] == "ready"
+
+
+def test_trigger_says_what_is_wrong_with_the_connection(
+    monkeypatch: pytest.MonkeyPatch, emulator: Emulator
+) -> None:
+    """A trigger whose connection cannot work ends with an event, and the key is not in it."""
+    connect(monkeypatch, host="http://example.org", password="sk_marker")
+    event = event_of(ProjectReadyTrigger("x", "three_sixty_default", 0.1))
+    assert event["status"] == "error"
+    assert "Plain http" in event["message"]
+    assert "sk_marker" not in str(event)
+
+
+@pytest.mark.parametrize("event", [None, {}, {"status": "ready"}, {"status": "done", "record": {}}], ids=str)
+def test_unknown_events_fail_closed(emulator: Emulator, event: Any) -> None:
+    """An event that means nothing is a failure."""
+    with pytest.raises(AirflowFailException):
+        sensor("x").execute_complete(context(), event)
+
+
+def test_retryable_event(emulator: Emulator) -> None:
+    """A wait that failed for a passing reason counts on Airflow's retries."""
+    event = {"status": "error", "message": "no answer", "retryable": True}
+    with pytest.raises(AirflowException) as caught:
+        sensor("x").execute_complete(context(), event)
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_errors_of_a_ready_project(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
+    """A project that is ready with errors is a warning, and a failure where that was asked for."""
+    event = {"status": "ready", "record": {"name": "x", "status": 100, "errors": 3}}
+    assert sensor("x").execute_complete(context(), event)["errors"] == 3
+    assert "ready with 3 errors" in caplog.text
+    with pytest.raises(AirflowFailException, match="3 errors"):
+        sensor("x", fail_on_errors=True).execute_complete(context(), event)
+
+
+def test_trigger_does_not_block(emulator: Emulator, project: str) -> None:
+    """The event loop turns while a poll waits for its answer."""
+    emulator.faults.add({"on": "GET /projects/*", "do": "stall", "seconds": 1})
+
+    async def longest_gap() -> float:
+        trigger = ProjectReadyTrigger(project, "three_sixty_default", 0.2)
+        task = asyncio.ensure_future(anext(trigger.run()))
+        gap, last = 0.0, time.monotonic()
+        while not task.done():
+            await asyncio.sleep(0.01)
+            gap, last = max(gap, time.monotonic() - last), time.monotonic()
+        return gap
+
+    assert asyncio.run(longest_gap()) < 0.5

@@ -1,0 +1,103 @@
+"""The command says in one sentence what is wrong, and what a run shows is short."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+
+import pytest
+
+import demo.__main__ as command
+from demo.report import UploadedFile, human_size, progress_line, table
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A demo that runs on this machine meanwhile keeps its folder."""
+    folder = tmp_path / "state"
+    monkeypatch.setattr(command, "STATE", folder)
+    return folder
+
+
+def folder_of(tmp_path: Path, kind: str) -> Path:
+    folder = tmp_path / "files"
+    if kind != "missing":
+        folder.mkdir()
+    if kind == "a file":
+        folder = folder / "scan.las"
+        folder.touch()
+    if kind == "only litter":
+        (folder / ".DS_Store").touch()
+    if kind == "only folders":
+        (folder / "inside").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("missing", "there is no folder"),
+        ("empty", "holds no files to upload"),
+        ("only litter", "holds no files to upload"),
+        ("only folders", "It has 1 folders: give one of them"),
+        ("a file", "is a file: give the folder that it lies in"),
+    ],
+)
+def test_a_wrong_folder_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, sentence: str
+) -> None:
+    """A folder that cannot be taken ends with exit status 1 and a sentence that names it."""
+    folder = folder_of(tmp_path, kind)
+    assert command.main(["--files", str(folder)]) == 1
+    error = capsys.readouterr().err.strip()
+    assert sentence in error
+    assert str(folder) in error
+    assert "\n" not in error
+
+
+def test_a_second_demo_is_refused(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While one demo lives, another refuses to start and leaves its folder alone."""
+    state.mkdir()
+    (state / "airflow").mkdir()
+    with (state / "pid").open("w") as holder:
+        holder.write("4711")
+        holder.flush()
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        assert command.main([]) == 1
+    assert "another demo is running (process 4711)" in capsys.readouterr().err
+    assert (state / "airflow").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (5 * 1024**4, "5.0 TiB")]
+)
+def test_sizes_are_said_as_people_say_them(size: int, said: str) -> None:
+    """A number of bytes is shown in the largest unit that fits."""
+    assert human_size(size) == said
+
+
+def test_progress_is_one_line_in_the_order_of_starting() -> None:
+    """Mapped tasks are counted, and tasks whose turn has not come are not shown."""
+    line = progress_line(
+        [
+            {"task_id": "ready", "state": None, "start_date": None},
+            {"task_id": "upload", "state": "running", "start_date": "2"},
+            {"task_id": "upload", "state": "success", "start_date": "3"},
+            {"task_id": "list", "state": "success", "start_date": "1"},
+        ],
+        1024,
+        2048,
+    )
+    assert line == "list ✓ · upload 1 of 2 done, 1 running · 1.0 KiB of 2.0 KiB"
+
+
+def test_table_names_a_copy_that_differs() -> None:
+    """Each file has a row, and a copy that differs cannot be overlooked."""
+    text = table(
+        [
+            UploadedFile("Süd.LAS", 2048, "Sud.las", identical=True),
+            UploadedFile("b.e57", 1, "b.e57", identical=False),
+        ]
+    )
+    assert text.splitlines()[2].split() == ["Süd.LAS", "2.0", "KiB", "Sud.las", "yes"]
+    assert text.splitlines()[3].split() == ["b.e57", "1", "bytes", "b.e57", "NO"]

@@ -1,0 +1,263 @@
+"""The wire: keys, connections, pages, TLS and the end."""
+
+from __future__ import annotations
+
+import datetime
+import http.client
+import ipaddress
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from airflow_360.emulator import Emulator, server
+from tests.emulator.raw import OCTETS, Raw
+
+
+@pytest.mark.parametrize(
+    ("authorization", "code"),
+    [
+        ({}, "missing_bearer_token"),
+        ({"Authorization": "Basic sk_test"}, "missing_bearer_token"),
+        ({"Authorization": "Bearer "}, "missing_bearer_token"),
+        ({"Authorization": "Bearer pk_test"}, "invalid_api_key"),
+    ],
+)
+def test_keys(emulator: Emulator, authorization: dict[str, str], code: str) -> None:
+    """A request without a key, or with a wrong one, is refused by every endpoint."""
+    with Raw(emulator, key=None) as raw:
+        for method, path in (("POST", "/uploads"), ("PUT", "/uploads/AAAAAAAA/a.e57"), ("GET", "/projects")):
+            assert raw.call(method, path, headers=authorization).refusal == (401, code)
+    assert not any(exchange.key_ok for exchange in emulator.exchanges)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/nothing"), ("PATCH", "/uploads"), ("POST", "/uploads/AAAAAAAA/a.e57")]
+)
+def test_no_such_endpoint(raw: Raw, method: str, path: str) -> None:
+    """What the contract does not list is not found."""
+    assert raw.call(method, path).refusal == (404, "not_found")
+
+
+def test_exchanges(raw: Raw, emulator: Emulator) -> None:
+    """Each request to the API leaves a record, in order of arrival."""
+    upload_id = raw.session()
+    raw.chunk(upload_id, "a b.e57", b"abc", 0, 5)
+    raw.chunk(upload_id, "a b.e57", b"de", 3, 5)
+    raw.send("GET", "/state.json")
+    seen = [(e.method, e.path, e.status, e.start, e.received_before) for e in emulator.exchanges]
+    assert seen == [
+        ("POST", "/uploads", 201, None, None),
+        ("PUT", f"/uploads/{upload_id}/a b.e57", 200, 0, 0),
+        ("PUT", f"/uploads/{upload_id}/a b.e57", 200, 3, 3),
+    ]
+    assert [(e.body_bytes, e.key_ok, e.at) for e in emulator.exchanges][2] == (2, True, 1_000_000.0)
+
+
+def test_refused_body_is_drained(raw: Raw) -> None:
+    """A refused PUT is read to its end, so that its connection serves the next request."""
+    upload_id = raw.session()
+    assert raw.whole(upload_id, "a.exe", bytes(3_000_000)).status == 415
+    connection = raw.http.sock
+    assert raw.whole(upload_id, "a.e57", b"abc").status == 200
+    assert raw.http.sock is connection
+
+
+def test_refused_body_beyond_the_bound(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refused PUT that is too long to be read gets its reply, and the connection is closed."""
+    upload_id = raw.session()
+    monkeypatch.setattr(server, "DRAIN_BYTES", 10)
+    answer = raw.whole(upload_id, "a.exe", bytes(3_000_000))
+    assert (answer.status, answer.headers["Connection"]) == (415, "close")
+
+
+def test_length_required(raw: Raw) -> None:
+    """A PUT without Content-Length is refused, whether it is silent on its length or comes in pieces."""
+    path = f"/uploads/{raw.session()}/a.e57"
+    assert raw.call("PUT", path, iter([b"abc", b"def"]), OCTETS).refusal == (411, "length_required")
+    raw.http.putrequest("PUT", "/api/v1" + path)
+    for name, value in {**raw.authorization, **OCTETS}.items():
+        raw.http.putheader(name, value)
+    raw.http.endheaders()
+    assert raw.http.getresponse().status == 411
+
+
+def test_expect_continue(raw: Raw, emulator: Emulator) -> None:
+    """A client that waits for leave before it sends its body, as curl does, gets it."""
+    upload_id = raw.session()
+    head = f"PUT /api/v1/uploads/{upload_id}/a.e57 HTTP/1.1\r\nAuthorization: Bearer sk_x\r\nHost: x\r\n"
+    with socket.create_connection(("127.0.0.1", urlsplit(emulator.url).port or 0), timeout=5) as client:
+        client.sendall(f"{head}Expect: 100-continue\r\nContent-Length: 3\r\n\r\n".encode())
+        assert client.recv(100).startswith(b"HTTP/1.1 100")
+        client.sendall(b"abc")
+        assert client.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_page(raw: Raw) -> None:
+    """The page and its state need no key, and the state holds what the page shows."""
+    upload_id = raw.scan()
+    raw.call("POST", "/projects", {"upload_id": upload_id, "title": "<script>"})
+    page = raw.send("GET", "/")
+    assert (page.status, page.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    state = raw.send("GET", "/state.json").json
+    assert state["sessions"][0]["files"] == [
+        {"name": "scan.e57", "received": 6, "total": 6, "complete": True}
+    ]
+    assert (state["projects"][0]["title"], state["projects"][0]["status"]) == ("<script>", 0)
+
+
+def test_project_page(raw: Raw) -> None:
+    """A project has a page where the real server has one, and nothing else does."""
+    name = raw.call("POST", "/projects", {"upload_id": raw.scan()}).json["name"]
+    assert raw.send("GET", f"/projects/{name}").text == raw.send("GET", "/").text
+    for path in ("/projects/AAAAAAAA", "/favicon.ico", f"/{name}/x"):
+        assert raw.send("GET", path).status == 404
+
+
+def test_page_writes_no_markup() -> None:
+    """The page puts what it is told into text nodes only."""
+    page = Path(server.__file__).with_name("page.html").read_text("utf-8")
+    for hazard in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
+        assert hazard not in page
+
+
+def test_bytes_in_flight_are_shown(raw: Raw, emulator: Emulator) -> None:
+    """The page's state counts the bytes of a PUT that is still under way."""
+    upload_id = raw.session()
+    with Raw(emulator) as slow:
+        slow.http.putrequest("PUT", f"/api/v1/uploads/{upload_id}/a.e57")
+        for name, value in {**slow.authorization, **OCTETS, "Content-Length": "4"}.items():
+            slow.http.putheader(name, value)
+        slow.http.endheaders(b"ab")
+        shown: list[int] = []
+        while shown != [2]:
+            shown = [file["received"] for file in emulator.store.state()["sessions"][0]["files"]]
+        assert raw.received(upload_id, "a.e57") == 0
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "emulator")])
+    now = datetime.datetime.now(datetime.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "cert.pem", folder / "key.pem"
+    files[0].write_bytes(built.public_bytes(serialization.Encoding.PEM))
+    files[1].write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return files
+
+
+def test_tls(tmp_path: Path) -> None:
+    """Over https everything works as over http, resets included, and a client without TLS does no harm."""
+    files = certificate(tmp_path)
+    trust = ssl.create_default_context(cafile=files[0])
+    with Emulator(tls=files) as emulator, Raw(emulator, tls=trust) as raw:
+        assert emulator.url.startswith("https://127.0.0.1:")
+        with Raw(emulator) as plain, pytest.raises((http.client.HTTPException, OSError)):
+            plain.call("GET", "/projects")
+        upload_id = raw.session()
+        data = bytes(range(256)) * 10_000
+        emulator.faults.add({"on": "PUT /uploads/*/*", "do": "reset", "after_bytes": 100_000})
+        with pytest.raises(OSError):
+            raw.whole(upload_id, "a.e57", data)
+        raw.http.close()
+        assert raw.received(upload_id, "a.e57") == 100_000
+        assert raw.whole(upload_id, "a.e57", data).json["complete"]
+        assert emulator.store.file_path(upload_id, "a.e57").read_bytes() == data
+
+
+def test_close_leaves_nothing() -> None:
+    """Closing ends every thread and connection at once, idle ones too, and removes the temporary folder."""
+    before = set(threading.enumerate())
+    with Emulator() as emulator:
+        clients = [Raw(emulator) for _ in range(5)]
+        upload_id = clients[0].session()
+        path = emulator.store.file_path(upload_id, "a.e57")
+        for client in clients:
+            client.call("GET", "/projects")
+        clients[0].http.putrequest("PUT", f"/api/v1/uploads/{upload_id}/a.e57")
+        clients[0].http.putheader("Content-Length", "10")
+        clients[0].http.endheaders(b"half")
+        began = time.monotonic()
+    assert time.monotonic() - began < 1
+    assert set(threading.enumerate()) == before
+    assert not path.parent.parent.exists()
+    for client in clients:
+        client.http.close()
+
+
+def test_unused_emulator() -> None:
+    """An emulator that was never entered can be closed, and closed twice."""
+    emulator = Emulator()
+    emulator.close()
+    emulator.close()
+
+
+def test_data_dir_stays(tmp_path: Path) -> None:
+    """Bytes in a given folder outlive the emulator."""
+    with Emulator(data_dir=tmp_path) as emulator, Raw(emulator) as raw:
+        upload_id = raw.scan()
+    assert (tmp_path / upload_id / "scan.e57").read_bytes() == b"points"
+
+
+def test_command_line(tmp_path: Path) -> None:
+    """The command says where it listens, logs requests without the key, and ends cleanly when told to."""
+    script = tmp_path / "faults.json"
+    script.write_text('[{"on": "GET /uploads/*", "do": "lost_reply"}]', "utf-8")
+    command = [sys.executable, "-m", "airflow_360.emulator", "--port", "0", "--faults", str(script)]
+    with subprocess.Popen([*command, "--limits", "0.1"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[2]
+        connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=10)
+        connection.request("POST", "/api/v1/projects", headers={"Authorization": "Bearer sk_secret"})
+        assert connection.getresponse().read() == b'{"error": "upload_id_or_download_link_required"}'
+        connection.close()
+        process.terminate()
+        rest = process.stdout.read()
+    assert process.returncode == 0
+    assert "POST /api/v1/projects 400" in rest
+    assert "This fault did not happen" in rest
+    assert "sk_secret" not in rest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--faults", "{folder}/missing.json"], "No such file"),
+        (["--faults", "{folder}/bad.json"], "fault 1: 'on' is missing"),
+        (["--limits", "some"], "--limits"),
+    ],
+)
+def test_command_line_errors(tmp_path: Path, arguments: list[str], message: str) -> None:
+    """A wrong option ends the command with a sentence, not with a traceback."""
+    (tmp_path / "bad.json").write_text('[{"do": "reset"}]', "utf-8")
+    command = [sys.executable, "-m", "airflow_360.emulator", *(a.format(folder=tmp_path) for a in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

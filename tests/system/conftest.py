@@ -1,0 +1,81 @@
+"""One boot of a real Airflow for all system tests, with an emulator and a local S3 beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_360.emulator import Emulator, Exchange
+from demo.airflow import REPOSITORY, LocalAirflow
+from demo.s3 import LocalS3
+
+SAMPLES = REPOSITORY.parent / "shared" / "samples"
+
+
+@dataclass
+class Site:
+    """What a system test works with."""
+
+    airflow: LocalAirflow
+    emulator: Emulator
+    s3: LocalS3
+    folder: Path
+    days: int = 0
+
+    def next_day(self) -> datetime:
+        """Return a date that no other test has used, so that each has a folder of its own."""
+        self.days += 1
+        return datetime(2026, 6, 1, tzinfo=UTC) + timedelta(days=self.days)
+
+    def run(self, dag_id: str, date: datetime | None = None, **conf: Any) -> tuple[str, str]:
+        """Start a run of a DAG and return its DAG and run id."""
+        self.airflow.unpause(dag_id)
+        return dag_id, self.airflow.trigger(dag_id, date or self.next_day(), conf)
+
+    def exchanges(self, method: str, ending: str) -> list[Exchange]:
+        """Return what the emulator answered to one method on paths with one ending."""
+        return [e for e in self.emulator.exchanges if e.method == method and e.path.endswith(ending)]
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    dags = folder / "dags"
+    dags.mkdir()
+    for source in (REPOSITORY / "dags", Path(__file__).parent / "dags"):
+        for file in source.glob("*.py"):
+            shutil.copy(file, dags)
+    with Emulator(processing_seconds=8) as emulator, LocalS3(folder / "s3") as s3:
+        env = {
+            "AIRFLOW_CONN_THREE_SIXTY_DEFAULT": json.dumps(
+                {"conn_type": "three_sixty", "host": emulator.url, "password": "sk_system_test"}
+            ),
+            "AIRFLOW_CONN_AWS_DEFAULT": s3.connection_json,
+        }
+        with LocalAirflow(folder / "airflow", dags, env=env) as airflow:
+            yield Site(airflow, emulator, s3, folder)
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    if not SAMPLES.is_dir():
+        pytest.skip("The folder of real scans is not on this machine.")
+    return SAMPLES
+
+
+@pytest.fixture(autouse=True)
+def faults_happened(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test whose scripted faults did not all happen, or whose run broke a rule of the contract."""
+    yield
+    if "site" in request.fixturenames:
+        emulator = request.getfixturevalue("site").emulator
+        unused, violations = emulator.faults.unused(), list(emulator.violations)
+        assert not unused
+        assert not violations

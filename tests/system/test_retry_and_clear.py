@@ -1,0 +1,49 @@
+"""What a user does in Airflow's UI when a night went wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.system.conftest import Site
+
+pytestmark = pytest.mark.system
+
+CHUNK = 256 * 1024
+
+
+@pytest.fixture
+def folder(site: Site, tmp_path: Path) -> Path:
+    for name in ("one.e57", "two.e57", "three.e57"):
+        (tmp_path / name).write_bytes((name.encode() * CHUNK)[: CHUNK * 5 + 17])
+    return tmp_path
+
+
+def test_clear_one_upload(site: Site, folder: Path) -> None:
+    """An upload that failed for good, once cleared, goes on where the server stands; the run completes."""
+    broken = "PUT /uploads/*/two.e57"
+    # Two chunks pass; then nothing gets through until both tries have given up.
+    site.emulator.faults.add({"on": broken, "skip": 2, "times": 14, "do": "status", "status": 503})
+    dag_id, run_id = site.run("chunked_upload", folder=str(folder))
+    assert site.airflow.wait(dag_id, run_id, timeout=300) == "failed"
+    instances = {
+        i["map_index"]: i for i in site.airflow.task_instances(dag_id, run_id) if i["task_id"] == "upload"
+    }
+    (failed,) = [i for i in instances.values() if i["state"] == "failed"]
+    assert failed["rendered_map_index"] == "two.e57"
+    assert failed["try_number"] == 2
+
+    before = len(site.exchanges("PUT", "/two.e57"))
+    others = len(site.exchanges("PUT", "/one.e57")) + len(site.exchanges("PUT", "/three.e57"))
+    site.airflow.clear(dag_id, run_id, [("upload", failed["map_index"])])
+    site.airflow.wait(dag_id, run_id, timeout=120, must_succeed=True)
+
+    first = site.exchanges("PUT", "/two.e57")[before]
+    assert first.start == first.received_before == 2 * CHUNK
+    assert len(site.exchanges("PUT", "/one.e57")) + len(site.exchanges("PUT", "/three.e57")) == others
+    project = site.airflow.xcom(dag_id, run_id, "create_project")
+    for path in folder.iterdir():
+        assert site.emulator.store.file_path(project, path.name).read_bytes() == path.read_bytes()
+    log = site.airflow.log(dag_id, run_id, "upload", map_index=failed["map_index"])
+    assert "two.e57: resumes at 512.0 KiB of 1.3 MiB" in log

@@ -1,0 +1,270 @@
+"""The code's shape: where imports point, what is public, what parsing costs, what is in the repository."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "airflow_360"
+FILES = sorted(PACKAGE.rglob("*.py"))
+CORE = ("api", "emulator", "exceptions", "sources", "upload")
+DISTRIBUTIONS = importlib.metadata.packages_distributions()
+# Airflow 2 requires these itself, for connection forms; Airflow 3 stands in for them where it reads a form.
+FORMS = {"flask_appbuilder", "flask_babel", "wtforms"}
+PARSED = ("links", "operators", "sensors", "task_groups", "triggers")
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def modules_of(*floors: str) -> list[str]:
+    names = [module_name(path) for path in FILES if path.name != "__main__.py"]
+    return [name for name in names if name.split(".")[1:2] and name.split(".")[1] in floors]
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements of a module's top level, also those under an `if` or a `try`."""
+    for statement in body:
+        yield statement
+        for block in ("body", "orelse", "finalbody"):
+            if isinstance(statement, ast.If | ast.Try):
+                yield from statements(getattr(statement, block, []))
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Return every module that is imported anywhere in a file, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module)
+    return names - {"__future__"}
+
+
+def made(tree: ast.Module) -> list[set[str]]:
+    """Return the names that a module makes: its classes and functions, and its constants and types."""
+    code: set[str] = set()
+    values: set[str] = set()
+    for statement in statements(tree.body):
+        match statement:
+            case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                code.add(name)
+            case ast.Assign(targets=targets):
+                values.update(target.id for target in targets if isinstance(target, ast.Name))
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                values.add(name)
+    return [{name for name in names if not name.startswith("_")} for names in (code, values)]
+
+
+def taken(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield the module and the name of everything that a file imports by name from this package."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "airflow_360":
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def declared_all(tree: ast.Module) -> list[str] | None:
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
+            names: list[str] = ast.literal_eval(statement.value)
+            return names
+    return None
+
+
+def fresh_interpreter(before: str, modules: list[str]) -> set[str]:
+    """Return the modules that a new Python loads for `modules`, less those that `before` had loaded."""
+    program = (
+        f"import importlib, json, sys\n{before}\nbefore = set(sys.modules)\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return set(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_the_arrows_hold(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every import-linter contract of setup.cfg is kept."""
+    monkeypatch.chdir(ROOT)
+    status = lint_imports(config_filename="setup.cfg", no_cache=True)
+    assert status == EXIT_STATUS_SUCCESS, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_all_equals_the_public_names(path: Path) -> None:
+    """A module's `__all__` names all classes and functions that it makes, constants if it likes, no more."""
+    tree = tree_of(path)
+    code, values = made(tree)
+    if path.name == "__init__.py" and path.parent != PACKAGE:
+        code |= {name for _, name in taken(tree)}
+    names = declared_all(tree)
+    if names is None:
+        assert not code or path.name in ("__main__.py", "get_provider_info.py"), f"no __all__ for {code}"
+    else:
+        assert code <= set(names) <= code | values
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_modules_take_only_public_names_from_each_other(path: Path) -> None:
+    """What a module imports from another one of the package is in that one's `__all__`."""
+    public = {module_name(file): declared_all(tree_of(file)) or [] for file in FILES}
+    private = []
+    for module, name in taken(tree_of(path)):
+        if name not in public[module] and f"{module}.{name}" not in public and name != "__version__":
+            private.append(f"{module}.{name}")
+    assert not private
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_nothing_public_lacks_a_docstring(path: Path) -> None:
+    """Every module, public class, public function and public method says what it is for."""
+    silent = []
+
+    def look(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> None:
+        if not ast.get_docstring(node):
+            silent.append(name)
+        if isinstance(node, ast.Module | ast.ClassDef):
+            for child in statements(node.body):
+                if (
+                    isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+                    and not child.name.startswith("_")
+                    and not any("overload" in ast.unparse(decorator) for decorator in child.decorator_list)
+                    and not any(".setter" in ast.unparse(decorator) for decorator in child.decorator_list)
+                ):
+                    look(child, f"{name}.{child.name}")
+
+    look(tree_of(path), module_name(path))
+    assert not silent
+
+
+def test_every_test_says_what_is_true_when_it_is_green() -> None:
+    """Every test function has a docstring, and it is a sentence."""
+    silent = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(tree_of(path)):
+            if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test_"):
+                continue
+            if not (ast.get_docstring(node) or "").endswith("."):
+                silent.append(f"{relative(path)}::{node.name}")
+    assert not silent
+
+
+def test_parsing_a_dag_file_costs_neither_boto3_nor_requests() -> None:
+    """Importing every operator, sensor, trigger, link and task group adds no HTTP library and no boto3."""
+    added = fresh_interpreter(
+        "from airflow.providers.common.compat.sdk import DAG, BaseOperator, BaseSensorOperator, task_group",
+        modules_of(*PARSED),
+    )
+    assert "airflow_360.operators.upload" in added
+    heavy = {"boto3", "botocore", "requests", "urllib3", "s3fs", "airflow_360.emulator"}
+    assert not heavy & (added | {name.split(".")[0] for name in added})
+
+
+def test_the_core_runs_without_airflow() -> None:
+    """Importing the client, the sources, the engine, the errors and the emulator does not import Airflow."""
+    modules = modules_of(*CORE)
+    added = fresh_interpreter("", modules)
+    assert set(modules) <= added
+    assert not {name for name in added if name.split(".")[0] == "airflow"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative)
+def test_everything_imported_is_declared(path: Path) -> None:
+    """Whatever a module imports is Python's own, ours, or a dependency that pyproject.toml names."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[\[<>=!~; ]", line)[0] for line in project["dependencies"]}
+    undeclared = set()
+    for name in imported(tree_of(path)):
+        top, *rest = name.split(".")
+        if top in sys.stdlib_module_names or top == "airflow_360":
+            continue
+        if top in FORMS:
+            candidates = {"apache-airflow"}
+        elif top != "airflow":
+            candidates = set(DISTRIBUTIONS.get(top, ()))
+        elif rest[:1] == ["providers"]:
+            parts = rest[1:]
+            candidates = {
+                "-".join(("apache-airflow-providers", *parts[:n])) for n in range(1, len(parts) + 1)
+            }
+        else:
+            candidates = {"apache-airflow"}
+        if not candidates & declared:
+            undeclared.add(name)
+    assert not undeclared
+
+
+@pytest.mark.parametrize("name", ["__init__.py", "get_provider_info.py"])
+def test_what_airflow_loads_first_imports_nothing(name: str) -> None:
+    """The package and its provider entry point import nothing: they load before Airflow is configured."""
+    assert not imported(tree_of(PACKAGE / name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "api/backoff.py",
+        "emulator/faults.py",
+        "emulator/files.py",
+        "emulator/limits.py",
+        "emulator/projects.py",
+        "emulator/store.py",
+        "upload/ranges.py",
+    ],
+)
+def test_no_clock_is_read_that_was_not_given(name: str) -> None:
+    """The rules, the arithmetic and the waiting call no clock, no sleep and no dice of their own."""
+    calls = [
+        ast.unparse(node.func) for node in ast.walk(tree_of(PACKAGE / name)) if isinstance(node, ast.Call)
+    ]
+    assert not [call for call in calls if re.fullmatch(r"(time|random)\.\w+|(.+\.)?(now|utcnow|today)", call)]
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the sdist's files are not a checkout's")
+def test_nothing_foreign_is_in_the_repository() -> None:
+    """No file of the repository is over 1 MiB, names a registry's host, or knows a path of one machine."""
+    # As -c rather than from the configuration, so that a checkout of another user's can be read too.
+    listed = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    # The brackets keep this file from finding itself.
+    host = re.compile(rb"(py[p]i|python[h]osted|np[m]js|registry\.npm|deb\.[d]ebian)\.(org|com)")
+    machine = re.compile(rb"(?<![\w.}~-])/(work/|[r]oot/|[t]mp/w/|home/[a-z]+/)")
+    found = []
+    for name in filter(None, listed.split("\0")):
+        path = ROOT / name
+        if not path.is_file():
+            continue
+        content = path.read_bytes()
+        if len(content) > 1024 * 1024:
+            found.append(f"{name}: {len(content):,} bytes")
+        found += [
+            f"{name}: {match.group().decode()}"
+            for match in (*host.finditer(content), *machine.finditer(content))
+        ]
+    assert not found
