@@ -1,0 +1,58 @@
+"""What Airflow knows of the provider: its connection type, form and test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+
+from tests.system.conftest import Site
+
+pytestmark = pytest.mark.system
+
+
+def test_registered(site: Site) -> None:
+    """Airflow lists the provider."""
+    providers = site.airflow.request("GET", "/providers", params={"limit": 100})["providers"]
+    assert "airflow-provider-360" in {provider["package_name"] for provider in providers}
+
+
+def test_form(site: Site) -> None:
+    """The connection form shows its own labels, placeholders and fields with their defaults."""
+    token = requests.get(f"{site.airflow.url}/auth/token", timeout=30).json()["access_token"]
+    reply = requests.get(
+        f"{site.airflow.url}/ui/connections/hook_meta",
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=120,
+    )
+    (form,) = [hook for hook in reply.json() if hook["connection_type"] == "three_sixty"]
+    assert form["hook_name"] == "360 for you"
+    assert form["standard_fields"]["password"]["title"] == "API key"
+    assert form["standard_fields"]["host"]["placeholder"] == "https://360-for-you.com"
+    assert form["standard_fields"]["login"]["hidden"]
+    defaults = {name: field["value"] for name, field in form["extra_fields"].items()}
+    assert defaults == {"connect_timeout": 10, "read_timeout": 120, "verify": "true", "rate_limit_wait": 60}
+
+
+@pytest.mark.parametrize(
+    ("password", "ok", "said"),
+    [("sk_form", True, "accepts the key"), ("wrong", False, "401 invalid_api_key")],
+    ids=["right key", "wrong key"],
+)
+def test_button(site: Site, password: str, ok: bool, said: str) -> None:
+    """The form's Test button says whether the server accepts the key, and creates nothing."""
+    before: tuple[Any, ...] = (len(site.emulator.store.sessions), len(site.emulator.store.projects))
+    reply = site.airflow.request(
+        "POST",
+        "/connections/test",
+        json={
+            "connection_id": "new",
+            "conn_type": "three_sixty",
+            "host": site.emulator.url,
+            "password": password,
+        },
+    )
+    assert reply["status"] is ok
+    assert said in reply["message"]
+    assert (len(site.emulator.store.sessions), len(site.emulator.store.projects)) == before
