@@ -27,10 +27,11 @@ import requests
 
 from airflow_360.emulator import Emulator
 from airflow_360.sources.names import is_litter
+from airflow_360.upload.progress import size_text
 from demo.airflow import REPOSITORY, LocalAirflow
 from demo.airflow_api import TaskInstance
 from demo.processes import DemoError, TerminatedError, end_leftovers, endings_as_exceptions
-from demo.report import UploadedFile, human_size, progress_line, table
+from demo.report import UploadedFile, progress_line, table
 from demo.s3 import LocalS3
 from demo.scans import make_scans
 
@@ -125,7 +126,7 @@ def _run(options: argparse.Namespace) -> None:
     sources = _sources(options.files)
     total = sum(file.stat().st_size for file in sources)
     parallelism = _parallelism(sources)
-    _say(f"{len(sources)} files, {human_size(total)}, from {sources[0].parent}")
+    _say(f"{len(sources)} files, {size_text(total)}, from {sources[0].parent}")
     # One moment for folder and run: a demo at midnight must not look for today in yesterday's folder.
     now = datetime.now(UTC)
     with _stage(sources, now, parallelism) as stage:
@@ -167,8 +168,8 @@ def _parallelism(files: Sequence[Path]) -> int:
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if largest * 3 > memory:
         raise DemoError(
-            f"the largest file has {human_size(largest)}. The demo's local S3 keeps whole objects in memory, "
-            f"of which this machine has {human_size(memory)}: take smaller files. (The package itself has no "
+            f"the largest file has {size_text(largest)}. The demo's local S3 keeps whole objects in memory, "
+            f"of which this machine has {size_text(memory)}: take smaller files. (The package itself has no "
             "such limit.)"
         )
     return max(1, min(_PARALLELISM, memory // 2 // max(1, largest)))

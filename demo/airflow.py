@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import requests
@@ -25,6 +24,7 @@ from demo.airflow_api import AirflowApi
 from demo.processes import (
     LOOPBACK,
     Child,
+    Part,
     PartFailedError,
     check_free,
     clean_environment,
@@ -52,7 +52,7 @@ COMPONENTS = (API_SERVER, *HEARTBEATS)  # started in this order: the API server 
 _POLL_SECONDS = 0.2
 
 
-class LocalAirflow(AirflowApi):
+class LocalAirflow(Part, AirflowApi):
     """Boot an Airflow, talk to it, and end it with everything that it started.
 
     A context manager: ``with LocalAirflow(home, dags) as airflow``. Whatever ends the block ends Airflow: an
@@ -93,18 +93,6 @@ class LocalAirflow(AirflowApi):
             **_core_settings(self.dags, parallelism),
             **_SNAPPY_SETTINGS,
         }
-
-    def __enter__(self) -> LocalAirflow:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Migrate the database, start the four components side by side, and wait until all are healthy.

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Self
 
 LOOPBACK = "127.0.0.1"
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
@@ -91,6 +92,25 @@ def clean_environment(added: Mapping[str, str]) -> dict[str, str]:
 def _is_unwanted(name: str) -> bool:
     upper = name.upper()
     return upper.startswith(("AIRFLOW", "AWS_", "BOTO_")) or upper.endswith(("_PROXY", "DONTWRITEBYTECODE"))
+
+
+class Part:
+    """Something that is started when a ``with`` block begins and stopped when it ends, however that comes."""
+
+    def start(self) -> None:
+        """Start it; nothing is left running where that fails."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Stop it. May be called more than once."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *why: object) -> None:
+        self.stop()
 
 
 class Child:

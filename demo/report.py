@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from airflow_360.upload.progress import size_text
 from demo.airflow_api import TaskInstance
-
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclass(frozen=True)
@@ -30,15 +29,6 @@ class UploadedFile:
     identical: bool
 
 
-def human_size(size: float) -> str:
-    """Return a number of bytes as a person says it."""
-    for unit in _UNITS[:-1]:
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == _UNITS[0] else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} {_UNITS[-1]}"
-
-
 def progress_line(instances: Sequence[TaskInstance], received: int, total: int) -> str:
     """Return the states of all tasks whose turn has come, and the bytes that have arrived, on one line."""
     tasks: dict[str, list[str]] = {}
@@ -46,7 +36,7 @@ def progress_line(instances: Sequence[TaskInstance], received: int, total: int) 
         if instance["state"]:
             tasks.setdefault(instance["task_id"], []).append(instance["state"])
     parts = [f"{task_id} {_states(states)}" for task_id, states in tasks.items()]
-    return " · ".join([*parts, f"{human_size(received)} of {human_size(total)}"])
+    return " · ".join([*parts, f"{size_text(received)} of {size_text(total)}"])
 
 
 def _start(instance: TaskInstance) -> tuple[bool, str]:
@@ -67,7 +57,7 @@ def table(files: Iterable[UploadedFile]) -> str:
     """Return a table of what was uploaded."""
     header = ("file", "size", "stored as", "identical")
     rows = [
-        (file.name, human_size(file.size), file.stored_name, "yes" if file.identical else "NO")
+        (file.name, size_text(file.size), file.stored_name, "yes" if file.identical else "NO")
         for file in files
     ]
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]

@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import requests
@@ -20,6 +19,7 @@ import requests
 from demo.processes import (
     LOOPBACK,
     Child,
+    Part,
     PartFailedError,
     check_free,
     clean_environment,
@@ -37,7 +37,7 @@ _LARGEST_PUT = 5 * 1024**3 - 1
 _PART = 1024**3
 
 
-class LocalS3:
+class LocalS3(Part):
     """Serve S3 on loopback while the ``with`` block runs.
 
     An object must fit in memory about twice over while it is put, and once for each reader.
@@ -51,18 +51,6 @@ class LocalS3:
         self.port = port or free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         self._child: Child | None = None
-
-    def __enter__(self) -> LocalS3:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     @property
     def log(self) -> Path:

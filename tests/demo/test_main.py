@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import demo.__main__ as command
-from demo.report import UploadedFile, human_size, progress_line, table
+from demo.report import UploadedFile, progress_line, table
 
 
 @pytest.fixture(autouse=True)
@@ -66,14 +66,6 @@ def test_a_second_demo_is_refused(state: Path, capsys: pytest.CaptureFixture[str
         assert command.main([]) == 1
     assert "another demo is running (process 4711)" in capsys.readouterr().err
     assert (state / "airflow").is_dir()
-
-
-@pytest.mark.parametrize(
-    ("size", "said"), [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (5 * 1024**4, "5.0 TiB")]
-)
-def test_sizes_are_said_as_people_say_them(size: int, said: str) -> None:
-    """A number of bytes is shown in the largest unit that fits."""
-    assert human_size(size) == said
 
 
 def test_progress_is_one_line_in_the_order_of_starting() -> None:
