@@ -6,8 +6,9 @@ the client and the server that the client is tested against.
 
 from __future__ import annotations
 
+from airflow_360.emulator.chaos import Chaos
 from airflow_360.emulator.emulator import Emulator
 from airflow_360.emulator.faults import Fault
 from airflow_360.emulator.site import Exchange
 
-__all__ = ["Emulator", "Exchange", "Fault"]
+__all__ = ["Chaos", "Emulator", "Exchange", "Fault"]

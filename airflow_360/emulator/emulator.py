@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from airflow_360.emulator.chaos import Chaos
 from airflow_360.emulator.faults import Fault, FaultScript
 from airflow_360.emulator.limits import RateLimiter
 from airflow_360.emulator.listener import Listener
@@ -35,6 +36,7 @@ class Emulator:
     :param data_dir: where the bytes lie; None makes a temporary folder that goes when the emulator is closed
     :param processing_seconds: how long a project takes from 0 to 100
     :param faults: the fault script, see :class:`Fault`
+    :param chaos: faults by chance for all that the script leaves alone
     :param limits: ``"off"`` for no rate limits, ``"real"`` for those of the contract, or a number that each
         of them is multiplied by
     :param clock: returns the time in seconds since 1970
@@ -45,6 +47,10 @@ class Emulator:
     :param max_file_bytes: the most that one file may have
     :param max_session_bytes: the most that all files of a session may have together
     :param quota_bytes: the most that the account may hold
+    :param max_body_bytes: the longest body that a proxy before the server lets through; it refuses longer
+        ones with a 413 of its own, in HTML
+    :param proxy_closes: whether that proxy answers and closes while the body is still being sent
+    :param max_exchanges: how many of the last requests are remembered, None for all
     :param log: takes one line per request, which never holds the key
     """
 
@@ -55,6 +61,7 @@ class Emulator:
         data_dir: str | Path | None = None,
         processing_seconds: float = 1.0,
         faults: Iterable[Fault | Mapping[str, Any]] = (),
+        chaos: Chaos | None = None,
         limits: float | Literal["real", "off"] = "off",
         clock: Callable[[], float] = time.time,
         tls: tuple[str | Path, str | Path] | None = None,
@@ -64,9 +71,13 @@ class Emulator:
         max_file_bytes: int | None = None,
         max_session_bytes: int | None = None,
         quota_bytes: int | None = None,
+        max_body_bytes: int | None = None,
+        proxy_closes: bool = False,
+        max_exchanges: int | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
-        self.faults = FaultScript(faults)
+        self.faults = chaos or FaultScript()
+        self.faults.add(*faults)
         self._scratch = tempfile.TemporaryDirectory(prefix="emulator-") if data_dir is None else None
         self.store = Store(
             Path(self._scratch.name if self._scratch else data_dir or ""),
@@ -80,7 +91,16 @@ class Emulator:
             quota_bytes=quota_bytes,
         )
         factor = {"off": None, "real": 1.0}[limits] if isinstance(limits, str) else float(limits)
-        self._site = Site(self.store, RateLimiter(factor, clock), self.faults, clock, log or _say_nothing)
+        self._site = Site(
+            self.store,
+            RateLimiter(factor, clock),
+            self.faults,
+            clock,
+            log or _say_nothing,
+            max_body_bytes,
+            proxy_closes,
+            max_exchanges,
+        )
         self._listener = Listener(
             (host, port), partial(Handler, self._site), _server_context(*tls) if tls else None
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from fnmatch import fnmatchcase
@@ -41,9 +42,16 @@ _KINDS: dict[str, set[str]] = {
     "status": {"status", "when", "headers", "body", "close"},
     "rate_limit": {"retry_after"},
     "reset": {"after_bytes", "keep"},
+    "hang_up": {"rst"},
     "lost_reply": set(),
+    "truncate": set(),
+    "garbage": {"body"},
+    "alter": {"fields"},
     "stall": {"seconds", "when"},
+    "lose": {"keep_bytes", "forget", "spare_complete"},
 }
+_FLAG = (lambda value: isinstance(value, bool), "true or false")
+_BYTES = (_is_whole(0), "a whole number of bytes, 0 or more")
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "on": (_is_pattern, "a method and a path, such as 'PUT /uploads/*/scan.e57'"),
     "do": (lambda value: isinstance(value, str) and value in _KINDS, "one of " + ", ".join(_KINDS)),
@@ -53,9 +61,14 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "when": (lambda value: value in ("before_body", "after_body"), "'before_body' or 'after_body'"),
     "headers": (_is_headers, "an object of strings"),
     "body": (lambda value: isinstance(value, str | dict | list), "an object, a list or a text"),
-    "close": (lambda value: isinstance(value, bool), "true or false"),
-    "after_bytes": (_is_whole(0), "a whole number of bytes, 0 or more"),
-    "keep": (lambda value: isinstance(value, bool), "true or false"),
+    "close": _FLAG,
+    "after_bytes": _BYTES,
+    "keep": _FLAG,
+    "rst": _FLAG,
+    "fields": (lambda value: isinstance(value, Mapping), "an object"),
+    "keep_bytes": _BYTES,
+    "forget": _FLAG,
+    "spare_complete": _FLAG,
     "seconds": (lambda value: type(value) in (int, float) and value >= 0, "a number of seconds, 0 or more"),
     "retry_after": (_is_whole(0), "a whole number of seconds, 0 or more"),
 }
@@ -66,25 +79,41 @@ class Fault:
     """Say what goes wrong with which requests. An entry of a script is this, written as JSON.
 
     :param on: method and path below ``/api/v1``, such as ``"PUT /uploads/*/scan.e57"``; ``*`` stands for any
-        method, or for any text within one part of the path
-    :param do: the kind: ``status``, ``rate_limit``, ``reset``, ``lost_reply`` or ``stall``
+        method, or for any text within one part of the path, ``/**`` at its end for any rest
+    :param do: the kind
     :param skip: how many matching requests pass untouched first
     :param times: how many requests are hit
     :param status: (``status``) the status of the reply
     :param when: (``status``, ``stall``) ``before_body``: before the request is looked at; ``after_body``:
         after it was carried out in full. None means before for ``status`` and after for ``stall``
     :param headers: (``status``) headers of the reply
-    :param body: (``status``) the reply's body; an object or a list goes as JSON, a text as HTML
+    :param body: (``status``, ``garbage``) the reply's body; an object or a list goes as JSON, a text as HTML
     :param close: (``status``) reply at once and close, even while the body is still being sent
     :param after_bytes: (``reset``) how many bytes of the body are taken in before the connection is reset;
         requests with fewer do not match
     :param keep: (``reset``) whether those bytes count; None leaves it to the emulator's ``keep_cut_bytes``
+    :param rst: (``hang_up``) whether the connection is reset rather than closed
+    :param fields: (``alter``) what stands in the reply's JSON object instead of the real values
+    :param keep_bytes: (``lose``) to how many bytes the file falls
+    :param forget: (``lose``) whether the file itself is forgotten too
+    :param spare_complete: (``lose``) whether a complete file loses nothing
     :param seconds: (``stall``) how long nothing happens
     :param retry_after: (``rate_limit``) the ``Retry-After`` header, in seconds
     """
 
     on: str
-    do: Literal["status", "rate_limit", "reset", "lost_reply", "stall"]
+    do: Literal[
+        "status",
+        "rate_limit",
+        "reset",
+        "hang_up",
+        "lost_reply",
+        "truncate",
+        "garbage",
+        "alter",
+        "stall",
+        "lose",
+    ]
     skip: int = 0
     times: int = 1
     status: int = 503
@@ -94,22 +123,31 @@ class Fault:
     close: bool = False
     after_bytes: int = 0
     keep: bool | None = None
+    rst: bool = False
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    keep_bytes: int = 0
+    forget: bool = False
+    spare_complete: bool = False
     seconds: float = 1.0
     retry_after: int = 1
 
-    def matches(self, method: str, path: str, body_bytes: int) -> bool:
+    def matches(self, method: str, path: str, body_bytes: int, reused: bool) -> bool:
         """Tell whether this fault is meant for a request.
 
         :param path: the path below ``/api/v1``, percent-decoded
         :param body_bytes: how long the request's body says that it is
+        :param reused: whether its connection had served another request before
         """
         wanted_method, _, wanted_path = self.on.partition(" ")
         wanted, parts = wanted_path.split("/"), path.split("/")
+        if wanted[-1] == "**":
+            wanted[-1:] = ["*"] * (len(parts) - len(wanted) + 1)
         return (
             fnmatchcase(method, wanted_method)
             and len(wanted) == len(parts)
             and all(map(fnmatchcase, parts, wanted))
             and body_bytes >= self.after_bytes
+            and (reused or self.do != "hang_up")
         )
 
 
@@ -169,10 +207,13 @@ class _Entry:
 class FaultScript:
     """Hand out faults in their order, each as often as it says, and know which did not happen.
 
+    ``counts`` says how often each kind happened.
+
     :param faults: entries as dicts or as :class:`Fault`
     """
 
     def __init__(self, faults: Iterable[Fault | Mapping[str, Any]] = ()) -> None:
+        self.counts: Counter[str] = Counter()
         self._entries: list[_Entry] = []
         self._lock = threading.Lock()
         self.add(*faults)
@@ -187,18 +228,31 @@ class FaultScript:
             raw = [_as_mapping(fault) if isinstance(fault, Fault) else fault for fault in faults]
             self._entries += [_Entry(_parsed(entry, first + i)) for i, entry in enumerate(raw)]
 
-    def take(self, method: str, path: str, body_bytes: int = 0) -> Fault | None:
-        """Return the first fault that is due for a request, and count it as handed out."""
+    def take(
+        self, method: str, path: str, body_bytes: int = 0, reused: bool = False
+    ) -> tuple[Fault | None, Fault | None]:
+        """Return the first fault that is due for a request, and the first ``lose`` that goes beside it.
+
+        Both are counted as handed out; the parameters are those of :meth:`Fault.matches`.
+        """
+        taken: dict[bool, Fault] = {}
         with self._lock:
             for entry in self._entries:
-                if entry.fault.matches(method, path, body_bytes) and entry.take():
-                    return entry.fault
-        return None
+                is_loss = entry.fault.do == "lose"
+                if (
+                    is_loss not in taken
+                    and entry.fault.matches(method, path, body_bytes, reused)
+                    and entry.take()
+                ):
+                    taken[is_loss] = entry.fault
+        return taken.get(False), taken.get(True)
 
     def happened(self, fault: Fault) -> None:
         """Note that a fault that was handed out took its effect."""
         with self._lock:
-            next(entry for entry in self._entries if entry.fault is fault).happened += 1
+            self.counts[fault.do] += 1
+            for entry in self._entries:
+                entry.happened += entry.fault is fault
 
     def unused(self) -> list[Fault]:
         """Return the faults that did not happen, or not as often as they say."""

@@ -13,7 +13,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -63,6 +63,8 @@ _PAGE_HEADERS = {
     "img-src data:; connect-src 'self'",
     "Cache-Control": "no-store",
 }
+_WELCOME = "<!doctype html><title>Welcome</title><p>Please log in to this network.</p>"
+_TOO_LARGE = "<html><head><title>413 Request Entity Too Large</title></head></html>"
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _PEER_CLOSED = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR
 
@@ -73,6 +75,7 @@ class _Reply:
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     close: bool = False
+    cut: bool = False
 
     def encoded(self) -> tuple[bytes, str]:
         if self.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
@@ -118,6 +121,7 @@ class Handler(BaseHTTPRequestHandler):
     def __init__(self, site: Site, *arguments: Any) -> None:
         self._site = site
         self._buffer: memoryview | None = None
+        self._reused = False
         super().__init__(*arguments)
 
     def _serve(self) -> None:
@@ -133,6 +137,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(self._page(path))
         except _Hangup as hangup:
             self._hang_up(hangup.reset)
+        finally:
+            self._reused = True
 
     do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = do_OPTIONS = _serve  # noqa: N815 - http.server's names
 
@@ -150,11 +156,19 @@ class Handler(BaseHTTPRequestHandler):
         endpoint, work = self._route(parts)
         if endpoint == "put_file":
             self._note_put(*parts[1:])
-        self._site.exchanges.append(self._exchange)
-        self._fault = self._site.faults.take(self.command, self._exchange.path, self._unread)
-        self._exchange.fault = self._fault.do if self._fault else None
+        self._site.record(self._exchange)
+        self._fault, loss = self._site.faults.take(
+            self.command, self._exchange.path, self._unread, self._reused
+        )
+        self._exchange.fault = "+".join(fault.do for fault in (self._fault, loss) if fault) or None
         try:
-            self._send(self._hit_by_fault(partial(self._obey, endpoint, work)))
+            try:
+                reply = self._hit_by_fault(partial(self._obey, endpoint, work))
+            finally:
+                # Before the reply goes out, so that the next request finds the loss; the reply knows nothing.
+                if loss and endpoint in ("put_file", "get_file_progress"):
+                    self._lose(loss, *parts[1:])
+            self._send(reply)
         finally:
             self._site.log(self._log_line(time.perf_counter() - began))
 
@@ -180,6 +194,8 @@ class Handler(BaseHTTPRequestHandler):
         return "", lambda: _refused(Refusal("not_found"))
 
     def _obey(self, endpoint: str, work: Callable[[], _Reply]) -> _Reply:
+        if self._site.max_body_bytes is not None and self._unread > self._site.max_body_bytes:
+            return _Reply(413, _TOO_LARGE, close=self._site.proxy_closes)
         try:
             wait = self._site.limiter.spend(self._key(), endpoint)
             if wait:
@@ -269,11 +285,11 @@ class Handler(BaseHTTPRequestHandler):
         match self._fault:
             case None:
                 return work()
-            case Fault(do="status", when="after_body") as fault:
-                self._in_full(work)
-                return self._scripted(fault)
             case Fault(do="status") as fault:
-                return self._scripted(fault)
+                if fault.when == "after_body":
+                    self._in_full(work)
+                self._site.faults.happened(fault)
+                return _Reply(fault.status, fault.body, fault.headers, fault.close)
             case Fault(do="rate_limit") as fault:
                 self._site.faults.happened(fault)
                 return _refused(Refusal("rate_limited", retry_after=fault.retry_after))
@@ -288,6 +304,23 @@ class Handler(BaseHTTPRequestHandler):
                 self._in_full(work)
                 self._site.faults.happened(fault)
                 raise _Hangup
+            case Fault(do="hang_up") as fault:
+                self._site.faults.happened(fault)
+                raise _Hangup(reset=fault.rst)
+            case Fault(do="truncate") as fault:
+                reply = self._in_full(work)
+                self._site.faults.happened(fault)
+                return replace(reply, cut=True)
+            case Fault(do="garbage") as fault:
+                self._in_full(work)
+                self._site.faults.happened(fault)
+                return _Reply(200, _WELCOME if fault.body is None else fault.body)
+            case Fault(do="alter") as fault:
+                reply = self._in_full(work)
+                if reply.status >= 400:
+                    return reply
+                self._site.faults.happened(fault)
+                return replace(reply, body={**reply.body, **fault.fields})
             case Fault() as fault:
                 # A reset comes up where the body is read, and at once where none of it shall be.
                 if fault.after_bytes == 0:
@@ -299,9 +332,17 @@ class Handler(BaseHTTPRequestHandler):
         self._drain()
         return reply
 
-    def _scripted(self, fault: Fault) -> _Reply:
-        self._site.faults.happened(fault)
-        return _Reply(fault.status, fault.body, fault.headers, fault.close)
+    def _lose(self, fault: Fault, upload_id: str, filename: str) -> None:
+        lost = self._site.store.lose(
+            upload_id,
+            filename,
+            keep_bytes=fault.keep_bytes,
+            forget=fault.forget,
+            spare_complete=fault.spare_complete,
+        )
+        if lost is not None:
+            self._exchange.lost_bytes = lost
+            self._site.faults.happened(fault)
 
     def _stall(self, fault: Fault) -> None:
         self._site.faults.happened(fault)
@@ -338,6 +379,9 @@ class Handler(BaseHTTPRequestHandler):
             headers["Connection"] = "close"
         status_line = f"HTTP/1.1 {reply.status} {_PHRASES.get(reply.status, 'Unknown')}"
         head = [status_line, *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        if reply.cut:
+            self.close_connection = True
+            body = body[: len(body) // 2]
         try:
             self.wfile.write("\r\n".join(head).encode("latin-1", "replace") + body)
             if endless and not reply.close:

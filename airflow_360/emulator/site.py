@@ -28,7 +28,8 @@ class Exchange:
     :param received_before: (PUT) the file's high-water mark when it arrived
     :param body_bytes: how many bytes of its body were read
     :param status: the status of the reply; None where none was sent
-    :param fault: the kind of the fault that hit it
+    :param fault: the kind of the fault that hit it; with a ``+`` between them, where a loss went beside it
+    :param lost_bytes: how many bytes of its file the server lost with it
     """
 
     method: str
@@ -40,6 +41,7 @@ class Exchange:
     body_bytes: int = 0
     status: int | None = None
     fault: str | None = None
+    lost_bytes: int = 0
 
 
 @dataclass(eq=False)
@@ -51,6 +53,9 @@ class Site:
     :param faults: the fault script
     :param clock: returns the time in seconds
     :param log: takes one line per request to the API
+    :param max_body_bytes: the longest body that the proxy lets through
+    :param proxy_closes: whether the proxy refuses without reading the body
+    :param max_exchanges: how many of the last requests are remembered, None for all
     :param exchanges: one record per request to the API, in order of arrival
     :param closing: set when the emulator is about to end every connection
     """
@@ -60,5 +65,14 @@ class Site:
     faults: FaultScript
     clock: Callable[[], float]
     log: Callable[[str], None]
+    max_body_bytes: int | None
+    proxy_closes: bool
+    max_exchanges: int | None
     exchanges: list[Exchange] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
+
+    def record(self, exchange: Exchange) -> None:
+        """Remember a request, and forget the oldest ones beyond the bound."""
+        self.exchanges.append(exchange)
+        if self.max_exchanges is not None:
+            del self.exchanges[: -self.max_exchanges or None]

@@ -7,6 +7,7 @@ prints nothing, and knows only the clock that it was given.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
@@ -89,7 +90,8 @@ class Store:
         self._max_file_bytes = max_file_bytes
         self._max_session_bytes = max_session_bytes
         self._quota_bytes = quota_bytes
-        self._taken_names: set[str] = set()
+        self._strangers: dict[str, Project | None] = {}
+        self._next_id: str | None = None
         self._lock = threading.Condition()
 
     # -- sessions
@@ -97,9 +99,10 @@ class Store:
     def create_session(self) -> dict[str, Any]:
         """Open a session, unless the account is full."""
         with self._lock:
+            self._discard_expired()
             if self._quota_bytes is not None and self.stored_bytes() >= self._quota_bytes:
                 raise Refusal("storage_quota_exceeded")
-            upload_id = _new_id()
+            upload_id, self._next_id = self._next_id or _new_id(), None
             folder = self._folder / upload_id
             folder.mkdir(parents=True)
             self.sessions[upload_id] = UploadSession(upload_id, self._clock(), folder)
@@ -128,13 +131,16 @@ class Store:
 
     def _session(self, upload_id: str) -> UploadSession:
         _check_upload_id(upload_id)
+        self._discard_expired()
         session = self.sessions.get(upload_id)
-        if session and session.created_at + SESSION_SECONDS <= self._clock():
-            self._discard(upload_id)
-            session = None
         if session is None or session.consumed:
             raise Refusal("upload_session_not_found")
         return session
+
+    def _discard_expired(self) -> None:
+        expired = self._clock() - SESSION_SECONDS
+        for upload_id in [s.upload_id for s in self.sessions.values() if s.created_at <= expired]:
+            self._discard(upload_id)
 
     def _discard(self, upload_id: str) -> None:
         session = self.sessions.pop(upload_id, None)
@@ -189,6 +195,39 @@ class Store:
                 session.files[name] = file
             file.writing = Writing(file, start, abandoned, self._lock)
             return file.writing
+
+    def lose(
+        self,
+        upload_id: str,
+        filename: str,
+        *,
+        keep_bytes: int = 0,
+        forget: bool = False,
+        spare_complete: bool = False,
+    ) -> int | None:
+        """Lose bytes of a file, as a server does whose disk was full, or that was restored from a backup.
+
+        :param keep_bytes: how many bytes, from the beginning, are left
+        :param forget: whether the file itself is forgotten too
+        :param spare_complete: whether a complete file loses nothing
+        :return: how many bytes were lost; None where there was nothing to lose, or a PUT is in flight
+        """
+        with self._lock:
+            try:
+                session = self._session(upload_id)
+            except Refusal:
+                return None
+            file = session.files.get(flatten(filename))
+            if file is None or file.writing or (file.complete and spare_complete):
+                return None
+            kept = min(file.received, 0 if forget else keep_bytes)
+            lost, file.received = file.received - kept, kept
+            if forget:
+                del session.files[file.name]
+                file.path.unlink()
+            elif lost:
+                os.truncate(file.path, kept)
+            return lost if lost or forget else None
 
     def file_path(self, upload_id: str, filename: str) -> Path:
         """Return where the bytes of a file lie, also after the project was made of it."""
@@ -258,9 +297,10 @@ class Store:
     def get_project(self, name: str) -> dict[str, Any]:
         """Return one project's status, or its full record once it is ready."""
         with self._lock:
-            if name not in self.projects:
+            project = self.projects.get(name) or self._strangers.get(name)
+            if project is None:
                 raise Refusal("project_not_found")
-            return self.projects[name].record(self._clock())
+            return project.record(self._clock())
 
     def list_projects(self) -> dict[str, Any]:
         """Return name, title and status of every project."""
@@ -268,10 +308,19 @@ class Store:
             now = self._clock()
             return {"projects": [project.summary(now) for project in self.projects.values()]}
 
-    def take_name(self, name: str) -> None:
-        """Make a project name collide: a project that would get it gets another one."""
+    def take_name(self, name: str | None = None, *, visible: bool = True) -> str:
+        """Give a project name to a stranger, so that a project that would get it gets another one.
+
+        :param name: the name; None takes the ``upload_id`` of the session that is created next
+        :param visible: whether the stranger's project, which is ready, can be asked for; it is never listed
+        :return: the name
+        """
         with self._lock:
-            self._taken_names.add(name)
+            if name is None:
+                name = self._next_id = self._next_id or _new_id()
+            options = {"title": "A stranger's project"}
+            self._strangers[name] = Project(0, name, self._clock(), 0, options) if visible else None
+            return name
 
     def _finished_session(self, upload_id: Any) -> UploadSession:
         session = self._session(upload_id)
@@ -281,7 +330,7 @@ class Store:
 
     def _project_name(self, wanted: str) -> str:
         name = wanted
-        while name in self._taken_names or name in self.projects:
+        while name in self._strangers or name in self.projects:
             name = _new_id()
         return name
 
@@ -290,6 +339,7 @@ class Store:
     def state(self) -> dict[str, Any]:
         """Return everything that the emulator's page shows, newest first."""
         with self._lock:
+            self._discard_expired()
             now = self._clock()
             sessions = [self._session_state(s) for s in reversed(self.sessions.values())]
             projects = [

@@ -74,6 +74,13 @@ class Raw:
         path = f"/uploads/{upload_id}/{quote(filename, safe='/')}"
         return self.call("PUT", path, data, {**OCTETS, **content_range})
 
+    def begin(self, upload_id: str, filename: str, length: int, data: bytes = b"") -> None:
+        """Send the head of a whole-file PUT, and as much of its body as is given."""
+        self.http.putrequest("PUT", f"/api/v1/uploads/{upload_id}/{filename}")
+        for name, value in {**self.authorization, **OCTETS, "Content-Length": str(length)}.items():
+            self.http.putheader(name, value)
+        self.http.endheaders(data)
+
     def received(self, upload_id: str, filename: str) -> int:
         return int(self.call("GET", f"/uploads/{upload_id}/{filename}").json["received"])
 

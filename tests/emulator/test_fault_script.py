@@ -46,6 +46,11 @@ def test_parse() -> None:
         ({**PUT, "do": "reset", "after_bytes": -1}, "fault 1: 'after_bytes' must be a whole number of bytes"),
         ({**PUT, "do": "reset", "keep": "yes"}, "fault 1: 'keep' must be true or false"),
         ({**PUT, "do": "stall", "seconds": "1"}, "fault 1: 'seconds' must be a number of seconds"),
+        ({**PUT, "do": "hang_up", "rst": 1}, "fault 1: 'rst' must be true or false"),
+        ({**PUT, "do": "garbage", "body": None}, "fault 1: 'body' must be an object, a list or a text"),
+        ({**PUT, "do": "alter", "fields": [1]}, "fault 1: 'fields' must be an object"),
+        ({**PUT, "do": "lose", "keep_bytes": -1}, "fault 1: 'keep_bytes' must be a whole number of bytes"),
+        ({**PUT, "do": "lose", "forget": "yes"}, "fault 1: 'forget' must be true or false"),
         ({**PUT, "do": "rate_limit", "retry_after": 1.5}, "fault 1: 'retry_after' must be a whole number"),
     ],
 )
@@ -80,11 +85,15 @@ def test_fault_objects_are_checked_too() -> None:
         ("PUT /uploads/*", False),
         ("GET /uploads/*/scan.e57", False),
         ("PUT /uploads/*/scan.jpg", False),
+        ("* /**", True),
+        ("PUT /uploads/*/scan.e57/**", True),
+        ("PUT /uploads/*/scan.e57/*/**", False),
+        ("PUT /projects/**", False),
     ],
 )
 def test_matching(on: str, matches: bool) -> None:
     """A pattern stands for a method and each part of a path on its own."""
-    assert Fault(on, "lost_reply").matches("PUT", "/uploads/AAAAAAAA/scan.e57", 10) is matches
+    assert Fault(on, "lost_reply").matches("PUT", "/uploads/AAAAAAAA/scan.e57", 10, False) is matches
 
 
 def test_order_skip_and_times() -> None:
@@ -92,21 +101,42 @@ def test_order_skip_and_times() -> None:
     first = Fault("PUT /uploads/*/*", "lost_reply", skip=1)
     second = Fault("PUT /uploads/*/*", "stall", times=2)
     script = FaultScript([first, second])
-    taken = [script.take("PUT", "/uploads/A/a.e57") for _ in range(5)]
+    taken = [script.take("PUT", "/uploads/A/a.e57")[0] for _ in range(5)]
     assert [fault and fault.do for fault in taken] == ["stall", "lost_reply", "stall", None, None]
 
 
 def test_reset_needs_the_bytes() -> None:
     """A reset after so many bytes waits for a request that has as many."""
     script = FaultScript([{**PUT, "do": "reset", "after_bytes": 10}])
-    assert script.take("PUT", "/uploads/A/scan.e57", 9) is None
-    assert script.take("PUT", "/uploads/A/scan.e57", 10) is not None
+    assert script.take("PUT", "/uploads/A/scan.e57", 9) == (None, None)
+    assert script.take("PUT", "/uploads/A/scan.e57", 10)[0] is not None
+
+
+def test_hang_up_needs_a_reused_connection() -> None:
+    """A fault of idle connections waits for one."""
+    script = FaultScript([{**PUT, "do": "hang_up"}])
+    assert script.take("PUT", "/uploads/A/scan.e57", reused=False) == (None, None)
+    assert script.take("PUT", "/uploads/A/scan.e57", reused=True)[0] is not None
+
+
+def test_a_loss_goes_beside_another_fault() -> None:
+    """One request can be hit by one fault and one loss, whatever their order in the script."""
+    loss = {**PUT, "do": "lose", "times": 2}
+    script = FaultScript([loss, PUT, PUT, {**PUT, "do": "stall"}])
+    taken = [script.take("PUT", "/uploads/A/scan.e57") for _ in range(4)]
+    assert [tuple(fault and fault.do for fault in pair) for pair in taken] == [
+        ("lost_reply", "lose"),
+        ("lost_reply", "lose"),
+        ("stall", None),
+        (None, None),
+    ]
 
 
 def test_unused() -> None:
     """What was not handed out, or did not take its effect, is reported with the times that are missing."""
     script = FaultScript([{**PUT, "times": 3}, PUT])
-    taken = [script.take("PUT", "/uploads/A/scan.e57") for _ in range(3)]
+    taken = [script.take("PUT", "/uploads/A/scan.e57")[0] for _ in range(3)]
     assert taken[0] is not None
     script.happened(taken[0])
     assert [(fault.do, fault.times) for fault in script.unused()] == [("lost_reply", 2), ("lost_reply", 1)]
+    assert script.counts == {"lost_reply": 1}

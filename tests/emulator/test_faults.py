@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -51,22 +52,185 @@ def test_other_bodies(raw: Raw, emulator: Emulator, upload_id: str) -> None:
     assert (odd.status, odd.json) == (599, [1])
 
 
-def test_truncated_reply(raw: Raw, emulator: Emulator, upload_id: str) -> None:
-    """A reply that is shorter than it says can be scripted with a header and ``close``."""
-    fault = {"on": ON, "do": "status", "status": 200, "when": "after_body", "close": True}
-    emulator.faults.add({**fault, "headers": {"Content-Length": "999"}, "body": {"received": 3}})
-    with pytest.raises(http.client.IncompleteRead):
+@pytest.mark.parametrize("method", ["PUT", "GET"])
+def test_truncate(raw: Raw, emulator: Emulator, upload_id: str, method: str) -> None:
+    """A truncated reply is a part of the real one, after the request was carried out; then comes the end."""
+    if method == "GET":
         raw.whole(upload_id, "a.e57", b"abc")
+    emulator.faults.add({"on": f"{method} /uploads/*/a.e57", "do": "truncate"})
+    with pytest.raises(http.client.IncompleteRead) as caught:
+        raw.call(method, f"/uploads/{upload_id}/a.e57", b"abc", OCTETS)
+    raw.http.close()
+    assert (caught.value.partial, caught.value.expected) == (b'{"received": 3, "total', 23)
+    assert raw.received(upload_id, "a.e57") == 3
+
+
+@pytest.mark.parametrize("body", [None, "<h1>Hello</h1>", {"ok": True}, []])
+def test_garbage(raw: Raw, emulator: Emulator, upload_id: str, body: Any) -> None:
+    """Garbage is a 200 with a body that says nothing, HTML unless chosen, after all was carried out."""
+    emulator.faults.add({"on": ON, "do": "garbage", **({} if body is None else {"body": body})})
+    answer = raw.whole(upload_id, "a.e57", b"abc")
+    is_html = body is None or isinstance(body, str)
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("text/html" if is_html else "application/json")
+    assert answer.text.startswith("<") if is_html else answer.json == body
+    assert raw.received(upload_id, "a.e57") == 3
+
+
+@pytest.mark.parametrize("status", [30, 0, 101, -1, "x", None, True, 1.5, [], {"a": 1}])
+def test_alter(raw: Raw, emulator: Emulator, upload_id: str, status: Any) -> None:
+    """An altered reply is the real one with other values; a refusal is not altered."""
+    raw.whole(upload_id, "a.e57", b"abc")
+    raw.call("POST", "/projects", {"upload_id": upload_id})
+    emulator.faults.add({"on": "GET /projects/*", "do": "alter", "fields": {"status": status}})
+    assert raw.call("GET", f"/projects/{upload_id}").json == {"name": upload_id, "status": status}
+    assert raw.call("GET", f"/projects/{upload_id}").json == {"name": upload_id, "status": 0}
+
+
+def test_alter_does_not_touch_a_refusal() -> None:
+    """A refusal passes as it is, and the fault has not happened."""
+    fault = {"on": "GET /projects/*", "do": "alter", "fields": {"status": 101}}
+    with Emulator(faults=[fault]) as emulator, Raw(emulator) as raw:
+        assert raw.call("GET", "/projects/AAAAAAAA").json == {"error": "project_not_found"}
+        assert len(emulator.faults.unused()) == 1
+
+
+def test_a_project_that_is_gone(raw: Raw, emulator: Emulator, upload_id: str) -> None:
+    """A project that is gone for a while is a status of its own."""
+    raw.whole(upload_id, "a.e57", b"abc")
+    raw.call("POST", "/projects", {"upload_id": upload_id})
+    gone = {"do": "status", "status": 404, "body": {"error": "project_not_found"}}
+    emulator.faults.add({"on": "GET /projects/*", **gone})
+    assert [raw.call("GET", f"/projects/{upload_id}").status for _ in range(2)] == [404, 200]
+
+
+@pytest.mark.parametrize("rst", [False, True])
+def test_hang_up(emulator: Emulator, upload_id: str, rst: bool) -> None:
+    """An idle connection is closed when its next request comes, and nothing is done; a fresh one is not."""
+    emulator.faults.add({"on": "* /**", "do": "hang_up", "rst": rst})
+    with Raw(emulator) as fresh:
+        assert fresh.call("GET", "/projects").status == 200
+        with pytest.raises(ConnectionResetError if rst else http.client.RemoteDisconnected) as caught:
+            fresh.call("DELETE", f"/uploads/{upload_id}")
+        assert isinstance(caught.value, http.client.RemoteDisconnected) is not rst
+    assert list(emulator.store.sessions) == [upload_id]
+    assert (emulator.exchanges[-1].status, emulator.exchanges[-1].fault) == (None, "hang_up")
+
+
+def test_hang_up_on_a_body(raw: Raw, emulator: Emulator, upload_id: str) -> None:
+    """A PUT on an idle connection that was closed stores nothing."""
+    emulator.faults.add({"on": ON, "do": "hang_up"})
+    with pytest.raises(ConnectionError):
+        raw.whole(upload_id, "a.e57", bytes(5_000_000))
+    raw.http.close()
+    assert emulator.store.sessions[upload_id].files == {}
+
+
+@pytest.mark.parametrize("method", ["PUT", "GET"])
+@pytest.mark.parametrize(("keep_bytes", "size"), [(0, 6), (2, 6), (2, 3)])
+def test_lose(raw: Raw, emulator: Emulator, upload_id: str, method: str, keep_bytes: int, size: int) -> None:
+    """A server that loses bytes says nothing of it, and takes up where it now stands."""
+    emulator.faults.add({"on": f"{method} /uploads/*/a.e57", "do": "lose", "keep_bytes": keep_bytes})
+    data = b"points"
+    assert raw.chunk(upload_id, "a.e57", data[:size], 0, 6).json["received"] == size
+    if method == "GET":
+        assert raw.received(upload_id, "a.e57") == size
+    assert (emulator.exchanges[-1].fault, emulator.exchanges[-1].lost_bytes) == ("lose", size - keep_bytes)
+    progress = {"received": keep_bytes, "total": 6, "complete": False}
+    assert raw.call("GET", f"/uploads/{upload_id}/a.e57").json == progress
+    assert emulator.store.file_path(upload_id, "a.e57").read_bytes() == data[:keep_bytes]
+    gap = raw.chunk(upload_id, "a.e57", data[3:], 3, 6)
+    assert (gap.status, gap.json["received"]) == (409, keep_bytes)
+    assert raw.chunk(upload_id, "a.e57", data[keep_bytes:], keep_bytes, 6).json["complete"]
+    assert emulator.store.file_path(upload_id, "a.e57").read_bytes() == data
+
+
+@pytest.mark.parametrize("data", [b"abc", b""])
+def test_lose_the_file(raw: Raw, emulator: Emulator, upload_id: str, data: bytes) -> None:
+    """A file that is forgotten is unknown, and can be begun anew, with another size too."""
+    emulator.faults.add({"on": ON, "do": "lose", "forget": True})
+    assert raw.whole(upload_id, "a.e57", data).json["complete"]
+    assert raw.call("GET", f"/uploads/{upload_id}/a.e57").refusal == (404, "file_not_found")
+    assert raw.call("GET", f"/uploads/{upload_id}").json["files"] == []
+    assert not emulator.store.file_path(upload_id, "a.e57").exists()
+    assert raw.whole(upload_id, "a.e57", b"abcd").json["complete"]
+
+
+def test_lose_beside_another_fault(raw: Raw, emulator: Emulator, upload_id: str) -> None:
+    """What arrived before a reset can be lost with it."""
+    emulator.faults.add(
+        {"on": ON, "do": "reset", "after_bytes": 1000, "keep": True},
+        {"on": ON, "do": "lose", "keep_bytes": 400},
+    )
+    with pytest.raises(ConnectionResetError):
+        raw.whole(upload_id, "a.e57", bytes(5000))
+    raw.http.close()
+    assert raw.received(upload_id, "a.e57") == 400
+    assert [(e.fault, e.lost_bytes) for e in emulator.exchanges if e.fault] == [("reset+lose", 600)]
+
+
+@pytest.mark.parametrize(
+    "loss", [{"keep_bytes": 3}, {"spare_complete": True}, {"forget": True, "spare_complete": True}]
+)
+def test_nothing_to_lose(loss: dict[str, Any]) -> None:
+    """A loss of what was not there, or of what it spares, has not happened."""
+    faults = [{"on": "* /uploads/**", "do": "lose", "times": 4, **loss}]
+    with Emulator(faults=faults) as emulator, Raw(emulator) as raw:
+        upload_id = raw.session()
+        assert raw.call("GET", f"/uploads/{upload_id}/a.e57").status == 404
+        raw.whole(upload_id, "a.e57", b"abc")
+        assert raw.received(upload_id, "a.e57") == 3
+        assert raw.received(upload_id, "a.e57") == 3
+        assert [fault.times for fault in emulator.faults.unused()] == [4]
+
+
+def test_no_loss_under_a_put(raw: Raw, emulator: Emulator, upload_id: str) -> None:
+    """A file loses nothing while a PUT is writing to it, so that it has no hole afterwards."""
+    raw.chunk(upload_id, "a.e57", b"abc", 0, 6)
+    writing = emulator.store.begin_put(upload_id, "a.e57", start=3, total=6)
+    assert emulator.store.lose(upload_id, "a.e57") is None
+    writing.write(memoryview(b"def"))
+    writing.end()
+    assert emulator.store.file_path(upload_id, "a.e57").read_bytes() == b"abcdef"
+    assert emulator.store.lose(upload_id, "a.e57", keep_bytes=2) == 4
+    assert emulator.store.lose("AAAAAAAA", "a.e57") is None
+
+
+@pytest.mark.parametrize(
+    ("fault", "made"),
+    [
+        ({"do": "lost_reply"}, 1),
+        ({"do": "truncate"}, 1),
+        ({"do": "garbage"}, 1),
+        ({"do": "status", "when": "after_body"}, 1),
+        ({"do": "status", "when": "before_body"}, 0),
+        ({"do": "status", "close": True}, 0),
+        ({"do": "rate_limit"}, 0),
+        ({"do": "reset"}, 0),
+        ({"do": "reset", "after_bytes": 5}, 0),
+        ({"do": "hang_up"}, 0),
+        ({"do": "hang_up", "rst": True}, 0),
+    ],
+    ids=str,
+)
+def test_project_made_or_not(
+    raw: Raw, emulator: Emulator, upload_id: str, fault: dict[str, Any], made: int
+) -> None:
+    """A POST whose outcome the client cannot know was carried out, or was not, as its fault says."""
+    raw.whole(upload_id, "a.e57", b"abc")
+    emulator.faults.add({"on": "POST /projects", **fault})
+    try:
+        raw.call("POST", "/projects", {"upload_id": upload_id})
+    except (http.client.HTTPException, OSError):
+        raw.http.close()
+    assert len(emulator.store.projects) == made
 
 
 def test_early_close(emulator: Emulator, raw: Raw, upload_id: str) -> None:
     """A refusal that closes at once does not wait for the body."""
     emulator.faults.add({"on": ON, "do": "status", "status": 413, "close": True})
     with Raw(emulator) as other:
-        other.http.putrequest("PUT", f"/api/v1/uploads/{upload_id}/a.e57")
-        for name, value in {**other.authorization, **OCTETS, "Content-Length": "100000000"}.items():
-            other.http.putheader(name, value)
-        other.http.endheaders()
+        other.begin(upload_id, "a.e57", 100_000_000)
         connection = other.http.sock
         assert other.http.getresponse().status == 413
         with pytest.raises(OSError):

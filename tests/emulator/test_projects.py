@@ -101,10 +101,36 @@ def test_name_collision(raw: Raw, emulator: Emulator) -> None:
     """A project whose name is taken gets another one."""
     upload_id = raw.scan()
     emulator.store.take_name(upload_id)
-    name = raw.call("POST", "/projects", {"upload_id": upload_id}).json["name"]
+    fields = {"upload_id": upload_id, "title": "Ours"}
+    name = raw.call("POST", "/projects", fields).json["name"]
     assert name != upload_id
-    assert raw.call("GET", f"/projects/{name}").status == 200
+    assert raw.call("GET", f"/projects/{name}").json == {"name": name, "status": 0}
+    stranger = raw.call("GET", f"/projects/{upload_id}").json
+    assert (stranger["name"], stranger["status"], stranger["title"]) == (
+        upload_id,
+        100,
+        "A stranger's project",
+    )
+    assert [project["name"] for project in raw.call("GET", "/projects").json["projects"]] == [name]
+
+
+def test_hidden_name_collision(raw: Raw, emulator: Emulator) -> None:
+    """A stranger's project may also be one that cannot be asked for."""
+    upload_id = raw.scan()
+    emulator.store.take_name(upload_id, visible=False)
+    assert raw.call("POST", "/projects", {"upload_id": upload_id}).json["name"] != upload_id
     assert raw.call("GET", f"/projects/{upload_id}").refusal == (404, "project_not_found")
+
+
+def test_next_name_collision(raw: Raw, emulator: Emulator) -> None:
+    """A name can be taken before there is a session, whose project shall collide; only the next one does."""
+    taken = emulator.store.take_name()
+    names = []
+    for _ in range(2):
+        upload_id = raw.scan()
+        names.append((upload_id, raw.call("POST", "/projects", {"upload_id": upload_id}).json["name"]))
+    assert names[0][0] == taken != names[0][1]
+    assert names[1][0] == names[1][1] != taken
 
 
 def test_session_lives_on(raw: Raw, emulator: Emulator) -> None:
@@ -114,7 +140,14 @@ def test_session_lives_on(raw: Raw, emulator: Emulator) -> None:
     assert names[0] == upload_id != names[1]
     listed = raw.call("GET", "/projects").json["projects"]
     assert [project["name"] for project in listed] == names
-    assert raw.call("DELETE", f"/uploads/{upload_id}").status == 200
+    complete = {"received": 6, "total": 6, "complete": True}
+    assert raw.call("GET", f"/uploads/{upload_id}/scan.e57").json == complete
+    assert raw.call("GET", f"/uploads/{upload_id}").json["files"] == [{"name": "scan.e57", **complete}]
+    assert raw.whole(upload_id, "scan.e57", b"points").json == complete
+    assert raw.chunk(upload_id, "b.e57", b"x", 0, 2).json["received"] == 1
+    for _ in range(2):
+        assert raw.call("DELETE", f"/uploads/{upload_id}").json == {"deleted": True}
+    assert raw.call("GET", f"/uploads/{upload_id}").refusal == (404, "upload_session_not_found")
     assert emulator.store.file_path(upload_id, "scan.e57").read_bytes() == b"points"
 
 
@@ -127,7 +160,12 @@ def test_session_consumed() -> None:
         assert raw.call("GET", f"/uploads/{upload_id}").refusal == consumed
         assert raw.call("GET", f"/uploads/{upload_id}/scan.e57").refusal == consumed
         assert raw.whole(upload_id, "b.e57", b"x").refusal == consumed
+        assert raw.chunk(upload_id, "b.e57", b"x", 0, 2).refusal == consumed
         assert raw.call("POST", "/projects", {"upload_id": upload_id}).refusal == consumed
+        for _ in range(2):
+            assert raw.call("DELETE", f"/uploads/{upload_id}").json == {"deleted": True}
+        assert raw.call("GET", f"/projects/{upload_id}").json["name"] == upload_id
+        assert list(emulator.store.projects) == [upload_id]
         assert emulator.store.file_path(upload_id, "scan.e57").read_bytes() == b"points"
 
 

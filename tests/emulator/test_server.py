@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -61,6 +62,15 @@ def test_exchanges(raw: Raw, emulator: Emulator) -> None:
         ("PUT", f"/uploads/{upload_id}/a b.e57", 200, 3, 3),
     ]
     assert [(e.body_bytes, e.key_ok, e.at) for e in emulator.exchanges][2] == (2, True, 1_000_000.0)
+
+
+@pytest.mark.parametrize("bound", [0, 2])
+def test_bounded_exchanges(bound: int) -> None:
+    """Where chosen, only the last requests are remembered."""
+    with Emulator(max_exchanges=bound) as emulator, Raw(emulator) as raw:
+        for path in ("/1", "/2", "/3", "/4"):
+            raw.call("GET", path)
+        assert [e.path for e in emulator.exchanges] == ["/3", "/4"][:bound]
 
 
 def test_refused_body_is_drained(raw: Raw) -> None:
@@ -135,10 +145,7 @@ def test_bytes_in_flight_are_shown(raw: Raw, emulator: Emulator) -> None:
     """The page's state counts the bytes of a PUT that is still under way."""
     upload_id = raw.session()
     with Raw(emulator) as slow:
-        slow.http.putrequest("PUT", f"/api/v1/uploads/{upload_id}/a.e57")
-        for name, value in {**slow.authorization, **OCTETS, "Content-Length": "4"}.items():
-            slow.http.putheader(name, value)
-        slow.http.endheaders(b"ab")
+        slow.begin(upload_id, "a.e57", 4, b"ab")
         shown: list[int] = []
         while shown != [2]:
             shown = [file["received"] for file in emulator.store.state()["sessions"][0]["files"]]
@@ -191,6 +198,35 @@ def test_tls(tmp_path: Path) -> None:
         assert emulator.store.file_path(upload_id, "a.e57").read_bytes() == data
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"do": "status", "status": 413, "close": True},
+        {"do": "truncate"},
+        {"do": "lost_reply"},
+        {"do": "hang_up"},
+        {"do": "hang_up", "rst": True},
+    ],
+    ids=str,
+)
+def test_tls_faults(tmp_path: Path, fault: dict[str, Any]) -> None:
+    """What ends a connection ends it over https too, in an error, and a fresh connection is served."""
+    files = certificate(tmp_path)
+    with (
+        Emulator(tls=files) as emulator,
+        Raw(emulator, tls=ssl.create_default_context(cafile=files[0])) as raw,
+    ):
+        upload_id = raw.session()
+        emulator.faults.add({"on": "PUT /uploads/*/*", **fault})
+        with pytest.raises((OSError, http.client.HTTPException)):
+            raw.whole(upload_id, "a.e57", bytes(20_000_000))
+        raw.http.close()
+        assert emulator.faults.unused() == []
+        carried_out = fault["do"] in ("truncate", "lost_reply")
+        assert [*emulator.store.sessions[upload_id].files] == (["a.e57"] if carried_out else [])
+        assert raw.whole(upload_id, "a.e57", bytes(20_000_000)).json["complete"]
+
+
 def test_close_leaves_nothing() -> None:
     """Closing ends every thread and connection at once, idle ones too, and removes the temporary folder."""
     before = set(threading.enumerate())
@@ -200,9 +236,7 @@ def test_close_leaves_nothing() -> None:
         path = emulator.store.file_path(upload_id, "a.e57")
         for client in clients:
             client.call("GET", "/projects")
-        clients[0].http.putrequest("PUT", f"/api/v1/uploads/{upload_id}/a.e57")
-        clients[0].http.putheader("Content-Length", "10")
-        clients[0].http.endheaders(b"half")
+        clients[0].begin(upload_id, "a.e57", 10, b"half")
         began = time.monotonic()
     assert time.monotonic() - began < 1
     assert set(threading.enumerate()) == before

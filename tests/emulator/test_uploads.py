@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -30,6 +31,23 @@ def test_expiry(raw: Raw, clock: Clock, emulator: Emulator) -> None:
     clock.advance(1)
     assert raw.call("GET", f"/uploads/{upload_id}").refusal == (404, "upload_session_not_found")
     assert not emulator.store.file_path(upload_id, "a.e57").exists()
+
+
+def test_expiry_frees_the_disk(clock: Clock, tmp_path: Path) -> None:
+    """An expired session leaves the disk and the quota without being asked for; a project keeps its bytes."""
+    with Emulator(clock=clock, data_dir=tmp_path, quota_bytes=12) as emulator, Raw(emulator) as raw:
+        abandoned, used = raw.scan(), raw.session()
+        raw.whole(used, "scan.e57", b"points")
+        raw.call("POST", "/projects", {"upload_id": used})
+        assert raw.call("POST", "/uploads").refusal == (402, "storage_quota_exceeded")
+        clock.advance(72 * 3600)
+        fresh = raw.session()
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([used, fresh])
+        assert emulator.store.file_path(used, "scan.e57").read_bytes() == b"points"
+        assert list(emulator.store.sessions) == [fresh]
+        for upload_id in (abandoned, used):
+            gone = raw.call("POST", "/projects", {"upload_id": upload_id})
+            assert gone.refusal == (404, "upload_session_not_found")
 
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 9000], ids=["empty", "one byte", "2 MB"])
@@ -227,6 +245,20 @@ def test_size_limits() -> None:
         assert raw.whole(upload_id, "b.e57", bytes(5)).status == 200
 
 
+@pytest.mark.parametrize("closes", [False, True])
+def test_proxy_limit(closes: bool) -> None:
+    """A body that a proxy in front finds too long is refused in the proxy's way, each time, and not kept."""
+    with Emulator(max_body_bytes=10, proxy_closes=closes) as emulator, Raw(emulator) as raw:
+        upload_id = raw.session()
+        for _ in range(2):
+            answer = raw.chunk(upload_id, "a.e57", bytes(11), 0, 30)
+            assert (answer.status, answer.headers["Content-Type"]) == (413, "text/html; charset=utf-8")
+            assert answer.headers.get("Connection") == ("close" if closes else None)
+            assert emulator.exchanges[-1].body_bytes == (0 if closes else 11)
+        assert emulator.store.sessions[upload_id].files == {}
+        assert raw.chunk(upload_id, "a.e57", bytes(10), 0, 30).status == 200
+
+
 def test_quota() -> None:
     """A full account opens no session, one that is over its quota makes no project."""
     with Emulator(quota_bytes=10) as emulator, Raw(emulator) as raw:
@@ -244,10 +276,7 @@ def test_second_put_in_flight(raw: Raw, emulator: Emulator) -> None:
     upload_id = raw.session()
     half_sent = threading.Event()
     with Raw(emulator) as slow:
-        slow.http.putrequest("PUT", f"/api/v1/uploads/{upload_id}/a.e57")
-        for name, value in {**slow.authorization, **OCTETS, "Content-Length": "4"}.items():
-            slow.http.putheader(name, value)
-        slow.http.endheaders(b"ab")
+        slow.begin(upload_id, "a.e57", 4, b"ab")
         while not any(e.body_bytes == 2 for e in emulator.exchanges):
             half_sent.wait(0.005)
         assert emulator.violations == []
@@ -266,10 +295,7 @@ def test_cut_off(keep: bool) -> None:
         for round_ in range(20):
             filename = f"{round_}.e57"
             with Raw(emulator) as cut:
-                cut.http.putrequest("PUT", f"/api/v1/uploads/{upload_id}/{filename}")
-                for name, value in {**cut.authorization, **OCTETS, "Content-Length": "6"}.items():
-                    cut.http.putheader(name, value)
-                cut.http.endheaders(b"abc")
+                cut.begin(upload_id, filename, 6, b"abc")
                 while not any(e.body_bytes == 3 and filename in e.path for e in emulator.exchanges):
                     threading.Event().wait(0.001)
             assert raw.received(upload_id, filename) == (3 if keep else 0)
