@@ -16,7 +16,7 @@ ground floor: every layer may import it, and it imports nothing of the package.
     │  ├─ OffsetMismatchError            409 (.received)
     │  ├─ RateLimitedError               429 (.retry_after)                        retryable
     │  └─ ServerError                    5xx                                       retryable
-    ├─ NoReplyError                      no usable answer: outcome unknown         retryable
+    ├─ NoReplyError                      no usable answer: outcome unknown (.sent) retryable
     ├─ SourceError                       the bytes cannot be read: .path           retryable or not
     ├─ ProjectError                      the project is not what was asked for
     └─ UploadError                       the engine gives up: .filename .received .total
@@ -48,7 +48,11 @@ __all__ = [
     "UploadError",
     "UploadSessionNotFoundError",
     "UploadStalledError",
+    "some",
 ]
+
+#: How many faults one message names.
+NAMED = 20
 
 
 class ThreeSixtyError(Exception):
@@ -173,9 +177,17 @@ class ServerError(ApiError):
 
 
 class NoReplyError(ThreeSixtyError):
-    """Say that no usable answer came: DNS, TLS, time-out, reset, or a reply that is not the contract's."""
+    """Say that no usable answer came: DNS, TLS, time-out, reset, or a reply that is not the contract's.
+
+    :param message: see :class:`ThreeSixtyError`.
+    :param sent: whether the server may have seen the request; False where there never was a connection.
+    """
 
     retryable = True
+
+    def __init__(self, message: str = "", *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class SourceError(ThreeSixtyError):
@@ -227,3 +239,13 @@ class UploadStalledError(UploadError):
     """Say that the server's high-water mark stopped growing; a later try resumes from it."""
 
     retryable = True
+
+
+def some(faults: Sequence[str], separator: str = "; ") -> str:
+    """Return the first twenty of several faults as text, and how many more there are.
+
+    :param faults: what is wrong, each a part of a sentence.
+    :param separator: what stands between two.
+    """
+    more = [f"and {len(faults) - NAMED:,} more"] if len(faults) > NAMED else []
+    return separator.join([*faults[:NAMED], *more])

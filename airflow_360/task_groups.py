@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from airflow.providers.common.compat.sdk import task_group
+from airflow.providers.common.compat.sdk import conf, task_group
 
 from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID
 from airflow_360.operators.project import CreateProjectOperator
@@ -28,7 +28,7 @@ def scan_to_project(
     coordinate_system: str | None = None,
     options: Mapping[str, Any] | None = None,
     fail_on_errors: bool = False,
-    deferrable: bool = True,
+    deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
     poke_interval: float = 60.0,
     timeout: float | None = None,
     three_sixty_conn_id: str = DEFAULT_CONN_ID,
@@ -40,7 +40,7 @@ def scan_to_project(
     A folder is one task here, since Airflow cannot map a task inside a mapped task group.
 
     :param path: the scan's folder.
-    :param title: the project's title; the server makes one up without it.
+    :param title: the project's title; by default the folder's name.
     :param pattern: a glob for the files' names; None takes all.
     :param recursive: whether to enter the folders below; a scan's folder often has some.
     :param names: ``"path"`` joins folders into the name, so that files of one name in two folders can go
@@ -51,7 +51,7 @@ def scan_to_project(
     :param coordinate_system: such as ``"EPSG:25832"``.
     :param options: any other field of the server's interface.
     :param fail_on_errors: whether a project that is ready but counts errors is a failure.
-    :param deferrable: whether to wait in the triggerer.
+    :param deferrable: whether to wait in the triggerer; the default is Airflow's ``default_deferrable``.
     :param poke_interval: seconds between two polls.
     :param timeout: seconds after which the wait fails; Airflow's default when None.
     :param three_sixty_conn_id: the connection to the server.
@@ -76,6 +76,7 @@ def scan_to_project(
         upload_id=session.output,
         uploads=uploads.output,
         title=title,
+        title_path=path,
         privacy_mode=privacy_mode,
         coordinate_system=coordinate_system,
         options=options,

@@ -22,7 +22,7 @@ def example_many_scans() -> None:
     scans = ListScansOperator(task_id="list_scans", path="s3://many-scans/{{ ds }}/")
 
     # Session, upload, project and wait for each of them. A scan that fails does not touch the others.
-    scan_to_project.partial(poke_interval=30).expand(path=scans.output)
+    scan_to_project.partial(deferrable=True, poke_interval=30).expand(path=scans.output)
 
 
 example_many_scans()

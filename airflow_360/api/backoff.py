@@ -21,6 +21,10 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+def _always(error: ThreeSixtyError) -> bool:  # noqa: ARG001 - the shape of `safe`
+    return True
+
+
 @dataclass(frozen=True)
 class Backoff:
     """Hold the rule by which waits grow: doubled each time, jittered, bounded in length and number.
@@ -46,10 +50,11 @@ class Backoff:
         for step in range(self.tries):
             yield min(self.longest, self.first * 2**step) * (1 + self.random()) / 2
 
-    def call(self, request: Callable[[], T]) -> T:
+    def call(self, request: Callable[[], T], safe: Callable[[ThreeSixtyError], bool] = _always) -> T:
         """Repeat a request that is safe to repeat until it is answered.
 
-        :param request: the request, idempotent.
+        :param request: the request.
+        :param safe: after which failures it may go out again; for one that is not idempotent.
         :returns: what the request returned.
         :raises ThreeSixtyError: what the request raised, when it is not retryable or the tries are spent.
         """
@@ -57,6 +62,8 @@ class Backoff:
             try:
                 return request()
             except ThreeSixtyError as error:
+                if not safe(error):
+                    raise
                 self.wait(error, delay)
         return request()
 

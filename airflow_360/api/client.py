@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from airflow_360.api.backoff import Backoff
 from airflow_360.api.records import FileProgress, Project, UploadSession
 from airflow_360.api.transport import Transport
-from airflow_360.exceptions import NoReplyError, NotFoundError, UploadSessionNotFoundError
+from airflow_360.exceptions import (
+    NoReplyError,
+    NotFoundError,
+    RateLimitedError,
+    ThreeSixtyError,
+    UploadSessionNotFoundError,
+)
 
 __all__ = ["ThreeSixtyClient"]
 
@@ -40,16 +47,17 @@ class ThreeSixtyClient:
 
     def project_url(self, project_name: str) -> str:
         """Return the address of a project's page, for people."""
-        return f"{self.server}/projects/{project_name}"
+        return f"{self.server}/projects/{quote(project_name, safe='')}"
 
     def create_upload_session(self) -> UploadSession:
         """Create an upload session: ``POST /uploads``; 30 an hour.
 
-        Not idempotent, so sent once: a lost reply leaves a session behind that expires by itself.
+        Not idempotent, so sent again only after a 429 or where there was no connection: a lost reply leaves a
+        session behind that expires by itself.
 
         :raises QuotaError: when storage or the tariff forbid it.
         """
-        return UploadSession.from_reply(_object(self._transport.request("POST", "uploads")))
+        return UploadSession.from_reply(self._post("uploads"))
 
     def put_file(self, upload_id: str, filename: str, body: Iterable[bytes] | bytes) -> FileProgress:
         """Upload a whole file: ``PUT /uploads/{upload_id}/{filename}``; 1200 a minute.
@@ -102,26 +110,36 @@ class ThreeSixtyClient:
         files = self._get("uploads", upload_id).get("files")
         if not isinstance(files, list):
             raise NoReplyError("The server's list of a session lacks 'files'; is this a 360 server?")
-        return [FileProgress.from_reply(_object(entry)) for entry in files]
+        progress = [FileProgress.from_reply(_object(entry)) for entry in files]
+        if not all(file.name for file in progress):
+            raise NoReplyError("The server's list of a session holds files without a name.")
+        return progress
 
     def delete_upload_session(self, upload_id: str) -> None:
         """Discard a session and everything in it: ``DELETE /uploads/{upload_id}``; 60 a minute.
 
         Idempotent, so repeated with backoff.
         """
-        self.backoff.call(lambda: self._transport.request("DELETE", "uploads", upload_id))
+
+        def delete() -> None:
+            reply = _object(self._transport.request("DELETE", "uploads", upload_id))
+            if reply.get("deleted") is not True:
+                raise NoReplyError(f"The server did not say that session {upload_id} is deleted.")
+
+        self.backoff.call(delete)
 
     def create_project(self, fields: Mapping[str, Any]) -> Project:
         """Create one project: ``POST /projects``; 10 an hour.
 
-        Not idempotent and without a key that would make it so, hence sent once.
+        Not idempotent and without a key that would make it so, hence sent again only after a 429 or where
+        there was no connection.
 
         :param fields: the JSON body: ``upload_id`` or ``download_link``, and any other field.
         :raises InvalidRequestError: when a file is not complete, or a field is wrong.
         :raises UploadSessionNotFoundError: when the session is gone.
         :raises QuotaError: when storage or the tariff forbid it.
         """
-        return Project.from_reply(_object(self._transport.request("POST", "projects", json=fields)))
+        return Project.from_reply(self._post("projects", fields))
 
     def get_project(self, project_name: str) -> Project:
         """Return a project's state: ``GET /projects/{name}``; 60 a minute.
@@ -149,8 +167,17 @@ class ThreeSixtyClient:
         reply = self._transport.request("PUT", "uploads", upload_id, filename, body=body, headers=headers)
         return FileProgress.from_reply(_object(reply))
 
+    def _post(self, segment: str, json: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+        return self.backoff.call(
+            lambda: _object(self._transport.request("POST", segment, json=json)), safe=_surely_not_done
+        )
+
     def _get(self, *segments: str) -> Mapping[str, Any]:
         return self.backoff.call(lambda: _object(self._transport.request("GET", *segments)))
+
+
+def _surely_not_done(error: ThreeSixtyError) -> bool:
+    return isinstance(error, RateLimitedError) or (isinstance(error, NoReplyError) and not error.sent)
 
 
 def _object(reply: Any) -> Mapping[str, Any]:

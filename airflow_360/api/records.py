@@ -56,7 +56,7 @@ class FileProgress:
             received=_whole(reply, "received"),
             total=_whole(reply, "total"),
             complete=reply.get("complete") is True,
-            name=str(reply.get("name", "")),
+            name=name if isinstance(name := reply.get("name"), str) else "",
         )
         if progress.received > progress.total or (progress.complete and progress.received < progress.total):
             raise NoReplyError(f"The server's numbers for a file contradict each other: {progress}.")

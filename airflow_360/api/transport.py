@@ -1,13 +1,18 @@
 """One request to the server becomes one JSON reply or one error.
 
 The only module that knows ``requests``: authentication, time-outs, certificates, redirects and the
-meaning of status codes end here. It repeats nothing by itself, so that whoever asks decides what is safe.
+meaning of status codes end here. It repeats a request in one case only: a GET or DELETE whose kept-alive
+connection the server had closed meanwhile goes out once more on a fresh one.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import json as json_module
 import re
+import socket
+import ssl
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -18,6 +23,9 @@ from urllib.parse import quote, urlsplit
 import requests
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
+from requests.structures import CaseInsensitiveDict
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from airflow_360 import __version__
 from airflow_360.exceptions import (
@@ -40,9 +48,14 @@ __all__ = ["DEFAULT_SERVER", "Transport", "server_url"]
 DEFAULT_SERVER = "https://360-for-you.com"
 API_PATH = "/api/v1"
 TEXT_LIMIT = 300  # characters of the server's text that may enter a message
+SEND_TIMEOUT = 120.0  # seconds for one block of a body: 9 KB/s
 USER_AGENT = f"airflow-provider-360/{__version__}"
 
 ADVICE = {
+    "file_not_found": "Run the upload task again.",
+    "invalid_filename": "Rename the file, or give another `filename`.",
+    "invalid_upload_id": "Check the task that creates the session.",
+    "project_not_found": "Check the name, and that the key is of the account that the project belongs to.",
     "email_not_verified": "Verify the e-mail address of the account.",
     "extension_not_allowed": "Leave such files out with `pattern`, or send them in an archive.",
     "file_too_large": "Split the file, or ask the server's operator for a higher limit.",
@@ -76,8 +89,8 @@ class Transport:
     :param server: the server's URL, with or without ``/api/v1``.
     :param key: the API key; sent in a header to this server only.
     :param connect_timeout: seconds to wait for a connection. Default 10: a server that is up answers in one.
-    :param read_timeout: seconds to wait for the next byte of a reply. Default 120: a server may hash or
-        move a large file before it answers its last chunk.
+    :param read_timeout: seconds to wait for the next byte of a reply. Default 120: a server may hash or move
+        a large file before it answers its last chunk.
     :param verify: True checks certificates against the environment's authorities, a path against that
         file, False not at all.
     :param connections: how many connections are kept alive; at least as many as threads that use this.
@@ -93,7 +106,7 @@ class Transport:
         connect_timeout: float = 10.0,
         read_timeout: float = 120.0,
         verify: bool | str = True,
-        connections: int = 16,
+        connections: int = 64,
         user_agent: str = "",
     ) -> None:
         self.server = server_url(server)
@@ -106,13 +119,14 @@ class Transport:
             raise ThreeSixtyError("The API key holds spaces, line breaks or other characters no key has.")
         self._timeout = (connect_timeout, read_timeout)
         self._verify = verify
-        self._http = requests.Session()
-        self._http.auth = _BearerAuth(key)
-        self._http.headers["User-Agent"] = f"{USER_AGENT} {user_agent}".strip()
-        self._http.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
-        self._http.mount("https://", adapter)
-        self._http.mount("http://", adapter)
+        self._kept = _http(key, user_agent, connections)
+        # What is meant for this machine, perhaps over plain http, must not leave it through a proxy.
+        host = urlsplit(self.server).hostname or ""
+        self._proxies = {"no_proxy": host} if _is_loopback(host) else {}
+        self._key = key
+        # A POST must not meet a connection that the server is just closing: its fate could not be told.
+        self._fresh = _http(key, user_agent, connections)
+        self._fresh.headers["Connection"] = "close"
 
     def request(
         self,
@@ -136,27 +150,101 @@ class Transport:
         """
         url = self.server + API_PATH + "".join(f"/{_segment(segment)}" for segment in segments)
         what = f"{method} {url.removeprefix(self.server)}"
+        options: dict[str, Any] = {"json": json, "data": body, "headers": headers}
+        outer = sys.exc_info()[1]
         try:
-            reply = self._http.request(
-                method,
-                url,
-                json=json,
-                data=body,
-                headers=headers,
-                timeout=self._timeout,
-                verify=self._verify,
-                allow_redirects=False,
-            )
-        except requests.RequestException as error:
+            reply = self._send(method, url, options)
+        # Not all that requests raises is its own: a missing certificate file is an OSError, an odd redirect a
+        # ValueError.
+        except (OSError, ValueError) as error:
+            root = _root(error, outer)
             raise NoReplyError(
-                f"{what}: no answer from {self.server} ({_reason(error)}). "
-                "If this goes on, check the connection's host and the network."
+                f"{what}: no answer from {self.server} ({_clean(f'{type(root).__name__}: {root}')}). "
+                "If this goes on, check the connection's host and the network.",
+                sent=_may_have_been_sent(error, root),
             ) from None
-        return _answer(reply, what, self.server)
+        return self._answer(reply, what)
 
     def close(self) -> None:
         """Close the kept-alive connections."""
-        self._http.close()
+        self._kept.close()
+        self._fresh.close()
+
+    def _answer(self, reply: requests.Response, what: str) -> Any:
+        text = reply.content.decode("utf-8", "replace").replace(self._key, "***")
+        content = _json(text)
+        if 200 <= reply.status_code < 300:
+            if content is None:
+                raise NoReplyError(f"{what}: {self.server} did not answer with JSON; is it a 360 server?")
+            return content
+        headers = {name: value.replace(self._key, "***") for name, value in reply.headers.items()}
+        detail = content if isinstance(content, dict) else {}
+        raise _refusal(reply.status_code, CaseInsensitiveDict(headers), what, detail)
+
+    def _send(self, method: str, url: str, options: Mapping[str, Any]) -> requests.Response:
+        always: dict[str, Any] = {
+            "timeout": self._timeout,
+            "verify": self._verify,  # with each request: the environment overrides a session's
+            "proxies": self._proxies,
+            "allow_redirects": False,
+        }
+        outer = sys.exc_info()[1]
+        http = self._fresh if method == "POST" else self._kept
+        try:
+            return http.request(method, url, **options, **always)
+        except requests.ConnectionError as error:
+            if method not in ("GET", "DELETE") or not isinstance(_root(error, outer), ConnectionError):
+                raise
+            return self._fresh.request(method, url, **options, **always)
+
+
+class _PatientConnection(HTTPConnection):
+    """Send without the connect time-out, under which a slow line could not carry one block of a body."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(SEND_TIMEOUT)
+
+
+class _PatientTLSConnection(HTTPSConnection):
+    """The same over TLS."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(SEND_TIMEOUT)
+
+
+class _PatientPool(HTTPConnectionPool):
+    ConnectionCls = _PatientConnection
+
+
+class _PatientTLSPool(HTTPSConnectionPool):
+    ConnectionCls = _PatientTLSConnection
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = POOLS
+        return manager
+
+
+POOLS = {"http": _PatientPool, "https": _PatientTLSPool}
+
+
+def _http(key: str, user_agent: str, connections: int) -> requests.Session:
+    http = requests.Session()
+    http.auth = _BearerAuth(key)
+    http.headers["User-Agent"] = f"{USER_AGENT} {user_agent}".strip()
+    http.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = _Adapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
+    http.mount("https://", adapter)
+    http.mount("http://", adapter)
+    return http
 
 
 def server_url(address: str) -> str:
@@ -166,14 +254,17 @@ def server_url(address: str) -> str:
     :raises ThreeSixtyError: when it is no http(s) URL, holds a user or password, or is plain http to a
         host that is not this machine, since the key travels in a header.
     """
-    url = address if "://" in address else f"https://{address}"
+    url = address.strip()
+    url = url if "://" in url else f"https://{url}"
     try:
-        parts = urlsplit(url.strip())
+        parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    if not host or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
-        raise ThreeSixtyError(f"{_clean(address)!r} is no server URL; write it like {DEFAULT_SERVER}.")
+    odd = not url.isprintable() or " " in url
+    if not host or odd or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+        shown = _clean(address.rpartition("@")[2].partition("?")[0])  # what is cut off may be a secret
+        raise ThreeSixtyError(f"{shown!r} is no server URL; write it like {DEFAULT_SERVER}.")
     if "@" in parts.netloc:
         raise ThreeSixtyError(
             "The server URL must not hold a user or password; the key is the password field."
@@ -194,41 +285,31 @@ def _is_loopback(host: str) -> bool:
 
 
 def _segment(text: str) -> str:
-    if text in ("", ".", "..") or any(ord(character) < 32 or ord(character) == 127 for character in text):
+    if text in ("", ".", "..") or not text.isprintable():
         raise ThreeSixtyError(f"{_clean(text)!r} cannot be part of an address: it is no id and no file name.")
     return quote(text, safe="")
 
 
-def _answer(reply: requests.Response, what: str, server: str) -> Any:
-    content = _json(reply)
-    if 200 <= reply.status_code < 300:
-        if content is None:
-            raise NoReplyError(f"{what}: {server} did not answer with JSON; is it a 360 server?")
-        return content
-    raise _refusal(reply, what, content if isinstance(content, dict) else {})
-
-
-def _json(reply: requests.Response) -> Any:
+def _json(text: str) -> Any:
     try:
-        return reply.json()
-    except ValueError:
+        return json_module.loads(text)
+    except (ValueError, RecursionError):
         return None
 
 
-def _refusal(reply: requests.Response, what: str, detail: dict[str, Any]) -> ThreeSixtyError:
-    status = reply.status_code
+def _refusal(status: int, headers: Mapping[str, str], what: str, detail: dict[str, Any]) -> ThreeSixtyError:
     error = detail.pop("error", None)
     code = _clean(error) if isinstance(error, str) and error else None
     kind = _kind(status, code)
     data: dict[str, Any] = {"status": status, "code": code, "detail": detail}
     if kind is RateLimitedError:
-        data["retry_after"] = _retry_after(reply.headers.get("Retry-After"))
+        data["retry_after"] = _retry_after(headers.get("Retry-After"))
     if kind is OffsetMismatchError:
         received = detail.get("received")
         if not isinstance(received, int) or isinstance(received, bool) or received < 0:
             return NoReplyError(f"{what}: the server answered 409 without saying how much it holds.")
         data["received"] = received
-    return kind(_sentence(what, status, code, detail, reply), **data)
+    return kind(_sentence(what, status, code, detail, headers), **data)
 
 
 def _kind(status: int, code: str | None) -> type[ApiError]:
@@ -254,15 +335,17 @@ def _kind(status: int, code: str | None) -> type[ApiError]:
 
 
 def _sentence(
-    what: str, status: int, code: str | None, detail: Mapping[str, Any], reply: requests.Response
+    what: str, status: int, code: str | None, detail: Mapping[str, Any], headers: Mapping[str, str]
 ) -> str:
     said = f"{status} {code}" if code else f"{status} without the JSON of a 360 server"
-    more = "".join(f", {_clean(key)}: {_clean(value)}" for key, value in detail.items())
+    more = _clean(
+        "".join(f", {_clean(key)}: {_clean(value)}" for key, value in detail.items()), 3 * TEXT_LIMIT
+    )
     advice = ADVICE.get(code or "", "")
+    if status == 429 and (wait := _retry_after(headers.get("Retry-After"))) is not None:
+        advice = f"It asks to wait {wait:.0f} s."
     if 300 <= status < 400:
-        advice = (
-            f"It points to {_clean(reply.headers.get('Location', '?'))}: set the connection's host to it."
-        )
+        advice = f"It points to {_clean(headers.get('Location', '?'))}: set the connection's host to it."
     elif not code and status < 500:
         advice = "Check that the connection's host is a 360 server and that no proxy stands between."
     return f"{what}: the server answered {said}{more}. {advice}".rstrip()
@@ -282,13 +365,20 @@ def _retry_after(value: str | None) -> float | None:
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
-def _reason(error: BaseException) -> str:
-    while (inner := error.__cause__ or error.__context__) is not None:
+def _root(error: BaseException, outer: BaseException | None) -> BaseException:
+    """Return where an error came from, but not the one that was being handled before the request."""
+    while (inner := error.__cause__ or error.__context__) is not None and inner is not outer:
         error = inner
-    return _clean(f"{type(error).__name__}: {error}")
+    return error
 
 
-def _clean(text: object) -> str:
+def _may_have_been_sent(error: Exception, root: BaseException) -> bool:
+    """Tell whether the server may have seen the request; only what never had a connection is sure."""
+    never = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
+    return not isinstance(error, requests.ConnectTimeout) and not isinstance(root, never)
+
+
+def _clean(text: object, limit: int = TEXT_LIMIT) -> str:
     """Return the server's text fit for a log: one line, no control characters, bounded."""
-    line = "".join(c if c.isprintable() else " " for c in str(text)[: TEXT_LIMIT + 1])
-    return line if len(line) <= TEXT_LIMIT else f"{line[:TEXT_LIMIT]}…"
+    line = "".join(c if c.isprintable() else " " for c in str(text)[: limit + 1])
+    return line if len(line) <= limit else f"{line[:limit]}…"

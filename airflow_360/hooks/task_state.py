@@ -6,9 +6,10 @@ Only the task's main thread may use it.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
-__all__ = ["TaskState"]
+__all__ = ["TaskState", "time_left"]
 
 
 class TaskState:
@@ -40,6 +41,20 @@ class TaskState:
         """
         if self._store is not None:
             self._store.set(_key(about), value)
+
+
+def time_left(state: TaskState, project_name: str, timeout: float) -> float:
+    """Return how many seconds of a wait are left, counted from its first attempt where that is remembered.
+
+    :param state: what the task remembers.
+    :param project_name: what it waits for.
+    :param timeout: seconds in all.
+    """
+    since: float | None = state.get("waiting for", project_name)
+    if since is None:
+        since = time.time()
+        state.set("waiting for", project_name, value=since)
+    return max(1.0, since + timeout - time.time())
 
 
 def _key(about: tuple[str, ...]) -> str:

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, BaseHook
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    BaseHook,
+)
 
-from airflow_360.exceptions import SourceChangedError, SourceError, ThreeSixtyError
+from airflow_360.exceptions import SourceChangedError, SourceError, ThreeSixtyError, some
 from airflow_360.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:
     from airflow_360.api.client import ThreeSixtyClient
+    from airflow_360.hooks.task_state import TaskState
     from airflow_360.sources import Listed, Location, Source
     from airflow_360.upload.engine import OnProgress
 
-__all__ = ["DEFAULT_CONN_ID", "ThreeSixtyHook", "UsesThreeSixty", "airflow_errors", "client_from"]
+__all__ = [
+    "DEFAULT_CONN_ID",
+    "ThreeSixtyHook",
+    "UsesThreeSixty",
+    "airflow_errors",
+    "async_client",
+    "client_from",
+    "required",
+]
 
 DEFAULT_CONN_ID = "three_sixty_default"
 
@@ -45,7 +59,8 @@ class ThreeSixtyHook(BaseHook):
 
         :raises ThreeSixtyError: when the connection lacks a key, or a field is wrong.
         """
-        connection = self.get_connection(self.three_sixty_conn_id)
+        with _defined(self.three_sixty_conn_id):
+            connection = self.get_connection(self.three_sixty_conn_id)
         return client_from(connection, connection.extra_dejson)
 
     def get_conn(self) -> ThreeSixtyClient:
@@ -74,6 +89,7 @@ class ThreeSixtyHook(BaseHook):
         size: int | None = None,
         etag: str | None = None,
         ask: bool = True,
+        state: TaskState | None = None,
     ) -> dict[str, Any]:
         """Upload one file into a session, resuming where the server stands; also for use inside a ``@task``.
 
@@ -86,6 +102,7 @@ class ThreeSixtyHook(BaseHook):
         :param size: bytes that the file must have, as a listing found them.
         :param etag: the ETag that it must have.
         :param ask: whether to ask first what the server holds of a file of at most one chunk.
+        :param state: what the task remembers: that the bytes are those of its first attempt is checked by it.
         :returns: ``{filename, path, size}``; ``filename`` is the name that the server holds.
         :raises AirflowFailException: when trying again is of no use.
         :raises AirflowException: when it may be of use.
@@ -93,12 +110,16 @@ class ThreeSixtyHook(BaseHook):
         from airflow_360.sources.names import flat_name
         from airflow_360.upload.engine import upload
         from airflow_360.upload.progress import ProgressLog, duration_text, size_text
-        from airflow_360.upload.ranges import FIRST_CHUNK
+        from airflow_360.upload.ranges import FIRST_CHUNK, ChunkSizer
 
         with airflow_errors():
+            required(upload_id=upload_id, path=path)
             source = self.open_source(path, aws_conn_id, size, etag)
-            name = flat_name(filename or path.rpartition("/")[2])
-            self._warn_of_names({filename or path.rpartition("/")[2]: name})
+            own_name = filename or path.rstrip("/").rpartition("/")[2]
+            name = flat_name(own_name)
+            self._warn_of_names([(own_name, name)])
+            if state:
+                _same_as_before(state, f"{upload_id} {name}", path, source.fingerprint)
             self.log.info("%s: %s from %s to session %s", name, size_text(source.size), path, upload_id)
             lines = ProgressLog(name, source.size)
             seconds = _stopwatch()
@@ -107,7 +128,7 @@ class ThreeSixtyHook(BaseHook):
                 upload_id,
                 source,
                 name,
-                chunk_size=chunk_size,
+                chunks=ChunkSizer(_positive(chunk_size)),
                 ask=ask or source.size > (chunk_size or FIRST_CHUNK),
                 on_progress=on_progress or (lambda progress: lines.update(progress.received)),
             )
@@ -123,6 +144,7 @@ class ThreeSixtyHook(BaseHook):
         parallel: int = 4,
         chunk_size: int | None = None,
         aws_conn_id: str | None = "aws_default",
+        state: TaskState | None = None,
     ) -> dict[str, int]:
         """Upload several files into a session side by side, resuming where the server stands.
 
@@ -132,6 +154,7 @@ class ThreeSixtyHook(BaseHook):
         :param parallel: how many files at a time.
         :param chunk_size: see :meth:`upload`.
         :param aws_conn_id: see :meth:`upload`.
+        :param state: see :meth:`upload`; one digest of all files is kept.
         :returns: ``{files, bytes}``.
         :raises AirflowFailException: when trying again is of no use, naming each file that was refused.
         :raises AirflowException: when it may be of use.
@@ -139,10 +162,15 @@ class ThreeSixtyHook(BaseHook):
         from airflow_360.sources.names import flat_names
         from airflow_360.upload.many import Job, upload_many
         from airflow_360.upload.progress import ProgressLog, duration_text, size_text
+        from airflow_360.upload.ranges import ChunkSizer
 
         with airflow_errors():
+            required(upload_id=upload_id)
+            files = list({file.path: file for file in files}.values())
             flat = flat_names(((file.path, file.relative) for file in files), names)
-            self._warn_of_names({file.path.rpartition("/")[2]: flat[file.path] for file in files})
+            self._warn_of_names([(file.path.rpartition("/")[2], flat[file.path]) for file in files])
+            if state:
+                _same_as_before(state, f"{upload_id} files", "The folder", _digest(files))
             total = sum(file.size for file in files)
             self.log.info("%s files, %s, to session %s", f"{len(files):,}", size_text(total), upload_id)
             lines = ProgressLog(f"session {upload_id}", total)
@@ -152,7 +180,7 @@ class ThreeSixtyHook(BaseHook):
                 upload_id,
                 [Job(flat[file.path], file.size, self._opener(file, aws_conn_id)) for file in files],
                 parallel=parallel,
-                chunk_size=chunk_size,
+                chunks=ChunkSizer(_positive(chunk_size)),
                 on_progress=lambda tally: lines.update(
                     tally.received, f"{tally.files:,} of {len(files):,} files, "
                 ),
@@ -217,17 +245,13 @@ class ThreeSixtyHook(BaseHook):
         :raises SourceChangedError: when size or ETag are others.
         :raises SourceError: when there is no such file, or it cannot be read.
         """
+        from airflow_360.sources.errors import check_unchanged
+
         location = self.open_location(path, aws_conn_id)
-        listed = location.listed()
-        expected = {"size": size, "etag": etag and etag.strip('"')}
-        found: dict[str, object] = {"size": listed.size, "etag": listed.etag}
-        for what, value in expected.items():
-            if value is not None and value != found[what]:
-                raise SourceChangedError(
-                    f"{path} had the {what} {value} when it was listed and has {found[what]} now. "
-                    "Clear the listing task and the session task to start over with what is there now."
-                )
-        return location.source(listed)
+        found = location.listed()
+        check_unchanged(path, "size", size, found.size)
+        check_unchanged(path, "ETag", etag and etag.strip('"'), found.etag)
+        return location.source(found)
 
     def open_location(self, path: str, aws_conn_id: str | None = "aws_default") -> Location:
         """Open a path that a user wrote: a file or a folder.
@@ -236,17 +260,16 @@ class ThreeSixtyHook(BaseHook):
         :param aws_conn_id: the connection for ``s3://`` paths that name none themselves.
         :raises SourceError: when the path is empty or names no bucket.
         """
-        from airflow_360.sources.path import PathLocation
+        from airflow_360.sources.path import PathLocation, open_object_storage
 
-        if not path:
-            raise SourceError("The path is empty: name a file, a folder, a prefix or a glob.")
+        required(path=path)
         scheme, remote, rest = path.partition("://")
         if not remote:
             return PathLocation(Path(path).expanduser().absolute())
         if scheme not in ("s3", "s3a", "s3n"):
             from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-            return PathLocation(ObjectStoragePath(path))
+            return open_object_storage(ObjectStoragePath, path)
         from airflow_360.sources.s3 import S3Location
 
         authority, _, key = rest.partition("/")
@@ -268,13 +291,13 @@ class ThreeSixtyHook(BaseHook):
         location = self.open_location(file.path, aws_conn_id)
         return lambda: location.source(file)
 
-    def _warn_of_names(self, flat: Mapping[str, str]) -> None:
+    def _warn_of_names(self, names: Sequence[tuple[str, str]]) -> None:
         from airflow_360.sources.names import KNOWN_EXTENSIONS, extension
 
-        for name, sent in flat.items():
-            if name != sent:
-                self.log.info("%s is sent as %s", name, sent)
-        if unknown := sorted({extension(name) for name in flat.values()} - KNOWN_EXTENSIONS):
+        changed = [f"{name} is sent as {sent}" for name, sent in names if name != sent]
+        if changed:
+            self.log.info("%s", some(changed))
+        if unknown := sorted({extension(sent) for _, sent in names} - KNOWN_EXTENSIONS):
             self.log.warning(
                 "A default server does not take files with the extension %s; this one decides for itself.",
                 ", ".join(repr(item) for item in unknown),
@@ -309,10 +332,59 @@ class UsesThreeSixty:
 
     three_sixty_conn_id: str
 
+    def _do_render_template_fields(
+        self, parent: Any, template_fields: Iterable[str], *args: Any, **more: Any
+    ) -> None:
+        """Render templates, but never what came out of a mapping.
+
+        Such values are data, like a file's name: rendered, a name could read any connection. Airflow
+        documents that mapped fields are not rendered, and 3.3 does render them.
+        """
+        task = self.dag.task_dict.get(self.task_id) if self.has_dag() else None  # type: ignore[attr-defined]
+        partial = getattr(task, "partial_kwargs", None)
+        if partial is not None:
+            template_fields = [field for field in template_fields if field in partial]
+        super()._do_render_template_fields(parent, template_fields, *args, **more)  # type: ignore[misc]
+
     @cached_property
     def hook(self) -> ThreeSixtyHook:
         """Return the hook of this task's connection."""
         return ThreeSixtyHook(self.three_sixty_conn_id)
+
+
+async def async_client(three_sixty_conn_id: str) -> ThreeSixtyClient:
+    """Return a client for use in a trigger, which repeats nothing by itself.
+
+    :param three_sixty_conn_id: the connection; looked up without blocking the event loop.
+    :raises ThreeSixtyError: when the connection is not defined, lacks a key, or a field is wrong.
+    """
+    from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+
+    with _defined(three_sixty_conn_id):
+        connection = await get_async_connection(three_sixty_conn_id, hook=ThreeSixtyHook)
+    return client_from(connection, await get_async_extra_dejson(connection), patient=False)
+
+
+def required(**values: Any) -> None:
+    """Make sure that templates came out as something.
+
+    :raises ThreeSixtyError: when one did not, naming it.
+    """
+    for name, value in values.items():
+        if not isinstance(value, str) or value.strip() in ("", "None"):  # "None" is how a template says null
+            raise ThreeSixtyError(
+                f"{name} came out as {value!r}: check its template, and that the task it comes from has run."
+            )
+
+
+@contextmanager
+def _defined(conn_id: str) -> Iterator[None]:
+    try:
+        yield
+    except AirflowNotFoundException:
+        raise ThreeSixtyError(
+            f'There is no connection {conn_id!r}: create it in Airflow with the type "360 for you".'
+        ) from None
 
 
 @contextmanager
@@ -398,6 +470,31 @@ def _verify(extra: Mapping[str, Any]) -> bool | str:
             f"The connection's extra field 'verify' must be true, false or a certificate file, not {text}."
         )
     return text
+
+
+def _positive(chunk_size: int | None) -> int | None:
+    if chunk_size is not None and chunk_size < 1:
+        raise ThreeSixtyError(f"chunk_size must be at least 1 byte, not {chunk_size}.")
+    return chunk_size
+
+
+def _same_as_before(state: TaskState, about: str, what: str, fingerprint: str) -> None:
+    """Make sure that a later attempt sends the bytes that the first one began with."""
+    before = state.get("source of", about)
+    if before is None:
+        state.set("source of", about, value=fingerprint)
+    elif before != fingerprint:
+        raise SourceChangedError(
+            f"{what} is not what this upload began with: changed, added to or cut since. Nothing "
+            "of it was sent. Clear the session task to start over with what is there now."
+        )
+
+
+def _digest(files: Sequence[Listed]) -> str:
+    import hashlib
+
+    lines = sorted(f"{file.path} {file.size} {file.etag} {file.modified}" for file in files)
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _stopwatch() -> Callable[[], float]:

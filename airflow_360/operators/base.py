@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from functools import wraps
+from typing import Any, NoReturn, TypeVar
 
-from airflow.providers.common.compat.sdk import BaseOperator, conf
+from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, conf
 
-from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty
+from airflow_360.exceptions import RateLimitedError
+from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors
+from airflow_360.triggers.rate_limit import RateLimitTrigger
 
-__all__ = ["ThreeSixtyOperator", "reschedule"]
+__all__ = ["ThreeSixtyOperator", "patiently", "reschedule"]
+
+R = TypeVar("R")
 
 
 class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
@@ -30,6 +36,46 @@ class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
         super().__init__(**kwargs)
         self.three_sixty_conn_id = three_sixty_conn_id
         self.deferrable = deferrable
+
+    def resume(self, context: Any, event: Any = None) -> Any:
+        """Run the task again after a rate limit was waited for; it goes on where it was."""
+        return self.execute(context)
+
+    def wait_out(self, error: RateLimitedError) -> None:
+        """Give the worker slot back until a rate limit is over; no retry is spent.
+
+        :param error: the refusal; one that names no time is left to Airflow's retries.
+        """
+        if error.retry_after is None:
+            return
+        self.log.warning("%s The task goes on in %.0f s.", error, error.retry_after)
+        if self.deferrable:
+            self.defer(trigger=RateLimitTrigger(error.retry_after), method_name="resume")
+        if _dates_are_obeyed():
+            reschedule(error.retry_after)
+
+
+def patiently(execute: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
+    """Decorate an operator's ``execute``: translate errors, and wait out a long rate limit without a slot."""
+
+    @wraps(execute)
+    def patient(self: Any, context: Any) -> R:
+        try:
+            with airflow_errors():
+                return execute(self, context)
+        except AirflowException as error:
+            if isinstance(error.__cause__, RateLimitedError):
+                self.wait_out(error.__cause__)
+            raise
+
+    return patient
+
+
+def _dates_are_obeyed() -> bool:
+    """Tell whether this Airflow keeps to the date of a reschedule; before 3.1 it runs the task at once."""
+    from airflow import __version__
+
+    return tuple(int(part) for part in __version__.split(".")[:2]) >= (3, 1)
 
 
 def reschedule(seconds: float) -> NoReturn:

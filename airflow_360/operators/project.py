@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow_360.exceptions import NotFoundError, ProjectError
-from airflow_360.hooks.task_state import TaskState
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_360.exceptions import ProjectError, some
+from airflow_360.hooks.task_state import TaskState, time_left
 from airflow_360.hooks.three_sixty import airflow_errors
 from airflow_360.links.project import ProjectLink
-from airflow_360.operators.base import ThreeSixtyOperator, reschedule
-from airflow_360.triggers.project import ProjectReadyTrigger, ready_record, record_of
+from airflow_360.operators.base import ThreeSixtyOperator, patiently, reschedule
+from airflow_360.operators.once import OnlyOnce
+from airflow_360.triggers.project import ProjectReadyTrigger, log_status, project_of, ready_record
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -21,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["CreateProjectOperator"]
 
 PRIVACY_MODES = {"public": 0, "link": 1, "private": 2}
-NAMED = 10  # files that one message names
 
 
 class CreateProjectOperator(ThreeSixtyOperator):
@@ -30,14 +34,19 @@ class CreateProjectOperator(ThreeSixtyOperator):
     XCom: ``project_name``, the project's slug; and ``project_url``, its page, which the button opens.
 
     The session is listed first: nothing is created unless every file is complete and, with ``uploads``,
-    unless the session holds exactly what was uploaded. On retry and on clear the project that the session
-    already became is taken over, and none is made again.
+    unless the session holds exactly what was uploaded.
+
+    On retry and on clear the project that this task already made is taken over, and none is made again. Where
+    the reply to the request that creates it was lost, the task looks for the project for two minutes; what it
+    cannot know then it does not guess: it fails, says what to check, and creates again only when a person
+    clears it.
 
     :param upload_id: the session (templated).
     :param download_link: a URL that the server fetches by itself, instead of a session (templated).
     :param uploads: what the upload tasks returned: one result, a list, or a mapped task's ``output``
         (templated).
     :param title: the human title; the server makes one up without it (templated).
+    :param title_path: a path whose last part is the title where ``title`` is empty (templated).
     :param privacy_mode: ``"private"`` (only the owner and who is invited), ``"link"``, ``"public"``, or the
         server's number. Private by default, as in the vendor's own client (templated).
     :param coordinate_system: such as ``"EPSG:25832"`` (templated).
@@ -45,6 +54,8 @@ class CreateProjectOperator(ThreeSixtyOperator):
     :param wait_for_completion: whether to wait, without a worker slot, until the project is ready.
     :param poll_interval: seconds between two polls of that wait. 60 by default: the server allows 60 a minute
         for all projects of a key.
+    :param timeout: seconds after which that wait fails, counted from its beginning; Airflow's ``[sensors]
+        default_timeout`` by default.
     """
 
     template_fields: Sequence[str] = (
@@ -52,6 +63,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         "download_link",
         "uploads",
         "title",
+        "title_path",
         "privacy_mode",
         "coordinate_system",
         "options",
@@ -66,11 +78,13 @@ class CreateProjectOperator(ThreeSixtyOperator):
         download_link: str | None = None,
         uploads: Any = None,
         title: str | None = None,
+        title_path: str | None = None,
         privacy_mode: str | int = "private",
         coordinate_system: str | None = None,
         options: Mapping[str, Any] | None = None,
         wait_for_completion: bool = False,
         poll_interval: float = 60.0,
+        timeout: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -79,110 +93,127 @@ class CreateProjectOperator(ThreeSixtyOperator):
         self.upload_id = cast("str | None", upload_id)
         self.download_link = download_link
         self.uploads = uploads
+        self._wants_uploads = uploads is not None
         self.title = title
+        self.title_path = title_path
         self.privacy_mode = privacy_mode
         self.coordinate_system = coordinate_system
         self.options = options
         self.wait_for_completion = wait_for_completion
         self.poll_interval = poll_interval
+        self.timeout = conf.getfloat("sensors", "default_timeout") if timeout is None else timeout
 
-    @airflow_errors()
+    @patiently
     def execute(self, context: Context) -> str:
         """Create the project, or take over the one that the session already became."""
         fields = self._fields()
-        state = TaskState(context)
-        project = self._existing(state) or self._create(fields, state)
-        page = self.hook.client.project_url(project.name)
+        state, ti, client = TaskState(context), context["ti"], self.hook.client
+        once = OnlyOnce(client, state, self._about, self.upload_id, ti.try_number, ti.max_tries)
+        project = once.project(lambda: self._create(fields))
+        page = client.project_url(project.name)
         self.log.info("Project %s: %s", project.name, page)
         ProjectLink.persist(context, page)
         if self.wait_for_completion:
-            self._wait(project.name)
+            self._wait(project.name, state)
         return project.name
 
     @airflow_errors()
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> str:
         """Return the project's name once the trigger saw it ready."""
-        from airflow_360.api.records import Project
-
-        project = Project.from_reply(record_of(event))
+        project = project_of(event)
         ready_record(project, self.hook.client.project_url(project.name))
         return project.name
 
     def _fields(self) -> dict[str, Any]:
         """Return the request's body, after looking at what the templates came out as."""
+        for name in ("upload_id", "download_link", "title"):
+            if getattr(self, name) in ("", "None"):  # how templates say nothing
+                setattr(self, name, None)
         if bool(self.upload_id) == bool(self.download_link):
             raise ProjectError(
                 "A project is made either of an upload session or of a link: upload_id came out as "
                 f"{self.upload_id!r}, and download_link is {'set' if self.download_link else 'empty'}."
             )
+        if self.download_link and not str(self.download_link).startswith(("http://", "https://")):
+            raise ProjectError("download_link must begin with http:// or https://; it is not shown here.")
+        if self._wants_uploads and not self.uploads:
+            raise ProjectError(
+                "uploads came out empty: the upload tasks returned nothing. Clear them to run again."
+            )
         given = {
             "upload_id": self.upload_id,
             "download_link": self.download_link,
-            "title": self.title,
+            "title": self.title or (self.title_path or "").rstrip("/").rpartition("/")[2],
             "privacy_mode": _privacy_mode(self.privacy_mode),
             "coordinate_system": self.coordinate_system,
         }
         fields = {name: value for name, value in given.items() if value not in (None, "")}
-        if twice := sorted(set(fields) & set(self.options or ())):
+        options = self._checked_options()
+        if twice := sorted(set(fields) & set(options)):
             raise ProjectError(
                 f"options must not hold {', '.join(twice)}: the operator has parameters for it."
             )
-        return {**fields, **(self.options or {})}
+        return {**fields, **options}
 
-    def _existing(self, state: TaskState) -> Project | None:
-        """Return the project that this session became in an earlier attempt, if it did."""
-        name = state.get("project", self._about) or self.upload_id
-        if name is None:
-            return None
+    def _checked_options(self) -> Mapping[str, Any]:
+        options = self.options or {}
         try:
-            project = self.hook.client.get_project(name)
-        except NotFoundError:
-            return None
-        self.log.info("%s became project %s already: nothing is created.", self._about, project.name)
-        return project
+            if isinstance(options, Mapping):
+                json.dumps(options, allow_nan=False)
+                return options
+        except (TypeError, ValueError):
+            pass
+        raise ProjectError(f"options must be a dict of plain JSON values, not {options!r}.")
 
-    def _create(self, fields: Mapping[str, Any], state: TaskState) -> Project:
+    def _create(self, fields: Mapping[str, Any]) -> Project:
+        client = self.hook.client
         if self.upload_id:
-            _check_session(
-                self.upload_id, self.hook.client.list_files(self.upload_id), _results(self.uploads)
-            )
-        project = self.hook.client.create_project(fields)
-        state.set("project", self._about, value=project.name)
-        return project
+            _check_session(self.upload_id, client.list_files(self.upload_id), _results(self.uploads))
+        return client.create_project(fields)
 
     @property
     def _about(self) -> str:
-        return f"session {self.upload_id}" if self.upload_id else "link"
+        # A link may be presigned and thus a secret.
+        link = hashlib.sha256((self.download_link or "").encode()).hexdigest()[:16]
+        return f"session {self.upload_id}" if self.upload_id else f"link {link}"
 
-    def _wait(self, project_name: str) -> None:
+    def _wait(self, project_name: str, state: TaskState) -> None:
         """Return when the project is ready; until then give the slot back."""
         project = self.hook.client.get_project(project_name)
         if project.ready:
             ready_record(project, self.hook.client.project_url(project.name))
             return
-        if self.deferrable:
+        log_status(project)
+        left = time_left(state, project_name, self.timeout)
+        # Without a memory the next run of a rescheduled task could not know of the project.
+        if self.deferrable or not state.available:
             self.defer(
                 trigger=ProjectReadyTrigger(project_name, self.three_sixty_conn_id, self.poll_interval),
                 method_name="execute_complete",
-                timeout=self.execution_timeout if isinstance(self.execution_timeout, timedelta) else None,
+                timeout=timedelta(seconds=left),
             )
-        self.log.info("Project %s: status %d of 100", project_name, project.status)
-        reschedule(self.poll_interval)
+        reschedule(min(self.poll_interval, left))
 
 
 def _results(uploads: Any) -> list[Mapping[str, Any]] | None:
-    """Return what upload tasks returned as a list; None where nothing was given.
+    """Return what upload tasks returned as a flat list; None where nothing was given.
 
-    :param uploads: one result, a list, or a lazy sequence of them.
+    :param uploads: one result, or a list or lazy sequence of them, or of such lists.
     :raises ProjectError: when it is something else.
     """
     if uploads is None:
         return None
-    # A slice: iterating a lazy sequence costs one request per item.
-    found = [uploads] if isinstance(uploads, Mapping) else list(uploads[:]) if _is_sequence(uploads) else None
-    if found is None or not all(isinstance(result, Mapping) for result in found):
-        raise ProjectError(f"uploads must be what the upload tasks returned, not {uploads!r}.")
+    found: list[Mapping[str, Any]] = []
+    for result in [uploads] if isinstance(uploads, Mapping) else _items(uploads):
+        found += [result] if isinstance(result, Mapping) else _results(_items(result)) or []
     return found
+
+
+def _items(value: Any) -> list[Any]:
+    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+        raise ProjectError(f"uploads must be what the upload tasks returned, not {value!r}.")
+    # Iterating the results of a mapped task costs one request per item, slicing them one in all.
+    return list(value[:] if type(value).__name__ == "LazyXComSequence" else value)
 
 
 def _check_session(
@@ -205,18 +236,18 @@ def _check_session(
     if uploads is not None:
         faults += _differences({file.name: file.total for file in files}, uploads)
     if faults:
-        more = f"; and {len(faults) - NAMED} more" if len(faults) > NAMED else ""
         raise ProjectError(
-            f"No project was made of session {upload_id}: {'; '.join(faults[:NAMED])}{more}. Run the "
-            "upload tasks again, or clear the session task to start over."
+            f"No project was made of session {upload_id}: {some(faults)}. Run the upload tasks again, or "
+            "clear the session task to start over."
         )
 
 
 def _differences(held: Mapping[str, int], uploads: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return how a session differs from what was uploaded: in names and sizes, or in count and bytes."""
+    faults = _twice([result for result in uploads if "filename" in result])
     named = {str(result["filename"]): int(result["size"]) for result in uploads if "filename" in result}
     summaries = [result for result in uploads if "filename" not in result]
-    faults = [
+    faults += [
         f"{name} should have {size:,} bytes and "
         + (f"has {held[name]:,}" if name in held else "is not there")
         for name, size in named.items()
@@ -236,8 +267,15 @@ def _differences(held: Mapping[str, int], uploads: Sequence[Mapping[str, Any]]) 
     return faults
 
 
-def _is_sequence(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+def _twice(uploads: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names under which two different files were sent; the server ignored the second."""
+    first: dict[str, Any] = {}
+    faults = []
+    for result in uploads:
+        name, path = str(result["filename"]), result.get("path")
+        if first.setdefault(name.casefold(), path) != path:
+            faults.append(f"{name} was sent from both {first[name.casefold()]} and {path}")
+    return faults
 
 
 def _privacy_mode(value: str | int) -> int:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, conf
 
-from airflow_360.hooks.three_sixty import airflow_errors
-from airflow_360.operators.base import ThreeSixtyOperator
+from airflow_360.exceptions import NotFoundError, ProjectError
+from airflow_360.hooks.task_state import TaskState
+from airflow_360.hooks.three_sixty import airflow_errors, required
+from airflow_360.operators.base import ThreeSixtyOperator, patiently
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -72,6 +75,12 @@ class ListFilesOperator(ThreeSixtyOperator):
         files = self.hook.list_files(self.path, self.pattern, self.recursive, self.aws_conn_id)
         if not files:
             _empty(self.on_empty, self.path, self.pattern)
+        most = conf.getint("core", "max_map_length", fallback=1024)
+        if len(files) > most:
+            raise AirflowFailException(
+                f"{self.path} holds {len(files):,} files, and Airflow maps at most {most:,} ([core] "
+                "max_map_length). Use UploadFilesOperator, which uploads a whole folder in one task."
+            )
         flat = flat_names(((file.path, file.relative) for file in files), self.names)
         return [
             {"path": file.path, "filename": flat[file.path], "size": file.size, "etag": file.etag}
@@ -121,22 +130,51 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
 
     XCom: its ``upload_id``. The server discards a session that is abandoned for about 72 hours.
 
-    On clear, and on retry, it makes a new session: clearing this task is how a user starts over. The files
-    of the old one are sent again, and the old one expires.
+    On retry the session that an earlier attempt made is used again while it lives. On clear a new one is
+    made: clearing this task is how a user starts over. The old one is left to expire; the log names it, and
+    the project that it became, if it did.
     """
 
     template_fields: Sequence[str] = ("three_sixty_conn_id",)
 
-    @airflow_errors()
+    @patiently
     def execute(self, context: Context) -> str:
-        """Create the session."""
+        """Create the session, or use that of an earlier attempt again."""
+        state, clears = TaskState(context), context["ti"].max_tries
+        made = state.get("session") or {}
+        if made.get("clears") == clears and self._lives(made["upload_id"]):
+            self.log.info("Upload session %s, made by an earlier attempt, is used again.", made["upload_id"])
+            return str(made["upload_id"])
+        if made:
+            self._leave(made["upload_id"])
         session = self.hook.client.create_upload_session()
+        state.set("session", value={"upload_id": session.upload_id, "clears": clears})
         self.log.info(
             "Upload session %s; the server discards it after %.0f hours.",
             session.upload_id,
             session.expires_in_seconds / 3600,
         )
         return session.upload_id
+
+    def _lives(self, upload_id: str) -> bool:
+        try:
+            self.hook.client.list_files(upload_id)
+        except NotFoundError:
+            return False
+        return True
+
+    def _leave(self, upload_id: str) -> None:
+        """Say what becomes of the session that is left behind."""
+        self.log.info("Starting over: upload session %s is left to expire.", upload_id)
+        try:
+            project = self.hook.client.get_project(upload_id)
+        except NotFoundError:
+            return
+        self.log.warning(
+            "Session %s became a project already, which stays: %s. This run makes a second one.",
+            upload_id,
+            self.hook.client.project_url(project.name),
+        )
 
 
 class UploadFileOperator(ThreeSixtyOperator):
@@ -191,6 +229,7 @@ class UploadFileOperator(ThreeSixtyOperator):
         self.chunk_size = chunk_size
         self.aws_conn_id = aws_conn_id
 
+    @patiently
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the file."""
         return self.hook.upload(
@@ -202,6 +241,7 @@ class UploadFileOperator(ThreeSixtyOperator):
             size=_whole("size", self.size),
             etag=self.etag,
             ask=context["ti"].try_number > 1,
+            state=TaskState(context),
         )
 
 
@@ -267,14 +307,12 @@ class UploadFilesOperator(ThreeSixtyOperator):
         self.on_empty = _checked_on_empty(on_empty)
         self.aws_conn_id = aws_conn_id
 
+    @patiently
     def execute(self, context: Context) -> dict[str, int]:
         """List the files and upload them."""
-        paths = [self.path] if self.path is not None else list(self.paths or ())
-        files: list[Listed] = []
-        for path in paths:
-            files += self.hook.list_files(path, self.pattern, self.recursive, self.aws_conn_id)
+        files = self._files()
         if not files:
-            _empty(self.on_empty, ", ".join(paths), self.pattern)
+            _empty(self.on_empty, str(self.path or self.paths), self.pattern)
         return self.hook.upload_files(
             self.upload_id,
             files,
@@ -282,11 +320,29 @@ class UploadFilesOperator(ThreeSixtyOperator):
             parallel=self.parallel,
             chunk_size=_whole("chunk_size", self.chunk_size),
             aws_conn_id=self.aws_conn_id,
+            state=TaskState(context),
         )
+
+    def _files(self) -> list[Listed]:
+        if self.paths is None:
+            return self._listed(str(self.path or ""))
+        if isinstance(self.paths, str) or not isinstance(self.paths, Sequence):
+            raise AirflowFailException(f"paths must be a list of paths, not {self.paths!r}.")
+        # Names made of paths begin with the folder's own name where there are several folders.
+        return [
+            file if file.path == path else replace(file, relative=f"{_last(path)}/{file.relative}")
+            for path in self.paths
+            for file in self._listed(path)
+        ]
+
+    def _listed(self, path: str) -> list[Listed]:
+        return self.hook.list_files(path, self.pattern, self.recursive, self.aws_conn_id)
 
 
 class DeleteUploadSessionOperator(ThreeSixtyOperator):
     """Discard a session and everything in it; without it a session expires by itself.
+
+    A session that became a project is left alone, and the task fails.
 
     On retry and on clear it deletes again, which the server takes as done.
 
@@ -299,11 +355,24 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
         super().__init__(**kwargs)
         self.upload_id = cast("str", upload_id)
 
-    @airflow_errors()
+    @patiently
     def execute(self, context: Context) -> None:
-        """Delete the session."""
-        self.hook.client.delete_upload_session(self.upload_id)
-        self.log.info("Upload session %s is discarded.", self.upload_id)
+        """Delete the session, unless it became a project."""
+        required(upload_id=self.upload_id)
+        try:
+            project = self.hook.client.get_project(self.upload_id)
+        except NotFoundError:
+            self.hook.client.delete_upload_session(self.upload_id)
+            self.log.info("Upload session %s is discarded.", self.upload_id)
+            return
+        raise ProjectError(
+            f"Upload session {self.upload_id} became project {project.name} and is not deleted: "
+            f"{self.hook.client.project_url(project.name)}."
+        )
+
+
+def _last(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def _checked_on_empty(on_empty: str) -> str:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnValue, conf
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
 
-from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors
+from airflow_360.exceptions import ThreeSixtyError
+from airflow_360.hooks.task_state import TaskState, time_left
+from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors, required
 from airflow_360.links.project import ProjectLink
-from airflow_360.triggers.project import ProjectReadyTrigger, ready_record, record_of
+from airflow_360.triggers.project import PATIENCE, ProjectReadyTrigger, log_status, project_of, ready_record
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -59,15 +69,17 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
     @airflow_errors()
     def execute(self, context: Context) -> Any:
         """Look once, and wait where the project is not ready."""
+        required(project_name=self.project_name)
         page = self.hook.client.project_url(self.project_name)
         self.log.info("Project %s: %s", self.project_name, page)
         ProjectLink.persist(context, page)
         if not self.deferrable:
             return super().execute(context)
-        seen = self.poke(context)
+        seen = self._first_look(context)
         if not seen.is_done:
+            left = time_left(TaskState(context), self.project_name, self.timeout)
             self.defer(
-                timeout=timedelta(seconds=self.timeout),
+                timeout=timedelta(seconds=left),
                 trigger=ProjectReadyTrigger(self.project_name, self.three_sixty_conn_id, self.poke_interval),
                 method_name="execute_complete",
             )
@@ -75,19 +87,51 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
 
     @airflow_errors()
     def poke(self, context: Context) -> PokeReturnValue:
-        """Ask the server once for the project's status."""
-        project = self.hook.client.get_project(self.project_name)
+        """Ask the server once for the project's status; a server that fails for a while is waited for."""
+        state = TaskState(context)
+        try:
+            project = self.hook.client.get_project(self.project_name)
+        except ThreeSixtyError as error:
+            self._bear(error, state)
+            return PokeReturnValue(False)
+        if state.get("failing since"):
+            state.set("failing since", value=0)
         if project.ready:
             return PokeReturnValue(True, self._ready(project))
-        self.log.info("Project %s: status %d of 100", self.project_name, project.status)
+        log_status(project)
         return PokeReturnValue(False)
 
     @airflow_errors()
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the record of the project that the trigger saw ready."""
-        from airflow_360.api.records import Project
+        return self._ready(project_of(event))
 
-        return self._ready(Project.from_reply(record_of(event)))
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the wait in the triggerer, and say what was waited for where it took too long."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowSensorTimeout:
+            page = self.hook.client.project_url(self.project_name)
+            raise AirflowSensorTimeout(
+                f"Project {self.project_name} was not ready within {self.timeout:.0f} s. See {page}; clear "
+                "this task to wait on."
+            ) from None
+
+    def _first_look(self, context: Context) -> PokeReturnValue:
+        try:
+            return self.poke(context)
+        except AirflowException as error:  # as BaseSensorOperator does in its other modes
+            if self.soft_fail or getattr(self, "never_fail", False):
+                raise AirflowSkipException("Skipping, because soft_fail or never_fail is set.") from error
+            raise
+
+    def _bear(self, error: ThreeSixtyError, state: TaskState) -> None:
+        """Take a failed poll for "not ready yet", unless it stays or polls have failed for long."""
+        since = state.get("failing since") or time.time()
+        if not error.retryable or time.time() - since > PATIENCE:
+            raise error
+        state.set("failing since", value=since)
+        self.log.warning("%s Asking again later.", error)
 
     def _ready(self, project: Project) -> dict[str, Any]:
         return ready_record(project, self.hook.client.project_url(project.name), self.fail_on_errors)

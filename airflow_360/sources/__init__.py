@@ -52,6 +52,10 @@ class Source(Protocol):
         """Open the bytes from an offset on."""
         ...
 
+    def check(self) -> None:
+        """Raise :class:`~airflow_360.exceptions.SourceChangedError` where the bytes are others now."""
+        ...
+
 
 @dataclass(frozen=True)
 class Listed:
@@ -61,24 +65,25 @@ class Listed:
     :param relative: its path below the listed folder, with ``/`` between the parts.
     :param size: its length in bytes.
     :param etag: its ETag without quotes, or None where the store has none.
+    :param modified: when it was changed last, in seconds since the epoch, where the store has no ETag.
     """
 
     path: str
     relative: str
     size: int
     etag: str | None = None
+    modified: float | None = None
 
 
 class Location(Protocol):
     """A path that was opened: a file, or a folder to list."""
 
-    @property
-    def path(self) -> str:
-        """Return the path as a user would write it."""
-        ...
-
     def is_file(self) -> bool:
         """Tell whether a file is there, rather than a folder or nothing."""
+        ...
+
+    def is_folder(self) -> bool:
+        """Tell whether a folder is there, or a prefix that ends with ``/`` and holds something."""
         ...
 
     def listed(self) -> Listed:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
+from airflow_360.exceptions import SourceError
 from airflow_360.sources import Listed, Location
-from airflow_360.sources.names import is_litter
+from airflow_360.sources.names import KNOWN_EXTENSIONS, extension, is_litter
 
 __all__ = ["list_files", "list_scans"]
 
@@ -35,6 +36,8 @@ def list_files(
     if location.is_file():
         return [location.listed()]
     base, glob = _split_glob(path)
+    if glob and location.is_folder():  # a name may look like a glob
+        glob = ""
     found: Iterator[Listed]
     if glob:
         depth = None if recursive else len(PurePosixPath(glob).parts)
@@ -49,6 +52,10 @@ def list_files(
             left_out += 1
         elif pattern is None or _named(file.relative, pattern):
             files.append(file)
+    if not files and not glob and pattern is None and extension(path) in KNOWN_EXTENSIONS:
+        raise SourceError(
+            f"{path} does not exist. Check the path, and that this worker can see it.", path=path
+        )
     log.info(
         "%s: %s files%s.",
         path,

@@ -32,7 +32,6 @@ KNOWN_EXTENSIONS = frozenset(
 )
 LITTER = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 LONGEST = 255  # bytes of a name that common file systems hold
-_FOREIGN = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def extension(filename: str) -> str:
@@ -49,12 +48,9 @@ def flat_name(name: str) -> str:
     :param name: any name; a path is joined with ``_``.
     :raises SourceError: when the name comes out longer than 255 characters.
     """
-    whole = unicodedata.normalize("NFC", name).strip("/").replace("/", "_")
-    stem, _, last = whole.rpartition(".")
-    if not stem:
-        stem, last = last, ""
-    stem, last = _flat(stem).lstrip("._") or "file", _flat(last).strip("._").lower()
-    flat = f"{stem}.{last}" if last else stem.rstrip("._")
+    flat = _flat(unicodedata.normalize("NFC", name).strip("/").lstrip(".")).rstrip("._")
+    stem, dot, last = flat.rpartition(".")
+    flat = f"{stem.lstrip('._') or 'file'}.{last.lower()}" if dot else flat.lstrip("_") or "file"
     if len(flat) > LONGEST:
         raise SourceError(
             f"The name of {name!r} is longer than {LONGEST} characters once it is flat: "
@@ -118,9 +114,9 @@ def is_litter(relative: str) -> bool:
 
 
 def _flat(name: str) -> str:
-    return _FOREIGN.sub(lambda found: _transliterated(found.group()), name)
+    ascii_only = re.sub(r"[^\x00-\x7f]+", lambda found: _transliterated(found.group()), name)
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", ascii_only)
 
 
 def _transliterated(text: str) -> str:
-    flat = slugify(text, lowercase=False, separator="_", regex_pattern=r"[^A-Za-z0-9]+")
-    return flat if flat and not text[0].isspace() else f"_{flat}"
+    return slugify(text, lowercase=False, separator="_", regex_pattern=r"[^A-Za-z0-9]+") or "_"

@@ -5,19 +5,24 @@ Both open, list and stat in one way, so one reading of them serves all.
 
 from __future__ import annotations
 
+import logging
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
 from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources import Listed, Reader
+from airflow_360.sources.errors import check_unchanged, not_a_file
 from airflow_360.sources.names import is_hidden
 
-__all__ = ["PathLocation", "PathSource"]
+__all__ = ["PathLocation", "PathSource", "open_object_storage"]
+
+log = logging.getLogger(__name__)
 
 #: What is never a passing fault, whatever store it comes from.
-PERMANENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+PERMANENT = (FileNotFoundError, ImportError, NotADirectoryError, PermissionError, ValueError)
 
 
 class PathSource:
@@ -46,7 +51,7 @@ class PathSource:
 
     @property
     def fingerprint(self) -> str:
-        """Return size and modification time."""
+        """Return size and, where the store tells it, modification time."""
         return _fingerprint(self._stat)
 
     def open(self, offset: int) -> Reader:
@@ -56,16 +61,28 @@ class PathSource:
         :raises SourceChangedError: when size or modification time are others than at the first look.
         :raises SourceError: when the file cannot be read.
         """
+        self.check()
+        with _reading(self._path):
+            file = self._path.open("rb")
+            try:
+                file.seek(offset)
+            except BaseException:
+                file.close()
+                raise
+        return _PathReader(file, self.path)
+
+    def check(self) -> None:
+        """Look at size and modification time again.
+
+        :raises SourceChangedError: when they are others than at the first look.
+        """
         with _reading(self._path):
             now = _fingerprint(self._path.stat())
-            if now != self.fingerprint:
-                raise SourceChangedError(
-                    f"{self.path} changed while it was being uploaded (size-time {self.fingerprint} became "
-                    f"{now}). Let it be written to the end first, then clear the session task to start over."
-                )
-            file = self._path.open("rb")
-            file.seek(offset)
-        return _PathReader(file, self.path)
+        if now != self.fingerprint:
+            raise SourceChangedError(
+                f"{self.path} changed while it was being uploaded (size-time {self.fingerprint} became "
+                f"{now}). Let it be written to the end first, then clear the session task to start over."
+            )
 
 
 class _PathReader:
@@ -100,6 +117,11 @@ class PathLocation:
         with _reading(self._path):
             return bool(self._path.is_file())
 
+    def is_folder(self) -> bool:
+        """Tell whether a folder is there."""
+        with _reading(self._path):
+            return bool(self._path.is_dir())
+
     def listed(self) -> Listed:
         """Return the file that is there.
 
@@ -108,7 +130,7 @@ class PathLocation:
         with _reading(self._path):
             if self._path.is_dir():
                 raise IsADirectoryError
-            return Listed(self.path, self._path.name, int(self._path.stat().st_size))
+            return _listed(self._path, self._path.name, self._path.stat())
 
     def files(self, depth: int | None) -> Iterator[Listed]:
         """Yield the files below; hidden folders and links to folders are not entered.
@@ -135,11 +157,7 @@ class PathLocation:
         :raises SourceChangedError: when its size is no longer the listed one.
         """
         source = PathSource(self._path if listed.path == self.path else type(self._path)(listed.path))
-        if source.size != listed.size:
-            raise SourceChangedError(
-                f"{listed.path} had {listed.size:,} bytes when it was listed and has {source.size:,} now. "
-                "Clear the listing task, or the session task if the upload had begun."
-            )
+        check_unchanged(listed.path, "size", listed.size, source.size)
         return source
 
     def _children(self) -> list[Any]:
@@ -151,24 +169,53 @@ class PathLocation:
             return _sorted_children(self._path)
 
 
+def open_object_storage(kind: Any, path: str) -> PathLocation:
+    """Open a path of another store.
+
+    :param kind: Airflow's ``ObjectStoragePath``.
+    :param path: the path, with its scheme.
+    :raises SourceError: when nothing here can open such a path.
+    """
+    with _reading(path):
+        return PathLocation(kind(path))
+
+
 def _walk(children: list[Any], prefix: str, depth: int | None) -> Iterator[Listed]:
     for child in children:
         relative = f"{prefix}{child.name}"
+        if is_hidden(child.name):  # nobody asks for its size, and a hidden link may lead nowhere
+            yield Listed(str(child), relative, 0)
+            continue
         with _reading(child):
             if not child.is_dir():
-                yield Listed(str(child), relative, int(child.stat().st_size))
+                status = child.stat()
+                if _is_regular(status):
+                    yield _listed(child, relative, status)
+                else:
+                    log.warning("%s is no regular file and is left out.", child)
                 continue
-            enter = depth != 1 and not is_hidden(child.name) and not child.is_symlink()
-            below = _sorted_children(child) if enter else []
+            link = child.is_symlink()
+            below = _sorted_children(child) if depth != 1 and not link else []
+        if link and depth != 1:
+            log.warning("%s is a link to a folder and is not entered.", child)
         yield from _walk(below, f"{relative}/", depth and depth - 1)
+
+
+def _listed(path: Any, relative: str, status: Any) -> Listed:
+    return Listed(str(path), relative, int(status.st_size), modified=status.st_mtime)
+
+
+def _is_regular(status: Any) -> bool:
+    mode = getattr(status, "st_mode", 0)
+    return not mode or stat.S_ISREG(mode)
 
 
 def _sorted_children(folder: Any) -> list[Any]:
     return sorted(folder.iterdir(), key=lambda child: str(child.name))
 
 
-def _fingerprint(stat: os.stat_result) -> str:
-    return f"{stat.st_size}-{stat.st_mtime}"
+def _fingerprint(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime}"
 
 
 @contextmanager
@@ -183,10 +230,12 @@ def _reading(path: Any) -> Iterator[None]:
             f"{path} does not exist. Check the path, and that this worker can see it.", path=str(path)
         ) from None
     except IsADirectoryError:
-        raise SourceError(
-            f"{path} is a folder where a file is meant; for folders use UploadFilesOperator.", path=str(path)
-        ) from None
+        raise not_a_file(str(path)) from None
     except Exception as error:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         retryable = not isinstance(error, PERMANENT)
-        raise SourceError(f"{path} cannot be read: {reason}.", path=str(path), retryable=retryable) from error
+        raise SourceError(
+            f"{path} cannot be read: {reason}. Check the path and its permissions.",
+            path=str(path),
+            retryable=retryable,
+        ) from error

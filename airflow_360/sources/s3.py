@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources import Listed, Reader
+from airflow_360.sources.errors import not_a_file
 
 __all__ = ["S3Location", "S3Source"]
 
@@ -65,6 +66,9 @@ class S3Source:
             )
         return _S3Reader(reply["Body"], self._path)
 
+    def check(self) -> None:
+        """Do nothing: every read is bound to the ETag already."""
+
 
 class _S3Reader:
     def __init__(self, body: Any, path: str) -> None:
@@ -111,16 +115,19 @@ class S3Location:
             raise
         return True
 
+    def is_folder(self) -> bool:
+        """Tell whether any key lies below this one: one ListObjectsV2."""
+        with _reading(self.path):
+            reply = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._folder(), MaxKeys=1)
+        return bool(reply.get("KeyCount"))
+
     def listed(self) -> Listed:
         """Return the object with this key: one HeadObject.
 
         :raises SourceError: when there is none, or it cannot be read.
         """
         if not self._key or self._key.endswith("/"):
-            raise SourceError(
-                f"{self.path} is a folder where a file is meant; for folders use UploadFilesOperator.",
-                path=self.path,
-            )
+            raise not_a_file(self.path)
         with _reading(self.path):
             head = self._client.head_object(Bucket=self._bucket, Key=self._key)
         return Listed(self.path, self._key.rpartition("/")[2], head["ContentLength"], head["ETag"].strip('"'))
@@ -134,13 +141,9 @@ class S3Location:
         :raises SourceError: when the bucket is missing or may not be listed.
         """
         folder = self._folder()
-        found = False
-        for listed in self._objects(folder, folder, depth):
-            found = True
-            yield listed
-        if not found and folder != self._key:
-            parent = self._key[: self._key.rfind("/") + 1]
-            yield from self._objects(self._key, parent, depth)
+        if folder == self._key or self.is_folder():
+            return self._objects(folder, folder, depth)
+        return self._objects(self._key, self._key[: self._key.rfind("/") + 1], depth)
 
     def folders(self) -> Iterator[str]:
         """Yield the paths of the folders directly below that are not hidden, each ending with ``/``.
@@ -210,8 +213,13 @@ def _translated(error: Exception, path: str) -> SourceError | SourceChangedError
         "403": "the AWS connection may not read it",
         "NoCredentialsError": "the AWS connection gives no credentials",
         "InvalidObjectState": "it is archived and must be restored first",
+        "ParamValidationError": "S3 has no buckets or keys of that form",
     }
     status = (getattr(error, "response", None) or {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 500)
-    retryable = code not in reasons and status >= 500
+    passing = status >= 500 or status == 429 or code in ("ExpiredToken", "RequestTimeout", "SlowDown")
     reason = reasons.get(code) or f"{type(error).__name__}: {error}"
-    return SourceError(f"{path} cannot be read: {reason}.", path=path, retryable=retryable)
+    return SourceError(
+        f"{path} cannot be read: {reason}. Check the path and the AWS connection.",
+        path=path,
+        retryable=passing and code not in reasons,
+    )

@@ -17,13 +17,13 @@ from airflow.providers.common.compat.sdk import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_360.exceptions import ProjectError, RateLimitedError, ThreeSixtyError
-from airflow_360.hooks.three_sixty import ThreeSixtyHook, client_from
+from airflow_360.hooks.three_sixty import async_client
 
 if TYPE_CHECKING:
     from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.records import Project
 
-__all__ = ["ProjectReadyTrigger", "ready_record", "record_of"]
+__all__ = ["PATIENCE", "ProjectReadyTrigger", "log_status", "project_of", "ready_record"]
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class ProjectReadyTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: the record of the ready project, or why the wait cannot go on."""
         try:
-            client = await self._client()
+            client = await async_client(self.three_sixty_conn_id)
         except (AirflowException, ThreeSixtyError) as error:
             yield TriggerEvent(_failure(error))
             return
@@ -69,50 +69,51 @@ class ProjectReadyTrigger(BaseTrigger):
         finally:
             client.close()
 
-    async def _client(self) -> ThreeSixtyClient:
-        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
-
-        connection = await get_async_connection(self.three_sixty_conn_id, hook=ThreeSixtyHook)
-        return client_from(connection, await get_async_extra_dejson(connection), patient=False)
-
     async def _wait(self, client: ThreeSixtyClient) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
-        answered, status = time.monotonic(), -1
+        failing_since, status = 0.0, -1
         while True:
             pause = self.poll_interval
             try:
                 project = await loop.run_in_executor(_threads, client.get_project, self.project_name)
             except ThreeSixtyError as error:
-                if not error.retryable or time.monotonic() - answered > PATIENCE:
+                failing_since = failing_since or time.monotonic()
+                if not error.retryable or time.monotonic() - failing_since > PATIENCE:
                     return _failure(error)
                 if isinstance(error, RateLimitedError):
                     pause = max(pause, error.retry_after or 0.0)
                 self.log.warning("%s Asking again in %.0f s.", error, pause)
             else:
-                answered = time.monotonic()
+                failing_since = 0.0
                 if project.ready:
                     return {"status": "ready", "record": dict(project.record)}
                 if project.status != status:
                     status = project.status
-                    self.log.info("Project %s: status %d of 100", self.project_name, status)
+                    log_status(project)
             await asyncio.sleep(pause)
 
 
-def record_of(event: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the record that a trigger's event holds.
+def project_of(event: Mapping[str, Any] | None) -> Project:
+    """Return the ready project that a trigger's event holds.
 
     :param event: what :class:`ProjectReadyTrigger` yielded.
     :raises ProjectError: when the wait ended without a ready project; fails closed on anything unknown.
     """
+    from airflow_360.api.records import Project
+
     event = event or {}
     record = event.get("record")
     if event.get("status") == "ready" and isinstance(record, dict):
-        return record
-    error = ProjectError(
-        str(event.get("message") or f"The wait ended with an event that means nothing: {event}.")
-    )
+        return Project.from_reply(record)
+    unknown = f"The wait ended with an event that means nothing: {dict(event)}."
+    error = ProjectError(str(event.get("message") or unknown))
     error.retryable = event.get("retryable") is True
     raise error
+
+
+def log_status(project: Project) -> None:
+    """Say in the log how far a project is."""
+    log.info("Project %s: status %d of 100", project.name, project.status)
 
 
 def ready_record(project: Project, page: str, fail_on_errors: bool = False) -> dict[str, Any]:

@@ -14,21 +14,25 @@ from collections.abc import Callable, Iterator
 from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.records import FileProgress
 from airflow_360.exceptions import (
+    FileRejectedError,
+    NoReplyError,
     OffsetMismatchError,
     RateLimitedError,
+    ServerError,
     SourceChangedError,
+    SourceError,
     ThreeSixtyError,
-    UploadError,
     UploadStalledError,
 )
 from airflow_360.sources import Reader, Source
 from airflow_360.upload.progress import size_text
-from airflow_360.upload.ranges import FIRST_CHUNK, content_range, next_chunk_size
+from airflow_360.upload.ranges import ChunkSizer, content_range
 
 __all__ = ["OnProgress", "upload"]
 
 log = logging.getLogger(__name__)
 
+CAREFUL = 1024  # bytes that go out at once, so that a refusal is read before the connection ends
 BLOCK = 1024 * 1024  # bytes read and sent at a time: measured to be as fast as larger ones
 
 #: Called with the server's numbers whenever they are known anew.
@@ -41,7 +45,7 @@ def upload(
     source: Source,
     filename: str,
     *,
-    chunk_size: int | None = None,
+    chunks: ChunkSizer | None = None,
     ask: bool = True,
     progress: FileProgress | None = None,
     on_progress: OnProgress | None = None,
@@ -56,7 +60,7 @@ def upload(
     :param upload_id: the session.
     :param source: the bytes.
     :param filename: the flat name under which the server keeps them.
-    :param chunk_size: bytes of a chunk. By default it follows the line, so that a chunk takes some seconds.
+    :param chunks: the size of chunks. By default it follows the line, so that a chunk takes some seconds.
     :param ask: whether to ask the server what it holds before the first byte. Only the first attempt at a
         small file may go without, since a re-PUT of a complete file is accepted whatever its content.
     :param progress: what the server is known to hold, where it was not asked; None for nothing.
@@ -69,13 +73,11 @@ def upload(
     :raises ApiError: when the server refuses; it is asked once.
     :raises SourceError: when the source cannot be read.
     """
-    if chunk_size is not None and chunk_size < 1:
-        raise UploadError(f"chunk_size must be at least 1 byte, not {chunk_size}.", filename=filename)
     feed = _Feed(source)
     try:
-        return _Upload(client, upload_id, filename, source, feed, chunk_size, on_progress, clock).run(
-            ask, progress
-        )
+        return _Upload(
+            client, upload_id, filename, source, feed, chunks or ChunkSizer(), on_progress, clock
+        ).run(ask, progress)
     finally:
         feed.close()
 
@@ -88,7 +90,7 @@ class _Upload:
         filename: str,
         source: Source,
         feed: _Feed,
-        chunk_size: int | None,
+        chunks: ChunkSizer,
         on_progress: OnProgress | None,
         clock: Callable[[], float],
     ) -> None:
@@ -96,8 +98,9 @@ class _Upload:
         self._address = (upload_id, filename)
         self._source = source
         self._feed = feed
-        self._adaptive = chunk_size is None
-        self._chunk_size = chunk_size or FIRST_CHUNK
+        self._chunks = chunks
+        self._sending = 0  # bytes of the PUT that is, or was last, under way
+        self._careful = False
         self._on_progress = on_progress or _ignore
         self._clock = clock
         self._progress: FileProgress | None = None
@@ -106,7 +109,7 @@ class _Upload:
 
     def run(self, ask: bool, progress: FileProgress | None) -> FileProgress:
         self._learn(self._client.get_file_progress(*self._address) if ask else progress)
-        if self._progress and self._progress.complete:
+        if ask and self._progress and self._progress.complete:
             log.info("%s: is complete on the server already, nothing is sent", self._address[1])
         elif self._received:
             received, size = size_text(self._received), size_text(self._source.size)
@@ -122,6 +125,14 @@ class _Upload:
             self._learn(self._send())
         except OffsetMismatchError as error:
             self._learn(FileProgress(error.received, self._source.size, complete=False))
+        except SourceChangedError as error:
+            error.filename, error.received = self._address[1], self._received
+            raise
+        except FileRejectedError as error:
+            if error.status != 413 or error.code or not self._chunks.too_large(self._sending):
+                raise
+            log.warning("%s Sending at most %s at a time from here on.", error, size_text(self._chunks.size))
+            return
         except ThreeSixtyError as error:
             self._failed(error)
             return
@@ -129,14 +140,19 @@ class _Upload:
             self._wait(self._stalled())
 
     def _failed(self, error: ThreeSixtyError) -> None:
-        if self._adaptive:
-            self._chunk_size = next_chunk_size(self._chunk_size, None)
+        if isinstance(error, (NoReplyError, ServerError)):  # others say nothing of the line
+            self._chunks.failed()
+        # A refusal that came while the body was still being sent may be lost with the connection; after a
+        # small body it can be read.
+        self._careful = isinstance(error, NoReplyError)
         self._wait(error)
         self._learn(self._client.get_file_progress(*self._address))
 
     def _send(self) -> FileProgress | None:
         offset, size = self._received, self._source.size
-        length = min(self._chunk_size, size - offset)
+        most = min(CAREFUL, self._chunks.size) if self._careful else self._chunks.size
+        length = self._sending = min(most, size - offset)
+        self._careful = False
         if size == 0:
             return self._client.put_file(*self._address, b"")
         if length <= 0:  # all is there, but the server has not called it complete
@@ -146,8 +162,7 @@ class _Upload:
             return self._client.put_file(*self._address, body)
         began = self._clock()
         progress = self._client.put_chunk(*self._address, body, content_range(offset, length, size))
-        if self._adaptive and length == self._chunk_size:
-            self._chunk_size = next_chunk_size(self._chunk_size, self._clock() - began)
+        self._chunks.took(length, self._clock() - began)
         return progress
 
     def _learn(self, progress: FileProgress | None) -> None:
@@ -204,18 +219,34 @@ class _Feed:
         self._offset = 0
 
     def blocks(self, offset: int, length: int) -> Iterator[bytes]:
-        reader = self._reader_at(offset)
         end = offset + length
-        while self._offset < end:
-            block = reader.read(min(BLOCK, end - self._offset))
+        while offset < end:
+            block = self._block(offset, min(BLOCK, end - offset))
             if not block:
                 raise SourceChangedError(
-                    f"{self._source.path} ends at {self._offset:,} bytes and had {self._source.size:,} when "
-                    "the upload began. Let it be written to its end, then clear the session task.",
+                    f"{self._source.path} ends at {offset:,} bytes and had {self._source.size:,} when the "
+                    "upload began. Let it be written to its end, then clear the session task.",
                     total=self._source.size,
                 )
-            self._offset += len(block)
+            self._offset = offset = offset + len(block)
+            if offset == self._source.size:
+                self._source.check()  # before the server has the last byte, and with it a complete file
             yield block
+
+    def _block(self, offset: int, length: int) -> bytes:
+        """Read a block; a reader that dies is replaced once where it stood."""
+        try:
+            return self._reader_at(offset).read(length)
+        except SourceError as error:
+            self.close()
+            if not error.retryable:
+                raise
+            log.warning("%s Opening it again at byte %d.", error, offset)
+        try:
+            return self._reader_at(offset).read(length)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         if self._reader is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -17,20 +18,21 @@ from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.records import FileProgress
 from airflow_360.exceptions import (
     FileRejectedError,
+    InvalidRequestError,
     SourceError,
     ThreeSixtyError,
     UploadError,
     UploadStalledError,
+    some,
 )
 from airflow_360.sources import Source
 from airflow_360.sources.names import extension
 from airflow_360.upload.engine import upload
+from airflow_360.upload.ranges import ChunkSizer
 
 __all__ = ["Job", "Tally", "upload_many"]
 
 log = logging.getLogger(__name__)
-
-NAMED = 20  # failures that one message names; the log has them all
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def upload_many(
     jobs: Sequence[Job],
     *,
     parallel: int = 4,
-    chunk_size: int | None = None,
+    chunks: ChunkSizer | None = None,
     on_progress: Callable[[Tally], None] | None = None,
 ) -> None:
     """Upload files side by side, the largest first, asking for the state of the session with one call.
@@ -77,7 +79,7 @@ def upload_many(
     :param upload_id: the session.
     :param jobs: the files, each with a name of its own.
     :param parallel: how many at a time.
-    :param chunk_size: see :func:`airflow_360.upload.engine.upload`.
+    :param chunks: see :func:`airflow_360.upload.engine.upload`.
     :param on_progress: called in the calling thread, about once a second and at the end.
     :raises UploadError: after all others are done, naming each file that could not be uploaded and why;
         :class:`~airflow_360.exceptions.UploadStalledError` when each of them may pass when tried again.
@@ -85,8 +87,11 @@ def upload_many(
     """
     if parallel < 1:
         raise UploadError(f"parallel must be at least 1, not {parallel}.")
+    counts = Counter(job.filename.casefold() for job in jobs)
+    if twice := sorted(name for name, count in counts.items() if count > 1):
+        raise UploadError(f"Several files of one session would be called {some(twice, ', ')}.")
     known = {progress.name: progress for progress in client.list_files(upload_id)}
-    crew = _Crew(client, upload_id, jobs, known, chunk_size)
+    crew = _Crew(client, upload_id, jobs, known, chunks or ChunkSizer(), parallel)
     with ThreadPoolExecutor(parallel, thread_name_prefix="upload") as pool:
         running = {pool.submit(crew.work) for _ in range(min(parallel, len(jobs)))}
         try:
@@ -112,11 +117,12 @@ class _Crew:
         upload_id: str,
         jobs: Sequence[Job],
         known: dict[str, FileProgress],
-        chunk_size: int | None,
+        chunks: ChunkSizer,
+        parallel: int,
     ) -> None:
         self._client = client
         self._upload_id = upload_id
-        self._chunk_size = chunk_size
+        self._chunks = chunks
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         for job in sorted(jobs, key=lambda job: -job.size):
             self._jobs.put(job)
@@ -124,7 +130,12 @@ class _Crew:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._allowed: Sequence[str] = ()
+        self._refused: set[str | None] = set()
+        # More stalls in a row than there are threads: it is the server, and no file.
+        self._stalls, self._patience = 0, parallel
         self._failures: dict[str, ThreeSixtyError] = {}
+        if done := sum(progress is not None and progress.complete for progress in self._known.values()):
+            log.info("%s of %s files are complete on the server already", f"{done:,}", f"{len(jobs):,}")
 
     def work(self) -> None:
         """Upload one file after another until none is left, or someone says stop."""
@@ -135,8 +146,16 @@ class _Crew:
                 return
             try:
                 self._upload(job)
-            except (FileRejectedError, SourceError, UploadError) as error:
+                self._stalls = 0
+            except (FileRejectedError, InvalidRequestError, SourceError, UploadError) as error:
+                if isinstance(error, InvalidRequestError) and error.code == "invalid_upload_id":
+                    self._stop.set()
+                    raise
                 self._note(job, error)
+                self._stalls = self._stalls + 1 if isinstance(error, UploadStalledError) else 0
+                if self._stalls > self._patience:
+                    self._stop.set()
+                    raise
             except _StoppedError:
                 return
             except BaseException:
@@ -155,28 +174,29 @@ class _Crew:
         """Raise one error that names what could not be uploaded, if anything."""
         if not self._failures:
             return
-        lines = [str(error) for error in list(self._failures.values())[:NAMED]]
-        if len(self._failures) > NAMED:
-            lines.append(f"and {len(self._failures) - NAMED} more, see the log above.")
-        kind = UploadStalledError if all(e.retryable for e in self._failures.values()) else UploadError
+        failures = list(self._failures.values())
+        others = "; the others are complete on the server and will not be sent again" * (
+            len(failures) < len(self._known)
+        )
+        kind = UploadStalledError if all(error.retryable for error in failures) else UploadError
         raise kind(
-            f"{len(self._failures):,} of {len(self._known):,} files could not be uploaded; the others are "
-            "complete on the server and will not be sent again:\n- " + "\n- ".join(lines)
+            f"{len(failures):,} of {len(self._known):,} files could not be uploaded{others}:\n- "
+            + some([str(error) for error in failures], "\n- ")
         )
 
     def _upload(self, job: Job) -> None:
-        if self._allowed and extension(job.filename) not in self._allowed:
+        kind = extension(job.filename)
+        if kind in self._refused or (self._allowed and kind not in self._allowed):
+            takes = f"takes only {', '.join(self._allowed)}" if self._allowed else f"refused {kind} before"
             raise FileRejectedError(
-                f"{job.filename}: not sent: this server takes only {', '.join(self._allowed)}.",
-                status=415,
-                code="extension_not_allowed",
+                f"{job.filename}: not sent: this server {takes}.", status=415, code="extension_not_allowed"
             )
         upload(
             self._client,
             self._upload_id,
             job.open_source(),
             job.filename,
-            chunk_size=self._chunk_size,
+            chunks=self._chunks,
             ask=False,
             progress=self._known[job.filename],
             on_progress=lambda progress: self._learn(job, progress),
@@ -191,6 +211,7 @@ class _Crew:
     def _note(self, job: Job, error: ThreeSixtyError) -> None:
         with self._lock:
             self._failures[job.filename] = error
-            if isinstance(error, FileRejectedError) and error.allowed:
-                self._allowed = error.allowed
+            if isinstance(error, FileRejectedError):
+                self._allowed = error.allowed or self._allowed
+                self._refused |= {error.extension} - {None}
         log.error("%s", error)

@@ -37,8 +37,8 @@ class ProgressLog:
         :param note: what else to say first, such as how many files are done.
         """
         now = self._clock()
-        if self._from is None:
-            self._from, self._began = received, now
+        if self._from is None:  # a rate takes two numbers
+            self._from, self._began, self._last = received, now, now
         if now - self._last >= self._every and received < self._size:
             self._last = now
             log.info("%s: %s%s", self._what, note, self._line(received, now - self._began))
@@ -52,11 +52,13 @@ class ProgressLog:
 
 def size_text(count: float) -> str:
     """Return a number of bytes as people read it."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+    if count < 1024:
+        return "1 byte" if count == 1 else f"{count:.0f} bytes"
+    for unit in ("KiB", "MiB", "GiB"):
         count /= 1024
-    return f"{count:.1f} TiB"
+        if round(count, 1) < 1024:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1024:,.1f} TiB"
 
 
 def duration_text(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FIRST_CHUNK", "content_range", "next_chunk_size"]
+__all__ = ["FIRST_CHUNK", "ChunkSizer", "content_range", "next_chunk_size"]
 
 MIB = 1024 * 1024
 FIRST_CHUNK = 8 * MIB  #: bytes of the first chunk; what fits in it goes as one whole-file PUT
@@ -33,3 +33,37 @@ def next_chunk_size(size: int, seconds: float | None) -> int:
     if seconds is None or seconds > SLOW:
         return max(SMALLEST_CHUNK, size // 2)
     return min(LARGEST_CHUNK, size * 2) if seconds < QUICK else size
+
+
+class ChunkSizer:
+    """Hold the chunk size of one task, which its files share.
+
+    :param fixed: bytes that every chunk has; None lets the size follow the line.
+    """
+
+    def __init__(self, fixed: int | None = None) -> None:
+        self.size = fixed or FIRST_CHUNK
+        self._adaptive = fixed is None
+        self._ceiling = LARGEST_CHUNK
+
+    def took(self, length: int, seconds: float) -> None:
+        """Learn from a chunk that arrived."""
+        if self._adaptive and length == self.size:
+            self.size = min(self._ceiling, next_chunk_size(length, seconds))
+
+    def failed(self) -> None:
+        """Learn from a chunk that failed."""
+        if self._adaptive:
+            self.size = next_chunk_size(self.size, None)
+
+    def too_large(self, length: int) -> bool:
+        """Learn from a request body that a proxy found too large, and tell whether a smaller one is left.
+
+        :param length: bytes of the refused body. Half of it is the most that is sent from now on, but no
+            less than a mebibyte is tried.
+        """
+        if length <= SMALLEST_CHUNK:
+            return False
+        self._ceiling = min(self._ceiling, max(SMALLEST_CHUNK, length // 2))
+        self.size = min(self.size, self._ceiling)
+        return True

@@ -30,8 +30,9 @@ def connect(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
 class TaskInstance:
     """Records what a task pushes."""
 
-    def __init__(self, try_number: int = 1) -> None:
+    def __init__(self, try_number: int = 1, max_tries: int = 2) -> None:
         self.try_number = try_number
+        self.max_tries = max_tries
         self.pushed: dict[str, Any] = {}
 
     def xcom_push(self, key: str, value: Any) -> None:
@@ -48,6 +49,6 @@ class StateStore(dict[str, Any]):
         self[key] = json.loads(json.dumps(value))
 
 
-def context(try_number: int = 1, store: StateStore | None = None) -> Any:
-    """Return a task's context."""
-    return {"ti": TaskInstance(try_number), "task_state_store": store}
+def context(try_number: int = 1, store: StateStore | None = None, max_tries: int = 2) -> Any:
+    """Return a task's context; ``max_tries`` grows when a person clears the task."""
+    return {"ti": TaskInstance(try_number, max_tries), "task_state_store": store}

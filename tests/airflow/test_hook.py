@@ -144,7 +144,7 @@ def test_upload(emulator: Emulator, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        pytest.param("", "path is empty", id="empty"),
+        pytest.param("", "path came out as ''", id="empty"),
         pytest.param("s3:///key", "names no bucket", id="no bucket"),
         pytest.param("/no/such/scan.e57", "does not exist", id="missing"),
         pytest.param("{folder}", "is a folder where a file is meant", id="folder"),

@@ -92,4 +92,4 @@ def test_table_names_a_copy_that_differs() -> None:
         ]
     )
     assert text.splitlines()[2].split() == ["Süd.LAS", "2.0", "KiB", "Sud.las", "yes"]
-    assert text.splitlines()[3].split() == ["b.e57", "1", "bytes", "b.e57", "NO"]
+    assert text.splitlines()[3].split() == ["b.e57", "1", "byte", "b.e57", "NO"]

@@ -1,0 +1,147 @@
+"""Exactly one project of one session, over attempts that fail wherever they like.
+
+The server takes no idempotency key, and names a project after its session normally but not always. So the
+intent is recorded before the POST and the name after it; and what cannot be known is never guessed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_360.exceptions import ApiError, NoReplyError, NotFoundError, ProjectError, ServerError
+
+if TYPE_CHECKING:
+    from airflow_360.api.client import ThreeSixtyClient
+    from airflow_360.api.records import Project
+    from airflow_360.hooks.task_state import TaskState
+
+__all__ = ["OnlyOnce"]
+
+log = logging.getLogger(__name__)
+
+#: Seconds for which a project may take to show after a POST that got no reply, and seconds between two looks.
+LOOK, LOOK_EVERY = 120.0, 10.0
+
+
+@dataclass
+class OnlyOnce:
+    """Create the project of one session, or find the one that an earlier attempt created.
+
+    :param client: the API.
+    :param state: what this task remembers.
+    :param about: what the project is made of, for the record and for messages; holds no secret.
+    :param upload_id: the session; None for a link, where there is nothing to ask for.
+    :param attempt: the try number, from 1.
+    :param clears: changes when a person clears the task, and not on a retry.
+    :param sleep: what waits between two looks.
+    """
+
+    client: ThreeSixtyClient
+    state: TaskState
+    about: str
+    upload_id: str | None
+    attempt: int
+    clears: int
+    sleep: Callable[[float], None] = time.sleep
+
+    def project(self, create: Callable[[], Project]) -> Project:
+        """Return the one project.
+
+        :param create: sends the POST, once.
+        :raises ProjectError: when it cannot be known whether there is one already.
+        :raises ThreeSixtyError: what ``create`` raised, where it surely created nothing.
+        """
+        record: dict[str, Any] = self.state.get("project", self.about) or {}
+        cleared = bool(record) and record.get("clears") != self.clears
+        if name := record.get("name"):
+            return self._recorded(name, cleared, create)
+        if record.get("posted"):
+            return self._unknown(bool(record.get("before")), cleared, create)
+        if not self.state.available and self.attempt > 1:
+            return self._without_memory(create)
+        return self._post(self._find(self.upload_id) is not None, create)
+
+    def _recorded(self, name: str, cleared: bool, create: Callable[[], Project]) -> Project:
+        project = self._find(name)
+        if project is not None:
+            if self.attempt > 1:
+                log.info("%s became project %s already: nothing is created.", self.about, name)
+            return project
+        if not cleared:
+            raise ProjectError(
+                f"Project {name}, which this task created of {self.about}, is gone from the server."
+            )
+        log.warning("Project %s, made of %s before, is gone: creating another, as asked.", name, self.about)
+        return self._post(False, create)
+
+    def _unknown(self, before: bool, cleared: bool, create: Callable[[], Project]) -> Project:
+        """Go on after a POST of an earlier attempt of which nobody knows what became."""
+        project = None if before else self._look()
+        if project is not None:
+            return self._keep(project)
+        if not cleared:
+            raise self._stop(before)
+        log.warning(
+            "Creating a project of %s anew: this task was cleared after %s.", self.about, self._doubt(before)
+        )
+        return self._post(before, create)
+
+    def _without_memory(self, create: Callable[[], Project]) -> Project:
+        """Go on in an Airflow that keeps no state between attempts: stop where anything would be a guess."""
+        if self.upload_id is None or self._find(self.upload_id) is not None:
+            raise self._stop(before=False)
+        return self._post(False, create)
+
+    def _post(self, before: bool, create: Callable[[], Project]) -> Project:
+        self._record(posted=True, before=before)
+        try:
+            return self._keep(create())
+        except (NoReplyError, ServerError) as error:
+            if isinstance(error, NoReplyError) and not error.sent:
+                self._record(posted=False)
+                raise
+            log.warning("%s Looking whether the project was created all the same.", error)
+            project = None if before else self._look()
+            if project is None:
+                raise self._stop(before) from error
+            return self._keep(project)
+        except ApiError:
+            self._record(posted=False)  # the server said no: there is no project
+            raise
+
+    def _keep(self, project: Project) -> Project:
+        self._record(name=project.name)
+        return project
+
+    def _record(self, **what: Any) -> None:
+        self.state.set("project", self.about, value={**what, "clears": self.clears})
+
+    def _find(self, name: str | None) -> Project | None:
+        if name is None:
+            return None
+        try:
+            return self.client.get_project(name)
+        except NotFoundError:
+            return None
+
+    def _look(self) -> Project | None:
+        waited = 0.0
+        while (project := self._find(self.upload_id)) is None and self.upload_id and waited < LOOK:
+            self.sleep(LOOK_EVERY)
+            waited += LOOK_EVERY
+        return project
+
+    def _doubt(self, before: bool) -> str:
+        taken = f", and {self.upload_id} is the name of an older project" if before else ""
+        return f"a request to create it got no answer{taken}"
+
+    def _stop(self, before: bool) -> ProjectError:
+        return ProjectError(
+            f"Nobody can tell whether a project was created of {self.about}: {self._doubt(before)}. Look at "
+            f"your projects on {self.client.server}. If it is there, mark this task as success; if it is "
+            "not, clear this task, which creates it again."
+        )

@@ -1,0 +1,67 @@
+"""A rate limit that asks for most of an hour costs no worker slot and no retry."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+
+from airflow_360.emulator import Emulator
+from airflow_360.operators.upload import CreateUploadSessionOperator
+from airflow_360.triggers.rate_limit import RateLimitTrigger
+from tests.airflow.conftest import StateStore, context
+
+LIMIT = {"on": "POST /uploads", "do": "rate_limit", "retry_after": 3000}
+
+
+def test_defers(emulator: Emulator) -> None:
+    """A deferrable task waits in the triggerer for as long as the server asked, then goes on."""
+    emulator.faults.add(LIMIT)
+    operator = CreateUploadSessionOperator(task_id="session", deferrable=True)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context(store=StateStore()))
+    until = deferred.value.trigger.serialize()[1]["until"]
+    assert until - time.time() == pytest.approx(3000, abs=5)
+    assert operator.resume(context(store=StateStore()), {"status": "over"})
+    assert len(emulator.exchanges) == 2
+
+
+def test_reschedules(emulator: Emulator) -> None:
+    """A task that is not deferrable is rescheduled for the moment that the server named."""
+    from airflow.sdk.exceptions import AirflowRescheduleException
+
+    emulator.faults.add(LIMIT)
+    with pytest.raises(AirflowRescheduleException) as rescheduled:
+        CreateUploadSessionOperator(task_id="session", deferrable=False).execute(context(store=StateStore()))
+    assert rescheduled.value.reschedule_date.timestamp() - time.time() == pytest.approx(3000, abs=5)
+
+
+def test_without_a_time(emulator: Emulator) -> None:
+    """A rate limit that names no time is left to Airflow's retries."""
+    emulator.faults.add(
+        {"on": "POST /uploads", "do": "status", "status": 429, "body": {"error": "rate_limited"}}
+    )
+    operator = CreateUploadSessionOperator(task_id="session", deferrable=True)
+    object.__setattr__(operator.hook.client.backoff, "tries", 0)
+    with pytest.raises(AirflowException) as caught:
+        operator.execute(context(store=StateStore()))
+    assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_trigger() -> None:
+    """The trigger fires when it is time, and a restarted one keeps to the first moment."""
+
+    async def fired(trigger: RateLimitTrigger) -> Any:
+        async for event in trigger.run():
+            return event.payload
+        return None
+
+    began = time.monotonic()
+    trigger = RateLimitTrigger(0.3)
+    again = RateLimitTrigger(**trigger.serialize()[1])
+    assert again.until == trigger.until
+    assert asyncio.run(fired(again)) == {"status": "over"}
+    assert 0.2 < time.monotonic() - began < 2

@@ -1,0 +1,83 @@
+"""The errors: each survives pickling with what it carries, and says whether trying again is of use."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+from airflow_360 import exceptions
+from airflow_360.exceptions import (
+    ApiError,
+    AuthenticationError,
+    FileRejectedError,
+    InvalidRequestError,
+    NoReplyError,
+    NotFoundError,
+    OffsetMismatchError,
+    ProjectError,
+    QuotaError,
+    RateLimitedError,
+    ServerError,
+    SourceChangedError,
+    SourceError,
+    ThreeSixtyError,
+    UploadError,
+    UploadSessionNotFoundError,
+    UploadStalledError,
+)
+
+ERRORS: list[tuple[ThreeSixtyError, bool]] = [
+    (ThreeSixtyError("a setting"), False),
+    (ApiError("418", status=418, code="teapot", detail={"a": [1]}), False),
+    (AuthenticationError("401", status=401, code="invalid_api_key"), False),
+    (QuotaError("402", status=402, code="storage_quota_exceeded"), False),
+    (InvalidRequestError("400", status=400, code="invalid_filename"), False),
+    (NotFoundError("404", status=404, code="file_not_found"), False),
+    (UploadSessionNotFoundError("404", status=404, code="upload_session_not_found"), False),
+    (FileRejectedError("413", status=413, code="file_too_large", detail={"limit": 5}), False),
+    (FileRejectedError("415", status=415, detail={"extension": "exe", "allowed": ["e57"]}), False),
+    (OffsetMismatchError("409", received=7, code="non_contiguous_chunk"), False),
+    (RateLimitedError("429", retry_after=3.5, code="rate_limited"), True),
+    (ServerError("503", status=503), True),
+    (NoReplyError("silence"), True),
+    (SourceError("no permission", path="/a"), False),
+    (SourceError("timed out", path="s3://b/a", retryable=True), True),
+    (ProjectError("a stranger's"), False),
+    (UploadError("refused", filename="a.e57", received=1, total=2), False),
+    (SourceChangedError("shrank", filename="a.e57", received=1, total=2), False),
+    (UploadStalledError("stuck", filename="a.e57", received=1, total=2), True),
+]
+IDS = [f"{type(error).__name__} {error}" for error, _ in ERRORS]
+
+
+@pytest.mark.parametrize(("error", "retryable"), ERRORS, ids=IDS)
+def test_pickling(error: ThreeSixtyError, retryable: bool) -> None:
+    """An error comes out of a pickle with its class, its message and everything that it carries."""
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert (str(copy), vars(copy), copy.retryable) == (str(error), vars(error), retryable)
+
+
+def test_every_error_is_in_the_table() -> None:
+    """The table above knows every class of the tree."""
+    classes = {
+        kind for _, kind in inspect.getmembers(exceptions, inspect.isclass) if issubclass(kind, Exception)
+    }
+    assert {type(error) for error, _ in ERRORS} == classes
+
+
+def test_what_a_rejection_carries() -> None:
+    """A rejection gives limit, extension and allowed extensions as the server named them, without dots."""
+    large = FileRejectedError(detail={"limit": 5})
+    foreign = FileRejectedError(detail={"extension": "exe", "allowed": [".E57", "las"]})
+    assert (large.limit, large.extension, large.allowed) == (5, None, [])
+    assert (foreign.limit, foreign.extension, foreign.allowed) == (None, "exe", ["e57", "las"])
+
+
+@pytest.mark.parametrize("odd", [None, "5 GB", {"a": 1}, 1.5], ids=str)
+def test_odd_rejections(odd: object) -> None:
+    """Fields of a rejection that are not what the contract says are as if they were not there."""
+    error = FileRejectedError(detail={"limit": odd, "extension": 7, "allowed": odd})
+    assert (error.limit, error.extension, error.allowed) == (None, None, [])

@@ -1,0 +1,904 @@
+"""One request, one reply or one error: keys, certificates, proxies, redirects, addresses, time-outs."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import unquote
+
+import pytest
+import requests.utils
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_360 import __version__
+from airflow_360.api.client import ThreeSixtyClient
+from airflow_360.api.transport import DEFAULT_SERVER, Transport, server_url
+from airflow_360.emulator import Emulator
+from airflow_360.exceptions import (
+    ApiError,
+    AuthenticationError,
+    FileRejectedError,
+    InvalidRequestError,
+    NoReplyError,
+    NotFoundError,
+    OffsetMismatchError,
+    QuotaError,
+    RateLimitedError,
+    ServerError,
+    ThreeSixtyError,
+    UploadSessionNotFoundError,
+)
+from tests.fakes import KEY, Recorder, certificate, client_for, http_reply, outcome_of, strict_emulator
+
+SECRET = "sk_tell_nobody"
+
+
+def answered(status: int, body: Any = None, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return a fault: the next look at the account's projects is answered like this."""
+    fault = {"on": "GET /projects", "do": "status", "status": status, "headers": dict(headers or {})}
+    return fault if body is None else {**fault, "body": body}
+
+
+def refusal(
+    emulator: Emulator, status: int, body: Any = None, headers: Mapping[str, str] | None = None
+) -> Exception:
+    """Return the error that a reply becomes when it is asked for once."""
+    emulator.faults.add(answered(status, body, headers))
+    outcome = outcome_of(client_for(emulator, tries=0).list_projects)
+    assert isinstance(outcome, Exception)
+    return outcome
+
+
+# -- the key
+
+
+def test_netrc_does_not_replace_the_key(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A netrc entry for the server's host does not replace the key."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert requests.utils.get_netrc_auth(emulator.url) == ("somebody", "else")  # it would apply
+    client_for(emulator).list_projects()
+    assert emulator.exchanges[-1].key_ok
+
+
+def test_headers() -> None:
+    """Each request says who asks, with the package's version and whatever else it was given, and the key."""
+    with Recorder() as server:
+        client_for(server.url, user_agent="apache-airflow/3.3.2").list_projects()
+        client_for(server.url).list_projects()
+    assert [heard.headers["User-Agent"] for heard in server.heard] == [
+        f"airflow-provider-360/{__version__} apache-airflow/3.3.2",
+        f"airflow-provider-360/{__version__}",
+    ]
+    assert [heard.headers["Authorization"] for heard in server.heard] == [f"Bearer {KEY}"] * 2
+
+
+def test_cookies_are_not_kept() -> None:
+    """A cookie that the server sets is not sent back."""
+    with Recorder(http_reply(200, {}, {"Set-Cookie": "a=b; Path=/"})) as server:
+        client = client_for(server.url)
+        client.list_projects()
+        client.list_projects()
+    assert [heard.headers.get("Cookie") for heard in server.heard] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "sk_a b", "sk_a\n", "sk_a\r\nX-Header: 1", "sk_ä", "sk_\x00", "sk_\x7f", " "],
+    ids=["empty", "space", "line break", "header", "umlaut", "null", "delete", "blank"],
+)
+def test_unusable_keys(key: str) -> None:
+    """A key that is missing or holds what no key holds is refused before anything is sent."""
+    with Recorder() as server:
+        with pytest.raises(ThreeSixtyError) as raised:
+            Transport(server.url, key)
+    assert type(raised.value) is ThreeSixtyError
+    assert "key" in str(raised.value)
+    assert server.heard == []
+    if key.strip():
+        assert key not in str(raised.value)
+
+
+# -- certificates
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> dict[str, str]:
+    """Return the paths of two certificates, each vouching for itself only; the server shows `own`."""
+    paths = {}
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+        paths[name] = str(certificate(tmp_path / name)[0])
+    return paths
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+@pytest.mark.parametrize(
+    ("verify", "environment"),
+    [("own", None), ("own", "other"), (False, None), (False, "other"), (True, "own")],
+    ids=[
+        "a path",
+        "a path against the environment",
+        "no check",
+        "no check against the environment",
+        "the environment",
+    ],
+)
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_certificate_is_accepted(
+    certificates: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    verify: str | bool,
+    environment: str | None,
+    variable: str,
+) -> None:
+    """What the connection says of certificates counts; where it says nothing, the environment does."""
+    own = Path(certificates["own"])
+    if environment:
+        monkeypatch.setenv(variable, certificates[environment])
+    with strict_emulator(tls=(own, own.with_name("key.pem"))) as emulator:
+        client_for(emulator, verify=certificates.get(str(verify), verify)).list_projects()
+        assert emulator.exchanges[-1].key_ok
+
+
+@pytest.mark.parametrize(
+    ("verify", "environment"),
+    [(True, None), (True, "other"), ("other", None), ("other", "own")],
+    ids=["by default", "the environment", "a path", "a path against the environment"],
+)
+def test_certificate_is_refused(
+    certificates: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    verify: str | bool,
+    environment: str | None,
+) -> None:
+    """A certificate that nobody vouches for ends the conversation before the key is sent."""
+    own = Path(certificates["own"])
+    if environment:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificates[environment])
+    with strict_emulator(tls=(own, own.with_name("key.pem"))) as emulator:
+        client = client_for(emulator, verify=certificates.get(str(verify), verify), tries=0)
+        with pytest.raises(NoReplyError, match="CERTIFICATE_VERIFY_FAILED"):
+            client.list_projects()
+        assert not emulator.exchanges
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "no certificate",
+    ],
+    ids=["missing", "empty", "garbage"],
+)
+@pytest.mark.parametrize("given", ["environment", "path"])
+def test_unusable_authorities(
+    certificates: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str | None,
+    given: str,
+) -> None:
+    """A file of authorities that cannot be used is an error of ours, and nothing is sent."""
+    own, bundle = Path(certificates["own"]), tmp_path / "bundle.pem"
+    if content is not None:
+        bundle.write_text(content)
+    if given == "environment":
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    with strict_emulator(tls=(own, own.with_name("key.pem"))) as emulator:
+        verify: bool | str = True if given == "environment" else str(bundle)
+        outcome = outcome_of(client_for(emulator, verify=verify, tries=0).list_projects)
+        assert not emulator.exchanges
+    assert isinstance(outcome, ThreeSixtyError), repr(outcome)
+
+
+# -- proxies
+
+
+def test_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of the environment is used, and sees where the request goes but never the key."""
+    own, key = certificate(tmp_path, "scans.example.org")
+    with strict_emulator(tls=(own, key)) as emulator, Recorder(tunnel_to=emulator) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        client = client_for("https://scans.example.org", verify=str(own))
+        client.list_projects()
+        client.create_upload_session()
+        assert [exchange.key_ok for exchange in emulator.exchanges] == [True, True]
+    assert {(heard.method, heard.target) for heard in proxy.heard} == {("CONNECT", "scans.example.org:443")}
+    assert KEY not in repr(proxy.heard)
+
+
+def test_no_proxy_for_plain_http(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that goes unencrypted does not leave the machine through a proxy of the environment."""
+    with Recorder() as proxy:
+        for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(variable, proxy.url)
+        client = client_for(emulator)
+        client.list_projects()
+        client.create_upload_session()
+        assert [exchange.key_ok for exchange in emulator.exchanges] == [True, True]
+    assert proxy.heard == []
+
+
+def test_excepted_from_the_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host that the environment excepts from its proxy is asked directly."""
+    own, key = certificate(tmp_path)
+    with Recorder() as proxy, strict_emulator(tls=(own, key)) as emulator:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", "example.org,127.0.0.1")
+        client_for(emulator, verify=str(own)).list_projects()
+        assert emulator.exchanges[-1].key_ok
+    assert proxy.heard == []
+
+
+def test_dead_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that is not there is no reply, and its password is not told."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://somebody:hush@127.0.0.1:1")
+    with pytest.raises(NoReplyError) as raised:
+        client_for("https://scans.example.org", tries=0).list_projects()
+    assert "hush" not in str(raised.value)
+
+
+# -- redirects
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+def test_redirects(emulator: Emulator, method: str, status: int) -> None:
+    """A redirect is an answer that says no; nobody is asked in its stead, and the message says where to."""
+    with Recorder() as elsewhere:
+        location = f"{elsewhere.url}/api/v1/uploads"
+        emulator.faults.add(
+            {"on": "* /uploads/*/*", "do": "status", "status": status, "headers": {"Location": location}}
+        )
+        octets = {"Content-Type": "application/octet-stream"}
+        with pytest.raises(ApiError, match=location) as raised:
+            Transport(emulator.url, KEY).request(
+                method, "uploads", "AAAAAAAA", "a.e57", body=b"abc", headers=octets
+            )
+    assert (raised.value.status, raised.value.retryable) == (status, False)
+    assert elsewhere.heard == []
+    assert len(emulator.exchanges) == 1
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "",
+        "/elsewhere",
+        "//evil",
+        "http://[",
+        "https://[::1/x",
+    ],
+    ids=["empty", "path", "no scheme", "half an address", "half an IPv6 address"],
+)
+def test_odd_redirects(location: str) -> None:
+    """A redirect to an address that is none is still an error of ours."""
+    with Recorder(http_reply(302, {}, {"Location": location})) as server:
+        outcome = outcome_of(client_for(server.url, tries=0).list_projects)
+    assert isinstance(outcome, ThreeSixtyError), repr(outcome)
+
+
+# -- addresses
+
+SEGMENTS = {
+    "plain": "Bx0xyTjt",
+    "blank": "a b",
+    "umlaut": "ä",
+    "slash": "a/b",
+    "escaped slash": "a%2Fb",
+    "escaped dots": "%2e%2e",
+    "question mark": "a?b=c",
+    "hash": "a#b",
+    "percent": "100%",
+    "plus": "a+b",
+    "colon and at": "u:p@h",
+    "semicolon": "a;b",
+    "backslash": "..\\a",
+    "tilde": "~a",
+    "three dots": "...",
+    "dots inside": "a/../b",
+    "not Latin": "点群",
+    "emoji": "🏠",
+}
+
+
+@pytest.mark.parametrize("segment", SEGMENTS.values(), ids=SEGMENTS.keys())
+def test_segments(segment: str) -> None:
+    """An id or name of any kind arrives as one segment of the address, as it was given."""
+    with Recorder() as server:
+        Transport(server.url, KEY).request("GET", "uploads", segment, "end")
+    (heard,) = server.heard
+    before, after = "/api/v1/uploads/", "/end"
+    assert heard.target.startswith(before)
+    assert heard.target.endswith(after)
+    encoded = heard.target[len(before) : -len(after)]
+    assert unquote(encoded) == segment
+    assert not set("/?#") & set(encoded)
+
+
+@given(segment=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+def test_any_segment(segment_server: Recorder, segment: str) -> None:
+    """Whatever text an id is, it is refused or arrives as one segment."""
+    before = len(segment_server.heard)
+    try:
+        Transport(segment_server.url, KEY).request("GET", "uploads", segment, "end")
+    except ThreeSixtyError:
+        assert len(segment_server.heard) == before
+        return
+    target = segment_server.heard[-1].target
+    assert [unquote(part) for part in target.split("/")] == ["", "api", "v1", "uploads", segment, "end"]
+
+
+@pytest.fixture(scope="module")
+def segment_server() -> Iterator[Recorder]:
+    with Recorder() as server:
+        yield server
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [
+        "",
+        ".",
+        "..",
+        "a\nb",
+        "a\r\nX-Header: 1",
+        "\x00",
+        "a\tb",
+        "a\x7f",
+        "\x1b[31m",
+        "\udcff",
+    ],
+    ids=["empty", "dot", "dots", "line break", "header", "null", "tab", "delete", "escape", "lone surrogate"],
+)
+def test_refused_segments(emulator: Emulator, segment: str) -> None:
+    """What would change the address or is no text is refused before anything is sent, on one clean line."""
+    outcome = outcome_of(lambda: Transport(emulator.url, KEY).request("GET", "uploads", segment))
+    assert type(outcome) is ThreeSixtyError, repr(outcome)
+    assert str(outcome).isprintable()
+    assert not emulator.exchanges
+
+
+SERVERS = {
+    "https://360-for-you.com": "https://360-for-you.com",
+    "https://360-for-you.com/": "https://360-for-you.com",
+    "https://360-for-you.com/api/v1": "https://360-for-you.com",
+    "https://360-for-you.com/api/v1/": "https://360-for-you.com",
+    "360-for-you.com": "https://360-for-you.com",
+    "360-for-you.com/api/v1": "https://360-for-you.com",
+    "scans.example.org:8443": "https://scans.example.org:8443",
+    "https://example.org/scans": "https://example.org/scans",
+    "https://example.org/scans/api/v1/": "https://example.org/scans",
+    "HTTPS://Example.org": "https://Example.org",
+    "  https://example.org  ": "https://example.org",
+    " example.org ": "https://example.org",
+    "http://127.0.0.1:8360": "http://127.0.0.1:8360",
+    "http://127.9.9.9": "http://127.9.9.9",
+    "http://localhost:8360/api/v1": "http://localhost:8360",
+    "http://LOCALHOST": "http://LOCALHOST",
+    "http://[::1]:8360": "http://[::1]:8360",
+}
+
+
+@pytest.mark.parametrize(("address", "url"), SERVERS.items(), ids=SERVERS.keys())
+def test_server_url(address: str, url: str) -> None:
+    """A server's address in any usual form becomes its URL, and does so again."""
+    assert server_url(address) == url
+    assert server_url(url) == url
+
+
+def test_default_server() -> None:
+    """The hosted server is a server."""
+    assert server_url(DEFAULT_SERVER) == DEFAULT_SERVER == "https://360-for-you.com"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://360-for-you.com",
+        "http://10.0.0.1",
+        "http://192.168.1.5:8360",
+        "http://0.0.0.0:8360",
+        "http://127.0.0.1.example.org",
+        "http://localhost.example.org",
+        "http://[2001:db8::1]",
+        "http://2130706433",
+        "http://xn--localhst-d4a",
+        "http://127.0.0.1\\.example.org",
+    ],
+)
+def test_plain_http_is_refused(address: str) -> None:
+    """Plain http is refused for every host that is not this machine, however it is dressed up."""
+    with pytest.raises(ThreeSixtyError, match="https") as raised:
+        Transport(address, KEY)
+    assert not isinstance(raised.value, ApiError)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "   ",
+        "https://",
+        "https:///api/v1",
+        "ftp://example.org",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "https://example.org?key=1",
+        "https://example.org/#top",
+        "https://example.org:port",
+        "https://example.org:99999",
+        "https://[::1",
+        "http://somebody@127.0.0.1",
+        "http://127.0.0.1@example.org",
+        "https://two words.org",
+    ],
+    ids=lambda address: address or "empty",
+)
+def test_no_server_url(address: str) -> None:
+    """What is no server's address is refused at once."""
+    with pytest.raises(ThreeSixtyError):
+        server_url(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"https://somebody:{SECRET}@example.org",
+        f"http://:{SECRET}@127.0.0.1:8360",
+        f"ftp://:{SECRET}@example.org",
+        f"https://:{SECRET}@example.org?a=b",
+        f"https://:{SECRET}@example.org:port",
+    ],
+    ids=["https", "loopback", "other scheme", "query", "no port"],
+)
+def test_a_key_in_the_address_is_not_repeated(address: str) -> None:
+    """An address that holds a key is refused without repeating it."""
+    with pytest.raises(ThreeSixtyError) as raised:
+        server_url(address)
+    assert SECRET not in str(raised.value)
+
+
+# -- replies
+
+NO_ANSWERS: dict[str, tuple[Any, dict[str, str]]] = {
+    "page": ("<!doctype html><title>Welcome</title>", {}),
+    "nothing": ("", {}),
+    "null": ("null", {"Content-Type": "application/json"}),
+    "half of it": ('{"projects": [', {"Content-Type": "application/json"}),
+    "two of them": ("{}{}", {"Content-Type": "application/json"}),
+    "cut off": ({"projects": []}, {"Content-Length": "1000"}),
+    "bad gzip": ({"projects": []}, {"Content-Encoding": "gzip"}),
+    "a number too long": ('{"a": ' + "9" * 5000 + "}", {"Content-Type": "application/json"}),
+}
+
+
+@pytest.mark.parametrize(("body", "headers"), NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
+def test_no_answer(emulator: Emulator, body: Any, headers: dict[str, str]) -> None:
+    """A good status without whole JSON is no reply."""
+    emulator.faults.add({**answered(200, body, headers), "close": True})
+    with pytest.raises(NoReplyError, match=r"GET /api/v1/projects") as raised:
+        client_for(emulator, tries=0).list_projects()
+    assert raised.value.retryable
+
+
+def test_bottomless_json(emulator: Emulator) -> None:
+    """JSON that is too deep to be read is no reply."""
+    error = refusal(emulator, 200, "[" * 100_000)
+    assert isinstance(error, NoReplyError), repr(error)
+
+
+def test_no_content(emulator: Emulator) -> None:
+    """A reply without content is no reply."""
+    assert isinstance(refusal(emulator, 204), NoReplyError)
+
+
+STATUSES: dict[str, tuple[int, Any, type[ApiError], str | None]] = {
+    "400": (400, {"error": "invalid_filename"}, InvalidRequestError, "invalid_filename"),
+    "400 page": (400, "<p>Bad request", InvalidRequestError, None),
+    "401": (401, {"error": "invalid_api_key"}, AuthenticationError, "invalid_api_key"),
+    "401 missing": (401, {"error": "missing_bearer_token"}, AuthenticationError, "missing_bearer_token"),
+    "401 page": (401, "<p>Who are you?", AuthenticationError, None),
+    "402": (402, {"error": "storage_quota_exceeded"}, QuotaError, "storage_quota_exceeded"),
+    "403 scope": (403, {"error": "insufficient_scope"}, AuthenticationError, "insufficient_scope"),
+    "403 tariff": (403, {"error": "tariff_forbids_upload"}, QuotaError, "tariff_forbids_upload"),
+    "403 no api": (403, {"error": "tariff_does_not_allow_api"}, QuotaError, "tariff_does_not_allow_api"),
+    "403 projects": (403, {"error": "project_limit_reached"}, QuotaError, "project_limit_reached"),
+    "403 e-mail": (403, {"error": "email_not_verified"}, QuotaError, "email_not_verified"),
+    "404 file": (404, {"error": "file_not_found"}, NotFoundError, "file_not_found"),
+    "404 project": (404, {"error": "project_not_found"}, NotFoundError, "project_not_found"),
+    "404 session": (
+        404,
+        {"error": "upload_session_not_found"},
+        UploadSessionNotFoundError,
+        "upload_session_not_found",
+    ),
+    "404 page": (404, "<title>Not found</title>", ApiError, None),
+    "404 other JSON": (404, {"detail": "Not found."}, ApiError, None),
+    "404 list": (404, ["error", "file_not_found"], ApiError, None),
+    "405": (405, {"error": "method_not_allowed"}, ApiError, "method_not_allowed"),
+    "409": (
+        409,
+        {"error": "non_contiguous_chunk", "received": 7},
+        OffsetMismatchError,
+        "non_contiguous_chunk",
+    ),
+    "411": (411, {"error": "length_required"}, InvalidRequestError, "length_required"),
+    "413": (413, {"error": "file_too_large", "limit": 5}, FileRejectedError, "file_too_large"),
+    "413 session": (413, {"error": "session_too_large", "limit": 5}, FileRejectedError, "session_too_large"),
+    "413 proxy": (413, "<title>413 Request Entity Too Large</title>", FileRejectedError, None),
+    "415": (415, {"error": "extension_not_allowed"}, FileRejectedError, "extension_not_allowed"),
+    "418": (418, {"error": "teapot"}, ApiError, "teapot"),
+    "429": (429, {"error": "rate_limited"}, RateLimitedError, "rate_limited"),
+    "429 page": (429, "<p>Slow down", RateLimitedError, None),
+    "500": (500, {"error": "oops"}, ServerError, "oops"),
+    "502 page": (502, "<title>Bad gateway</title>", ServerError, None),
+    "503": (503, {}, ServerError, None),
+    "504": (504, None, ServerError, None),
+    "599": (599, None, ServerError, None),
+    "304": (304, None, ApiError, None),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "kind", "code"), STATUSES.values(), ids=STATUSES.keys())
+def test_statuses(emulator: Emulator, status: int, body: Any, kind: type[ApiError], code: str | None) -> None:
+    """Each refusal becomes its class, with status and code, and the message says what was asked and said."""
+    error = refusal(emulator, status, body)
+    assert type(error) is kind
+    assert isinstance(error, ApiError)
+    assert (error.status, error.code) == (status, code)
+    assert error.retryable == (status == 429 or status >= 500)
+    for said in ("GET /api/v1/projects", str(status), code or ""):
+        assert said in str(error)
+    if code is None and status < 500 and status != 304:
+        assert "check that the connection's host is a 360 server" in str(error).lower()
+
+
+def test_detail(emulator: Emulator) -> None:
+    """What a refusal says beside its code is carried as data and told in the message."""
+    large = refusal(emulator, 413, {"error": "file_too_large", "limit": 5_000})
+    foreign = refusal(
+        emulator, 415, {"error": "extension_not_allowed", "extension": "exe", "allowed": ["e57", "LAS"]}
+    )
+    gap = refusal(emulator, 409, {"error": "non_contiguous_chunk", "received": 7})
+    assert isinstance(large, FileRejectedError)
+    assert (large.limit, large.detail) == (5_000, {"limit": 5_000})
+    assert "5000" in str(large)
+    assert isinstance(foreign, FileRejectedError)
+    assert (foreign.extension, foreign.allowed) == ("exe", ["e57", "las"])
+    assert "exe" in str(foreign)
+    assert "e57" in str(foreign)
+    assert isinstance(gap, OffsetMismatchError)
+    assert gap.received == 7
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"received": None}, {"received": "7"}, {"received": -1}, {"received": True}, "<p>Conflict"],
+    ids=str,
+)
+def test_409_without_a_number(emulator: Emulator, body: Any) -> None:
+    """A 409 that does not say how much the server holds is no reply: the engine has to ask."""
+    assert type(refusal(emulator, 409, body)) is NoReplyError
+
+
+@pytest.mark.parametrize("error", [None, 7, "", ["a"], {"code": "a"}, True], ids=repr)
+def test_odd_codes(emulator: Emulator, error: object) -> None:
+    """An error code that is no text is none."""
+    refused = refusal(emulator, 400, {"error": error, "more": 1})
+    assert isinstance(refused, InvalidRequestError)
+    assert refused.code is None
+
+
+def retry_after(emulator: Emulator, header: str | None) -> float | None:
+    error = refusal(
+        emulator, 429, {"error": "rate_limited"}, None if header is None else {"Retry-After": header}
+    )
+    assert isinstance(error, RateLimitedError)
+    return error.retry_after
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        ("0", 0.0),
+        (" 7 ", 7.0),
+        ("1.5", 1.5),
+        ("86400", 86400.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Wednesday, 21-Oct-15 07:28:00 GMT", 0.0),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-7", None),
+        ("7 s", None),
+        ("inf", None),
+        ("nan", None),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", None),
+    ],
+)
+def test_retry_after(emulator: Emulator, header: str | None, seconds: float | None) -> None:
+    """Retry-After is read as seconds; one that has passed is no wait, and one that makes no sense is none."""
+    assert retry_after(emulator, header) == seconds
+
+
+@pytest.mark.parametrize("zone", [UTC, None], ids=["with a zone", "without"])
+def test_retry_after_as_a_date(emulator: Emulator, zone: Any) -> None:
+    """Retry-After as an HTTP date is the seconds until then, which is in UTC where it does not say."""
+    moment = datetime.now(UTC) + timedelta(seconds=100)
+    text = format_datetime(moment, usegmt=True) if zone else format_datetime(moment.replace(tzinfo=None))
+    seconds = retry_after(emulator, text)
+    assert seconds is not None
+    assert 90 < seconds <= 100
+
+
+def test_real_rate_limit() -> None:
+    """The limit of the contract, reached for real, carries its wait."""
+    with strict_emulator(limits="real") as emulator:
+        client = client_for(emulator, tries=0)
+        for _ in range(30):
+            client.create_upload_session()
+        with pytest.raises(RateLimitedError) as raised:
+            client.create_upload_session()
+    assert raised.value.code == "rate_limited"
+    assert raised.value.retry_after is not None
+    assert 3590 < raised.value.retry_after <= 3600
+
+
+# -- what a message says
+
+
+def test_messages_never_hold_the_key(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever goes wrong, neither an error's texts nor the log at any level hold the key."""
+    with caplog.at_level(logging.DEBUG):
+        errors = []
+        client = client_for(emulator, key=SECRET, tries=1, read_timeout=0.2)
+        for status, body, _, _ in STATUSES.values():
+            emulator.faults.add(
+                {**answered(status, body), "times": 2 if status in (429, *range(500, 600)) else 1}
+            )
+            errors.append(outcome_of(client.list_projects))
+        for kind in ("lost_reply", "reset", "stall"):
+            emulator.faults.add({"on": "GET /projects", "do": kind, "times": 2 if kind == "stall" else 4})
+            errors.append(outcome_of(client.list_projects))
+        errors.append(outcome_of(client_for("http://127.0.0.1:1", key=SECRET, tries=0).list_projects))
+        errors.append(outcome_of(lambda: client_for(emulator, key=f"{SECRET} {SECRET}")))
+        errors.append(outcome_of(lambda: client_for("http://example.org", key=SECRET)))
+        errors.append(outcome_of(lambda: client.get_project("..")))
+        errors.append(repr(client_for(emulator, key=SECRET)))
+    assert len(caplog.records) > 3
+    for error in errors[:-1]:
+        assert isinstance(error, ThreeSixtyError), repr(error)
+        assert SECRET not in f"{error} {error!r} {vars(error)} {error.__cause__!r} {error.__context__!r}"
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (401, {"error": "invalid_api_key", "got": f"Bearer {SECRET}"}, {}),
+        (401, {"error": f"no such key: {SECRET}"}, {}),
+        (302, {}, {"Location": f"https://example.org/login?key={SECRET}"}),
+    ],
+    ids=["detail", "code", "location"],
+)
+def test_a_server_that_repeats_the_key(
+    emulator: Emulator, status: int, body: Any, headers: dict[str, str]
+) -> None:
+    """A server that repeats the key in its refusal does not get it into the message."""
+    emulator.faults.add(answered(status, body, headers))
+    error = outcome_of(client_for(emulator, key=SECRET, tries=0).list_projects)
+    assert isinstance(error, ApiError)
+    assert SECRET not in f"{error} {error!r}"
+
+
+LONG = "x" * 100_000
+RUDE = "one\r\ntwo\x1b[31mred\x00\u2028end\u202etxt"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (f"<p>{LONG}{RUDE}", {}),
+        ({"error": LONG}, {}),
+        ({"error": RUDE}, {}),
+        ({"error": "a", "detail": LONG}, {}),
+        ({"error": "a", "detail": RUDE}, {}),
+        ({"error": "a", RUDE: 1}, {}),
+        ({"error": "a", LONG: 1}, {}),
+        ({"error": "a", "detail": [{"b": LONG}]}, {}),
+        ({"error": "a", **{f"field{n}": "x" * 400 for n in range(1000)}}, {}),
+    ],
+    ids=["page", "long code", "rude code", "long", "rude", "rude name", "long name", "nested", "many fields"],
+)
+def test_server_text_is_bounded_and_clean(emulator: Emulator, body: Any, headers: dict[str, str]) -> None:
+    """However much and whatever the server says, a message is one line of a bounded length."""
+    error = refusal(emulator, 400, body, headers)
+    assert isinstance(error, InvalidRequestError)
+    assert str(error).isprintable()
+    assert len(str(error)) < 1500
+    assert len(error.code or "") < 400
+
+
+def test_location_is_bounded() -> None:
+    """A redirect's address is cleaned and bounded like any other text of a server."""
+    with Recorder(http_reply(302, {}, {"Location": f"/{'x' * 10_000}\x1b"})) as server:
+        error = outcome_of(client_for(server.url, tries=0).list_projects)
+    assert isinstance(error, ApiError)
+    assert str(error).isprintable()
+    assert len(str(error)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        ("invalid_api_key", "password field"),
+        ("insufficient_scope", "projects:write"),
+        ("storage_quota_exceeded", "Free storage"),
+        ("upload_session_not_found", "clear the session task"),
+        ("project_creation_failed", "run the upload tasks again"),
+    ],
+)
+def test_advice(emulator: Emulator, code: str, advice: str) -> None:
+    """A refusal that a reader can do something about says what."""
+    assert advice in str(refusal(emulator, 400, {"error": code}))
+
+
+def test_the_reason_is_this_request_s_own(emulator: Emulator) -> None:
+    """A request without an answer names its own reason, even while another error is being handled."""
+    emulator.faults.add({"on": "GET /projects", "do": "lost_reply", "times": 2})
+    client = client_for(emulator, tries=0)
+    error: object = None
+    try:
+        raise NotFoundError("something that happened before")
+    except NotFoundError:
+        error = outcome_of(client.list_projects)
+    assert isinstance(error, NoReplyError)
+    assert "something that happened before" not in str(error)
+    assert "RemoteDisconnected" in str(error)
+
+
+# -- time-outs
+
+
+def test_read_timeout(emulator: Emulator) -> None:
+    """A server that does not answer is given up after the read time-out."""
+    emulator.faults.add({"on": "GET /projects", "do": "stall", "seconds": 5})
+    client = client_for(emulator, read_timeout=0.2, connect_timeout=60, tries=0)
+    began = time.monotonic()
+    with pytest.raises(NoReplyError, match="imed out"):
+        client.list_projects()
+    assert 0.2 <= time.monotonic() - began < 2
+
+
+def test_connect_timeout() -> None:
+    """A server that never says a word of TLS is given up after the connect time-out."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = client_for(
+            f"https://127.0.0.1:{silent.getsockname()[1]}", connect_timeout=0.2, read_timeout=60, tries=0
+        )
+        began = time.monotonic()
+        with pytest.raises(NoReplyError, match="imed out"):
+            client.list_projects()
+        assert 0.2 <= time.monotonic() - began < 2
+
+
+def test_nobody_there() -> None:
+    """A port where nobody listens is no reply, and the message names server and reason."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    with pytest.raises(NoReplyError, match="refused") as raised:
+        client_for(url, tries=0).list_projects()
+    assert url in str(raised.value)
+
+
+CALLS: dict[str, Callable[[ThreeSixtyClient], object]] = {
+    "POST /uploads": lambda client: client.create_upload_session(),
+    "PUT /uploads/*/*": lambda client: client.put_file("AAAAAAAA", "a.e57", b"abc"),
+    "GET /uploads/*/*": lambda client: client.get_file_progress("AAAAAAAA", "a.e57"),
+    "GET /uploads/*": lambda client: client.list_files("AAAAAAAA"),
+    "DELETE /uploads/*": lambda client: client.delete_upload_session("AAAAAAAA"),
+    "POST /projects": lambda client: client.create_project({"upload_id": "AAAAAAAA"}),
+    "GET /projects/*": lambda client: client.get_project("AAAAAAAA"),
+    "GET /projects": lambda client: client.list_projects(),
+}
+
+
+@pytest.mark.parametrize(("endpoint", "call"), CALLS.items(), ids=CALLS.keys())
+def test_every_call_has_a_time_out(
+    emulator: Emulator, endpoint: str, call: Callable[[ThreeSixtyClient], object]
+) -> None:
+    """No method of the client waits for ever."""
+    emulator.faults.add({"on": endpoint, "do": "stall", "seconds": 5})
+    with pytest.raises(NoReplyError, match="imed out"):
+        call(client_for(emulator, read_timeout=0.1, tries=0))
+
+
+def test_a_pause_while_sending_is_not_a_connect_timeout(emulator: Emulator) -> None:
+    """A server that stops reading for longer than the connect time-out does not break a PUT."""
+    upload_id = client_for(emulator).create_upload_session().upload_id
+    emulator.faults.add({"on": "PUT /uploads/*/*", "do": "stall", "when": "before_body", "seconds": 0.5})
+    client = client_for(emulator, connect_timeout=0.2, read_timeout=10)
+    assert client.put_file(upload_id, "a.e57", bytes(32 << 20)).complete
+
+
+# -- connections
+
+
+class KeepingServer:
+    """A server that never closes a connection by itself, whatever it is asked, and counts them."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # A thread in accept() does not notice that its socket is closed; it notices a shutdown.
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        for end in (self._socket, *self._open):
+            end.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            while connection.recv(65536):
+                body = b'{"upload_id": "AAAAAAAA", "expires_in_seconds": 1}'
+                connection.sendall(
+                    b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+                )
+        except OSError:
+            pass
+
+
+def test_connections_are_kept() -> None:
+    """Requests go over one connection as long as the server keeps it."""
+    with KeepingServer() as server:
+        client = client_for(server.url)
+        for _ in range(5):
+            client.list_projects()
+        assert server.connections == 1
+
+
+@pytest.mark.xfail(
+    strict=True, reason="the connection is asked to be closed, and kept where the server keeps it"
+)
+def test_a_post_has_a_connection_of_its_own() -> None:
+    """Each POST opens a connection, even where the server would keep the last one."""
+    with KeepingServer() as server:
+        client = client_for(server.url)
+        client.list_projects()
+        for _ in range(3):
+            client.create_upload_session()
+        assert server.connections == 4

@@ -1,0 +1,117 @@
+"""Progress for people: sizes, times, and a line now and then."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from airflow_360.upload.progress import ProgressLog, duration_text, size_text
+from tests.fakes import Steps
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (MIB, "1.0 MiB"),
+        (1.25 * MIB, "1.2 MiB"),
+        (12.3 * MIB, "12.3 MiB"),
+        (1 << 30, "1.0 GiB"),
+        (4 << 30, "4.0 GiB"),
+        (1 << 40, "1.0 TiB"),
+        (5000 << 40, "5,000.0 TiB"),
+        (1, "1 byte"),
+        (MIB - 1, "1.0 MiB"),
+    ],
+)
+def test_size_text(count: float, text: str) -> None:
+    """A number of bytes is read in the unit that suits it."""
+    assert size_text(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (1, "1 s"),
+        (89.4, "89 s"),
+        (90, "2 min"),
+        (150, "2 min"),
+        (600, "10 min"),
+        (5369, "89 min"),
+        (5400, "1 h 30 min"),
+        (7200, "2 h 00 min"),
+        (90000, "25 h 00 min"),
+    ],
+)
+def test_duration_text(seconds: float, text: str) -> None:
+    """A number of seconds is read in the unit that suits it."""
+    assert duration_text(seconds) == text
+
+
+def test_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """A line says how much of how much, the share, the rate and the time that is left."""
+    with caplog.at_level(logging.INFO):
+        log = ProgressLog("scan.e57", 100 * MIB, clock=Steps(0, 5))
+        for received in (0, 10 * MIB, 20 * MIB):
+            log.update(received)
+    assert caplog.messages == [
+        "scan.e57: 10.0 MiB of 100.0 MiB (10 %), 2.0 MiB/s, 45 s left",
+        "scan.e57: 20.0 MiB of 100.0 MiB (20 %), 2.0 MiB/s, 40 s left",
+    ]
+
+
+def test_throttle(caplog: pytest.LogCaptureFixture) -> None:
+    """However often the server's number is known anew, a line comes only every few seconds."""
+    with caplog.at_level(logging.INFO):
+        log = ProgressLog("scan.e57", 1000, every=5, clock=Steps(1))
+        for received in range(100):
+            log.update(received)
+    assert len(caplog.messages) == 19
+
+
+def test_resumed(caplog: pytest.LogCaptureFixture) -> None:
+    """What the server held before does not count towards the rate."""
+    with caplog.at_level(logging.INFO):
+        log = ProgressLog("scan.e57", 100 * MIB, clock=Steps(0, 10))
+        log.update(80 * MIB)
+        log.update(90 * MIB)
+    assert caplog.messages == ["scan.e57: 90.0 MiB of 100.0 MiB (90 %), 1.0 MiB/s, 10 s left"]
+
+
+def test_no_progress(caplog: pytest.LogCaptureFixture) -> None:
+    """Where nothing moves, or bytes were lost, nothing is said of the time that is left."""
+    with caplog.at_level(logging.INFO):
+        log = ProgressLog("scan.e57", 100 * MIB, clock=Steps(0, 10))
+        for received in (50 * MIB, 50 * MIB, 40 * MIB):
+            log.update(received)
+    assert len(caplog.messages) == 2
+    assert not any("left" in message for message in caplog.messages)
+    assert "50.0 MiB of 100.0 MiB (50 %), 0 bytes/s" in caplog.messages[0]
+
+
+def test_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """The last byte, and an empty file, make no line: whoever uploads says that it is complete."""
+    with caplog.at_level(logging.INFO):
+        for size in (0, 10):
+            log = ProgressLog("scan.e57", size, clock=Steps(60))
+            log.update(size)
+            log.update(size)
+    assert caplog.messages == []
+
+
+def test_note(caplog: pytest.LogCaptureFixture) -> None:
+    """A note stands between the name and the numbers."""
+    with caplog.at_level(logging.INFO):
+        log = ProgressLog("session Bx0xyTjt", 4 * MIB, clock=Steps(10))
+        log.update(0, "0 of 2,000 files, ")
+        log.update(MIB, "37 of 2,000 files, ")
+    (message,) = caplog.messages
+    assert message.startswith("session Bx0xyTjt: 37 of 2,000 files, 1.0 MiB of 4.0 MiB (25 %)")
