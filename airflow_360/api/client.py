@@ -45,6 +45,10 @@ class ThreeSixtyClient:
         """Return the server's URL, without ``/api/v1``."""
         return self._transport.server
 
+    def has_key_of(self, other: ThreeSixtyClient) -> bool:
+        """Tell whether another client sends the same key."""
+        return self._transport.has_key_of(other._transport)
+
     def project_url(self, project_name: str) -> str:
         """Return the address of a project's page, for people."""
         return f"{self.server}/projects/{quote(project_name, safe='')}"
@@ -139,7 +143,7 @@ class ThreeSixtyClient:
         :raises UploadSessionNotFoundError: when the session is gone.
         :raises QuotaError: when storage or the tariff forbid it.
         """
-        return Project.from_reply(self._post("projects", fields))
+        return Project.created(self._post("projects", fields))
 
     def get_project(self, project_name: str) -> Project:
         """Return a project's state: ``GET /projects/{name}``; 60 a minute.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_360.exceptions import NoReplyError
+from airflow_360.exceptions import NoReplyError, ProjectError
 
 __all__ = ["FileProgress", "Project", "UploadSession"]
 
@@ -89,14 +89,25 @@ class Project:
 
     @classmethod
     def from_reply(cls, reply: Mapping[str, Any]) -> Project:
-        """Read the reply of ``POST /projects`` or ``GET /projects/{name}``.
+        """Read the reply of ``GET /projects/{name}``.
 
-        :raises NoReplyError: when it names no project, or its status is not a number from 0 to 100.
+        :raises NoReplyError: when it names no project.
+        :raises ProjectError: when its status is no number from 0 to 100, which no waiting would mend.
         """
-        status = _whole(reply, "status")
-        if status > 100:
-            raise NoReplyError(f"The server gave the status {status}, which is outside 0 to 100.")
-        return cls(_text(reply, "name"), status, dict(reply))
+        name, status = _text(reply, "name"), reply.get("status")
+        if not isinstance(status, int) or isinstance(status, bool) or not 0 <= status <= 100:
+            raise ProjectError(
+                f"Project {name} has the status {status!r:.100}, which is no number from 0 to 100."
+            )
+        return cls(name, status, dict(reply))
+
+    @classmethod
+    def created(cls, reply: Mapping[str, Any]) -> Project:
+        """Read the reply of ``POST /projects``, of which only the name counts.
+
+        :raises NoReplyError: when it names no project.
+        """
+        return cls(_text(reply, "name"), 0, dict(reply))
 
 
 def _text(reply: Mapping[str, Any], key: str) -> str:

@@ -165,6 +165,10 @@ class Transport:
             ) from None
         return self._answer(reply, what)
 
+    def has_key_of(self, other: Transport) -> bool:
+        """Tell whether another transport sends the same key."""
+        return self._key == other._key
+
     def close(self) -> None:
         """Close the kept-alive connections."""
         self._kept.close()
@@ -190,6 +194,8 @@ class Transport:
         }
         outer = sys.exc_info()[1]
         http = self._fresh if method == "POST" else self._kept
+        if http is self._fresh:
+            http.close()  # a server may keep a connection that it was asked to close
         try:
             return http.request(method, url, **options, **always)
         except requests.ConnectionError as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -15,7 +15,13 @@ from airflow.providers.common.compat.sdk import (
     BaseHook,
 )
 
-from airflow_360.exceptions import SourceChangedError, SourceError, ThreeSixtyError, some
+from airflow_360.exceptions import (
+    AuthenticationError,
+    SourceChangedError,
+    SourceError,
+    ThreeSixtyError,
+    some,
+)
 from airflow_360.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:
@@ -23,6 +29,8 @@ if TYPE_CHECKING:
     from airflow_360.hooks.task_state import TaskState
     from airflow_360.sources import Listed, Location, Source
     from airflow_360.upload.engine import OnProgress
+
+T = TypeVar("T")
 
 __all__ = [
     "DEFAULT_CONN_ID",
@@ -62,6 +70,26 @@ class ThreeSixtyHook(BaseHook):
         with _defined(self.three_sixty_conn_id):
             connection = self.get_connection(self.three_sixty_conn_id)
         return client_from(connection, connection.extra_dejson)
+
+    def with_current_key(self, call: Callable[[ThreeSixtyClient], T]) -> T:
+        """Call the API, and once more where the key was replaced meanwhile.
+
+        A long upload may outlive its key: after a 401 the connection is read once more.
+
+        :param call: what to do; it goes on where the server stands.
+        :raises AuthenticationError: when the key is refused and is still the connection's.
+        """
+        used = self.client
+        try:
+            return call(used)
+        except AuthenticationError as error:
+            if error.status != 401:
+                raise
+            del self.client
+            if self.client.has_key_of(used):
+                raise
+            self.log.warning("The connection's key was replaced meanwhile: going on with the new one.")
+            return call(self.client)
 
     def get_conn(self) -> ThreeSixtyClient:
         """Return the client, under the name that Airflow's hooks share."""
@@ -110,7 +138,7 @@ class ThreeSixtyHook(BaseHook):
         from airflow_360.sources.names import flat_name
         from airflow_360.upload.engine import upload
         from airflow_360.upload.progress import ProgressLog, duration_text, size_text
-        from airflow_360.upload.ranges import FIRST_CHUNK, ChunkSizer
+        from airflow_360.upload.ranges import ChunkSizer
 
         with airflow_errors():
             required(upload_id=upload_id, path=path)
@@ -122,15 +150,19 @@ class ThreeSixtyHook(BaseHook):
                 _same_as_before(state, f"{upload_id} {name}", path, source.fingerprint)
             self.log.info("%s: %s from %s to session %s", name, size_text(source.size), path, upload_id)
             lines = ProgressLog(name, source.size)
-            seconds = _stopwatch()
-            upload(
-                self.client,
-                upload_id,
-                source,
-                name,
-                chunks=ChunkSizer(_positive(chunk_size)),
-                ask=ask or source.size > (chunk_size or FIRST_CHUNK),
-                on_progress=on_progress or (lambda progress: lines.update(progress.received)),
+            seconds, first = _stopwatch(), self.client
+            chunks = ChunkSizer(_positive(chunk_size))
+            may_not_ask = not ask and source.size <= chunks.size
+            self.with_current_key(
+                lambda client: upload(
+                    client,
+                    upload_id,
+                    source,
+                    name,
+                    chunks=chunks,
+                    ask=not may_not_ask or client is not first,
+                    on_progress=on_progress or (lambda progress: lines.update(progress.received)),
+                )
             )
             self.log.info("%s: complete, %s in %s", name, size_text(source.size), duration_text(seconds()))
         return {"filename": name, "path": path, "size": source.size}
@@ -175,15 +207,19 @@ class ThreeSixtyHook(BaseHook):
             self.log.info("%s files, %s, to session %s", f"{len(files):,}", size_text(total), upload_id)
             lines = ProgressLog(f"session {upload_id}", total)
             seconds = _stopwatch()
-            upload_many(
-                self.client,
-                upload_id,
-                [Job(flat[file.path], file.size, self._opener(file, aws_conn_id)) for file in files],
-                parallel=parallel,
-                chunks=ChunkSizer(_positive(chunk_size)),
-                on_progress=lambda tally: lines.update(
-                    tally.received, f"{tally.files:,} of {len(files):,} files, "
-                ),
+            jobs = [Job(flat[file.path], file.size, self._opener(file, aws_conn_id)) for file in files]
+            chunks = ChunkSizer(_positive(chunk_size))
+            self.with_current_key(
+                lambda client: upload_many(
+                    client,
+                    upload_id,
+                    jobs,
+                    parallel=parallel,
+                    chunks=chunks,
+                    on_progress=lambda tally: lines.update(
+                        tally.received, f"{tally.files:,} of {len(files):,} files, "
+                    ),
+                )
             )
             self.log.info(
                 "session %s: %s files complete, %s in %s",

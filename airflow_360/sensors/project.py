@@ -20,7 +20,14 @@ from airflow_360.exceptions import ThreeSixtyError
 from airflow_360.hooks.task_state import TaskState, time_left
 from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors, required
 from airflow_360.links.project import ProjectLink
-from airflow_360.triggers.project import PATIENCE, ProjectReadyTrigger, log_status, project_of, ready_record
+from airflow_360.triggers.project import (
+    PATIENCE,
+    ProjectReadyTrigger,
+    check_stall,
+    log_status,
+    project_of,
+    ready_record,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -39,6 +46,8 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
 
     :param project_name: the project's slug (templated).
     :param fail_on_errors: whether a project that is ready but counts errors fails; by default a warning.
+    :param stall_timeout: seconds for which the status may stand still before the wait fails; off by default,
+        since nothing says how long a step of the server takes.
     :param three_sixty_conn_id: the connection to the server (templated).
     :param deferrable: whether to wait in the triggerer; the default is Airflow's ``default_deferrable``.
     :param poke_interval: seconds between two polls. 60 by default: processing takes minutes, and the server
@@ -55,6 +64,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         *,
         project_name: str | XComArg,
         fail_on_errors: bool = False,
+        stall_timeout: float | None = None,
         three_sixty_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         mode: str = "reschedule",
@@ -63,6 +73,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         super().__init__(mode=mode, **kwargs)
         self.project_name = cast("str", project_name)
         self.fail_on_errors = fail_on_errors
+        self.stall_timeout = stall_timeout
         self.three_sixty_conn_id = three_sixty_conn_id
         self.deferrable = deferrable
 
@@ -80,7 +91,9 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
             left = time_left(TaskState(context), self.project_name, self.timeout)
             self.defer(
                 timeout=timedelta(seconds=left),
-                trigger=ProjectReadyTrigger(self.project_name, self.three_sixty_conn_id, self.poke_interval),
+                trigger=ProjectReadyTrigger(
+                    self.project_name, self.three_sixty_conn_id, self.poke_interval, self.stall_timeout
+                ),
                 method_name="execute_complete",
             )
         return seen.xcom_value
@@ -99,6 +112,8 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         if project.ready:
             return PokeReturnValue(True, self._ready(project))
         log_status(project)
+        if self.stall_timeout is not None:
+            check_stall(project, self._unchanged_for(project, state), self.stall_timeout)
         return PokeReturnValue(False)
 
     @airflow_errors()
@@ -124,6 +139,14 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
             if self.soft_fail or getattr(self, "never_fail", False):
                 raise AirflowSkipException("Skipping, because soft_fail or never_fail is set.") from error
             raise
+
+    def _unchanged_for(self, project: Project, state: TaskState) -> float:
+        """Return for how many seconds the status has been what it is, as far as the task remembers."""
+        seen = state.get("status of", project.name) or {}
+        if seen.get("status") != project.status:
+            seen = {"status": project.status, "since": time.time()}
+            state.set("status of", project.name, value=seen)
+        return float(time.time() - seen["since"])
 
     def _bear(self, error: ThreeSixtyError, state: TaskState) -> None:
         """Take a failed poll for "not ready yet", unless it stays or polls have failed for long."""

@@ -16,14 +16,21 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_360.exceptions import ProjectError, RateLimitedError, ThreeSixtyError
+from airflow_360.exceptions import NotFoundError, ProjectError, ThreeSixtyError
 from airflow_360.hooks.three_sixty import async_client
 
 if TYPE_CHECKING:
     from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.records import Project
 
-__all__ = ["PATIENCE", "ProjectReadyTrigger", "log_status", "project_of", "ready_record"]
+__all__ = [
+    "PATIENCE",
+    "ProjectReadyTrigger",
+    "check_stall",
+    "log_status",
+    "project_of",
+    "ready_record",
+]
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +45,18 @@ class ProjectReadyTrigger(BaseTrigger):
     :param project_name: the project's slug.
     :param three_sixty_conn_id: the connection; the key is looked up where the trigger runs.
     :param poll_interval: seconds between two polls. The server allows 60 a minute for all projects of a key.
+    :param stall_timeout: seconds for which the status may stand still; None waits on.
     """
 
-    def __init__(self, project_name: str, three_sixty_conn_id: str, poll_interval: float) -> None:
+    def __init__(
+        self,
+        project_name: str,
+        three_sixty_conn_id: str,
+        poll_interval: float,
+        stall_timeout: float | None = None,
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.stall_timeout = stall_timeout
         self.project_name = project_name
         self.three_sixty_conn_id = three_sixty_conn_id
         self.poll_interval = poll_interval
@@ -54,6 +69,7 @@ class ProjectReadyTrigger(BaseTrigger):
                 "project_name": self.project_name,
                 "three_sixty_conn_id": self.three_sixty_conn_id,
                 "poll_interval": self.poll_interval,
+                "stall_timeout": self.stall_timeout,
             },
         )
 
@@ -71,26 +87,70 @@ class ProjectReadyTrigger(BaseTrigger):
 
     async def _wait(self, client: ThreeSixtyClient) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
-        failing_since, status = 0.0, -1
+        watch = _Watch(self.stall_timeout)
         while True:
             pause = self.poll_interval
             try:
                 project = await loop.run_in_executor(_threads, client.get_project, self.project_name)
-            except ThreeSixtyError as error:
-                failing_since = failing_since or time.monotonic()
-                if not error.retryable or time.monotonic() - failing_since > PATIENCE:
-                    return _failure(error)
-                if isinstance(error, RateLimitedError):
-                    pause = max(pause, error.retry_after or 0.0)
-                self.log.warning("%s Asking again in %.0f s.", error, pause)
-            else:
-                failing_since = 0.0
                 if project.ready:
                     return {"status": "ready", "record": dict(project.record)}
-                if project.status != status:
-                    status = project.status
-                    log_status(project)
+                watch.saw(project)
+            except ThreeSixtyError as error:
+                if not watch.bears(error):
+                    return _failure(error)
+                pause = max(pause, getattr(error, "retry_after", None) or 0.0)
+                self.log.warning("%s Asking again in %.0f s.", error, pause)
             await asyncio.sleep(pause)
+
+
+class _Watch:
+    """Decide whether a wait goes on."""
+
+    def __init__(self, stall_timeout: float | None) -> None:
+        self._stall_timeout = stall_timeout
+        self._failing_since: float | None = None
+        self._gone = 0
+        self._status: int | None = None
+        self._since = time.monotonic()
+
+    def saw(self, project: Project) -> None:
+        """Take note of a project that is not ready.
+
+        :raises ProjectError: when its status has stood still for too long.
+        """
+        now = time.monotonic()
+        self._failing_since, self._gone = None, 0
+        if project.status != self._status:
+            self._status, self._since = project.status, now
+            log_status(project)
+        check_stall(project, now - self._since, self._stall_timeout)
+
+    def bears(self, error: ThreeSixtyError) -> bool:
+        """Tell whether to ask again after a failure.
+
+        :param error: one that may pass is borne for a quarter of an hour; a project that was seen and is not
+            found must be missing three times in a row; anything else is final.
+        """
+        if isinstance(error, NotFoundError) and self._status is not None:
+            self._gone += 1
+            return self._gone < 3
+        self._failing_since = self._failing_since or time.monotonic()
+        return error.retryable and time.monotonic() - self._failing_since <= PATIENCE
+
+
+def check_stall(project: Project, seconds: float, stall_timeout: float | None) -> None:
+    """Make sure that a project moves.
+
+    :param project: the project, not ready.
+    :param seconds: for how long its status has been what it is.
+    :param stall_timeout: for how long it may; None for ever.
+    :raises ProjectError: when it has stood still for longer.
+    """
+    if stall_timeout is not None and seconds > stall_timeout:
+        raise ProjectError(
+            f"Project {project.name} has stood at status {project.status} for {seconds / 60:.0f} minutes, "
+            "longer than stall_timeout allows. Look at it on the server; clear this task to wait on."
+        )
 
 
 def project_of(event: Mapping[str, Any] | None) -> Project:

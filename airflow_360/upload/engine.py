@@ -154,6 +154,7 @@ class _Upload:
         length = self._sending = min(most, size - offset)
         self._careful = False
         if size == 0:
+            self._source.check()
             return self._client.put_file(*self._address, b"")
         if length <= 0:  # all is there, but the server has not called it complete
             return self._client.get_file_progress(*self._address)

@@ -131,6 +131,7 @@ class _Crew:
         self._stop = threading.Event()
         self._allowed: Sequence[str] = ()
         self._refused: set[str | None] = set()
+        self._limit: int | None = None
         # More stalls in a row than there are threads: it is the server, and no file.
         self._stalls, self._patience = 0, parallel
         self._failures: dict[str, ThreeSixtyError] = {}
@@ -191,6 +192,13 @@ class _Crew:
             raise FileRejectedError(
                 f"{job.filename}: not sent: this server {takes}.", status=415, code="extension_not_allowed"
             )
+        if self._limit is not None and job.size > self._limit:
+            raise FileRejectedError(
+                f"{job.filename}: not sent: this server takes files of at most {self._limit:,} bytes, and "
+                f"it has {job.size:,}.",
+                status=413,
+                code="file_too_large",
+            )
         upload(
             self._client,
             self._upload_id,
@@ -214,4 +222,6 @@ class _Crew:
             if isinstance(error, FileRejectedError):
                 self._allowed = error.allowed or self._allowed
                 self._refused |= {error.extension} - {None}
+                if error.code == "file_too_large" and error.limit is not None:
+                    self._limit = error.limit
         log.error("%s", error)

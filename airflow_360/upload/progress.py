@@ -10,6 +10,8 @@ __all__ = ["ProgressLog", "duration_text", "size_text"]
 
 log = logging.getLogger(__name__)
 
+SESSION_SECONDS = 72 * 3600.0  # the contract's life of an upload session
+
 
 class ProgressLog:
     """Log how far an upload is, from numbers that the server gave.
@@ -29,6 +31,7 @@ class ProgressLog:
         self._clock = clock
         self._began = self._last = clock()
         self._from: int | None = None
+        self._warned = False
 
     def update(self, received: int, note: str = "") -> None:
         """Take note of the server's number, and log it where the last line is some seconds old.
@@ -42,6 +45,23 @@ class ProgressLog:
         if now - self._last >= self._every and received < self._size:
             self._last = now
             log.info("%s: %s%s", self._what, note, self._line(received, now - self._began))
+            self._warn(received, now - self._began)
+
+    def _warn(self, received: int, seconds: float) -> None:
+        """Say once that an upload cannot end before its session does, at the rate of the first lines."""
+        rate = (received - (self._from or 0)) / seconds
+        left = (self._size - received) / rate if rate > 0 else 0.0
+        if left > SESSION_SECONDS and not self._warned:
+            self._warned = True
+            log.warning(
+                "%s: at %s/s the %s that are left take %s, and the server discards a session after %s. Use "
+                "a faster line, or several sessions.",
+                self._what,
+                size_text(rate),
+                size_text(self._size - received),
+                duration_text(left),
+                duration_text(SESSION_SECONDS),
+            )
 
     def _line(self, received: int, seconds: float) -> str:
         rate = (received - (self._from or 0)) / max(seconds, 0.001)

@@ -165,3 +165,32 @@ def test_changed_since_listing(emulator: Emulator, tmp_path: Path, expected: dic
     with pytest.raises(AirflowFailException, match="when it was listed"):
         ThreeSixtyHook().upload("any", str(scan), **expected)
     assert emulator.exchanges == []
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one file", "a folder"])
+def test_key_replaced_in_the_middle(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, several: bool
+) -> None:
+    """A key that is replaced during an upload is read anew after a 401, and the upload goes on."""
+    (tmp_path / "scan.e57").write_bytes(b"x" * 3000)
+    hook = ThreeSixtyHook()
+    upload_id = hook.client.create_upload_session().upload_id
+    refused = {"do": "status", "status": 401, "body": {"error": "invalid_api_key"}}
+    emulator.faults.add({"on": "PUT /uploads/*/*", "skip": 1, **refused})
+    connect(monkeypatch, host=emulator.url, password="sk_the_new_key")
+    if several:
+        hook.upload_files(upload_id, hook.list_files(str(tmp_path)), chunk_size=1000)
+    else:
+        hook.upload(upload_id, str(tmp_path / "scan.e57"), chunk_size=1000)
+    puts = [exchange.start for exchange in emulator.exchanges if exchange.method == "PUT"]
+    assert puts == [0, 1000, 1000, 2000]
+
+
+def test_key_refused(emulator: Emulator, tmp_path: Path) -> None:
+    """A key that is refused and is still the connection's is not tried again."""
+    (tmp_path / "scan.e57").write_bytes(b"x")
+    refused = {"do": "status", "status": 401, "body": {"error": "invalid_api_key"}}
+    emulator.faults.add({"on": "GET /uploads/*/*", **refused})
+    with pytest.raises(AirflowFailException, match="401 invalid_api_key"):
+        ThreeSixtyHook().upload("AAAAAAAA", str(tmp_path / "scan.e57"))
+    assert len(emulator.exchanges) == 1

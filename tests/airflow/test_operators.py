@@ -390,6 +390,7 @@ class TestCreateProject:
             "project_name": upload_id,
             "three_sixty_conn_id": "three_sixty_default",
             "poll_interval": 7,
+            "stall_timeout": None,
         }
         event = {"status": "ready", "record": {"name": upload_id, "status": 100, "errors": 0}}
         assert operator.execute_complete(context(), event) == upload_id

@@ -5,13 +5,18 @@ import time
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    TaskDeferred,
+)
 
 from airflow_360.emulator import Emulator
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.sensors.project import ProjectReadySensor
 from airflow_360.triggers.project import ProjectReadyTrigger
-from tests.airflow.conftest import connect, context
+from tests.airflow.conftest import StateStore, connect, context
 
 
 @pytest.fixture
@@ -134,3 +139,76 @@ def test_trigger_does_not_block(emulator: Emulator, project: str) -> None:
         return gap
 
     assert asyncio.run(longest_gap()) < 0.5
+
+
+def test_status_stands_still(emulator: Emulator, project: str) -> None:
+    """A status that stands still ends the wait where that was asked for, in the trigger and when poked."""
+    emulator.store.projects[project].processing_seconds = 3600
+    event = event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.1, stall_timeout=0.3))
+    assert "has stood at status 0" in event["message"]
+    store = StateStore()
+    stalled = sensor(project, stall_timeout=0.2, mode="poke")
+    assert not stalled.poke(context(store=store)).is_done
+    time.sleep(0.3)
+    with pytest.raises(AirflowFailException, match="has stood at status 0"):
+        stalled.poke(context(store=store))
+
+
+def test_status_goes_backwards(emulator: Emulator, project: str) -> None:
+    """A status that goes backwards is waited on."""
+    emulator.store.projects[project].processing_seconds = 2
+    for status in (50, 10):
+        emulator.faults.add({"on": "GET /projects/*", "do": "alter", "fields": {"status": status}})
+    assert event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.2))["status"] == "ready"
+
+
+@pytest.mark.parametrize("status", [101, -1, "x", None], ids=str)
+def test_impossible_status(emulator: Emulator, project: str, status: Any) -> None:
+    """A status that is none fails closed, with what was seen, poked or triggered."""
+    fault = {"on": "GET /projects/*", "do": "alter", "fields": {"status": status}}
+    emulator.faults.add(fault, fault)
+    event = event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.1))
+    assert str(status) in event["message"]
+    assert event["retryable"] is False
+    with pytest.raises(AirflowFailException, match=str(status)):
+        sensor(project).poke(context())
+
+
+def test_gone_for_a_moment(emulator: Emulator, project: str) -> None:
+    """A project that was seen and is missing twice is waited on; missing three times, it is gone for good."""
+    emulator.store.projects[project].processing_seconds = 1.5
+    gone = {"on": "GET /projects/*", "do": "status", "status": 404, "body": {"error": "project_not_found"}}
+    emulator.faults.add({**gone, "skip": 1, "times": 2})
+    assert event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.2))["status"] == "ready"
+    emulator.store.projects[project].processing_seconds = 3600
+    emulator.faults.add({**gone, "skip": 1, "times": 3})
+    assert "404" in event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.1))["message"]
+
+
+def test_poke_bears_failures(emulator: Emulator, project: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sensor that pokes bears failures for a while, and not for ever."""
+    store, poked = StateStore(), sensor(project)
+    object.__setattr__(poked.hook.client.backoff, "tries", 0)
+    emulator.faults.add({"on": "GET /projects/*", "do": "status", "status": 503, "times": 2})
+    assert not poked.poke(context(store=store)).is_done
+    monkeypatch.setattr("airflow_360.sensors.project.PATIENCE", 0.0)
+    time.sleep(0.01)
+    with pytest.raises(AirflowException, match="503"):
+        poked.poke(context(store=store))
+
+
+def test_timeout_counts_from_the_first_attempt(emulator: Emulator, project: str) -> None:
+    """A retry of a sensor has only the time that is left."""
+    store = StateStore({f"360 waiting for {project}": time.time() - 60})
+    emulator.store.projects[project].processing_seconds = 3600
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor(project, deferrable=True, timeout=100).execute(context(2, store))
+    assert deferred.value.timeout is not None
+    assert 35 < deferred.value.timeout.total_seconds() <= 40
+
+
+def test_soft_fail(emulator: Emulator) -> None:
+    """With soft_fail an unknown project skips the task in each mode."""
+    for deferrable in (True, False):
+        with pytest.raises(AirflowSkipException):
+            sensor("nobody", deferrable=deferrable, soft_fail=True).execute(context())

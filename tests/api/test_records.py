@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from airflow_360.api.records import FileProgress, Project, UploadSession
-from airflow_360.exceptions import NoReplyError
+from airflow_360.exceptions import NoReplyError, ProjectError
 
 PROGRESS = {"received": 3, "total": 5, "complete": False}
 MISSING = object()
@@ -120,20 +120,21 @@ def test_project(reply: dict[str, Any], ready: bool, errors: int) -> None:
         {"status": 0},
         {"name": "", "status": 0},
         {"name": None, "status": 0},
-        {"name": "p"},
-        {"name": "p", "status": None},
-        {"name": "p", "status": "100"},
-        {"name": "p", "status": 100.0},
-        {"name": "p", "status": True},
-        {"name": "p", "status": -1},
-        {"name": "p", "status": 101},
     ],
     ids=str,
 )
-def test_bad_project(reply: dict[str, Any]) -> None:
-    """A reply without a name, or whose status is no whole number from 0 to 100, is no project."""
+def test_project_without_a_name(reply: dict[str, Any]) -> None:
+    """A reply without a name is no project."""
     with pytest.raises(NoReplyError):
         Project.from_reply(reply)
+
+
+@pytest.mark.parametrize("status", [None, "100", 100.0, True, -1, 101], ids=str)
+def test_bad_status(status: Any) -> None:
+    """A status that is no whole number from 0 to 100 is an error that shows it, and no waiting mends it."""
+    with pytest.raises(ProjectError, match=str(status)) as raised:
+        Project.from_reply({"name": "p", "status": status})
+    assert not raised.value.retryable
 
 
 def test_project_keeps_its_own_record() -> None:

@@ -891,9 +891,6 @@ def test_connections_are_kept() -> None:
         assert server.connections == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the connection is asked to be closed, and kept where the server keeps it"
-)
 def test_a_post_has_a_connection_of_its_own() -> None:
     """Each POST opens a connection, even where the server would keep the last one."""
     with KeepingServer() as server:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def stored(site: Site, project: str) -> dict[str, str]:
 
 
 def finish(site: Site, run: tuple[str, str]) -> None:
-    site.airflow.wait(*run, timeout=180, must_succeed=True)
+    site.airflow.wait(*run, timeout=240, must_succeed=True)
 
 
 def records(site: Site, run: tuple[str, str], task_id: str) -> list[dict[str, Any]]:
@@ -33,83 +34,98 @@ def records(site: Site, run: tuple[str, str], task_id: str) -> list[dict[str, An
     return [site.airflow.xcom(*run, task_id, map_index=index) for index in mapped]
 
 
-def test_nightly_s3_scans(site: Site, samples: Path) -> None:
-    """Three real scans go from S3 into one project, identical, and the wait holds no worker."""
+@dataclass
+class Runs:
+    """The example DAGs' runs: started together, since each spends most of its time waiting."""
+
+    nightly: tuple[str, str]
+    many: tuple[str, str]
+    local: tuple[str, str]
+    link: tuple[str, str]
+    title: str
+    folders: dict[str, list[Path]]
+    photos: Path
+
+
+@pytest.fixture(scope="module")
+def runs(site: Site, samples: Path) -> Runs:
     date = site.next_day()
-    scans = samples / "scans"
-    site.s3.put_folder("scans", f"{date:%Y-%m-%d}/", scans)
-    run = site.run("example_nightly_s3_scans", date)
+    prefix = f"{date:%Y-%m-%d}/"
+    site.s3.put_folder("scans", prefix, samples / "scans")
+    folders = {path.stem: [path] for path in sorted((samples / "scans").iterdir())}
+    folders["photoset"] = sorted((samples / "photoset").iterdir())
+    site.s3.make_bucket("many-scans")
+    for name, files in folders.items():
+        for file in files:
+            site.s3.put_file("many-scans", f"{prefix}{name}/{file.name}", file)
+    photos = site.folder / "photos"
+    make_scans(photos)
+    return Runs(
+        site.run("example_nightly_s3_scans", date),
+        site.run("example_many_scans", date),
+        site.run("example_local_files", folder=str(photos), title="Photos"),
+        site.run("example_from_download_link", link="https://example.com/scan.e57"),
+        f"Scan of {date:%Y-%m-%d}",
+        folders,
+        photos,
+    )
+
+
+def test_nightly_s3_scans(site: Site, runs: Runs, samples: Path) -> None:
+    """Three real scans go from S3 into one project, identical, and the wait holds no worker."""
     seen: set[tuple[str, str]] = set()
     site.airflow.wait(
-        *run,
-        timeout=180,
+        *runs.nightly,
+        timeout=240,
         must_succeed=True,
         on_change=lambda instances: seen.update((i["task_id"], i["state"]) for i in instances),
         poll=0.2,
     )
     assert ("ready", "deferred") in seen
-    (record,) = records(site, run, "ready")
-    assert (record["status"], record["title"]) == (100, f"Scan of {date:%Y-%m-%d}")
-    assert stored(site, record["name"]) == {path.name: sha256(path) for path in scans.iterdir()}
-    assert (
-        site.airflow.xcom(*run, "ready", key="project_url")
-        == site.emulator.url + f"/projects/{record['name']}"
-    )
-    labels = {i["rendered_map_index"] for i in site.airflow.task_instances(*run) if i["task_id"] == "upload"}
-    assert labels == {path.name for path in scans.iterdir()}
+    (record,) = records(site, runs.nightly, "ready")
+    assert (record["status"], record["title"]) == (100, runs.title)
+    scans = {path.name: sha256(path) for path in (samples / "scans").iterdir()}
+    assert stored(site, record["name"]) == scans
+    uploads = [i for i in site.airflow.task_instances(*runs.nightly) if i["task_id"] == "upload"]
+    assert {upload["rendered_map_index"] for upload in uploads} == set(scans)
 
 
-def test_link_opens_the_project(site: Site, samples: Path) -> None:
-    """The button of the project task and of the sensor leads to the project's page."""
-    date = site.next_day()
-    site.s3.put_folder("scans", f"{date:%Y-%m-%d}/", samples / "scans")
-    dag_id, run_id = site.run("example_nightly_s3_scans", date)
-    finish(site, (dag_id, run_id))
-    (record,) = records(site, (dag_id, run_id), "ready")
+def test_link_opens_the_project(site: Site, runs: Runs) -> None:
+    """The button of the project task and of the sensor leads to the project's page, which lies beside it."""
+    finish(site, runs.nightly)
+    dag_id, run_id = runs.nightly
+    (record,) = records(site, runs.nightly, "ready")
+    page = site.emulator.url + f"/projects/{record['name']}"
+    assert site.airflow.xcom(dag_id, run_id, "ready", key="project_url") == page
     for task_id in ("create_project", "ready"):
         links = site.airflow.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/links")
-        page = site.emulator.url + f"/projects/{record['name']}"
         assert links["extra_links"] == {"Open in 360": page}
 
 
-def test_many_scans(site: Site, samples: Path) -> None:
-    """Three scans and a photo set, a folder each, become exactly one project each, identical."""
-    date = site.next_day()
-    scans = [[path] for path in sorted((samples / "scans").iterdir())]
-    folders = {scan[0].stem: scan for scan in scans}
-    folders["photoset"] = sorted((samples / "photoset").iterdir())
-    site.s3.make_bucket("many-scans")
-    for name, files in folders.items():
-        for file in files:
-            site.s3.put_file("many-scans", f"{date:%Y-%m-%d}/{name}/{file.name}", file)
-    before = set(site.emulator.store.projects)
-    run = site.run("example_many_scans", date)
-    finish(site, run)
-    projects = set(site.emulator.store.projects) - before
-    assert len(projects) == len(folders)
-    held = [stored(site, project) for project in projects]
-    for files in folders.values():
-        assert {path.name: sha256(path) for path in files} in held
-    names = {record["name"] for record in records(site, run, "scan_to_project.ready")}
-    assert names == projects
+def test_many_scans(site: Site, runs: Runs) -> None:
+    """Three scans and a photo set, a folder each, become exactly one project each, identical and named."""
+    finish(site, runs.many)
+    ready = {record["title"]: record["name"] for record in records(site, runs.many, "scan_to_project.ready")}
+    assert set(ready) == set(runs.folders)
+    for title, files in runs.folders.items():
+        assert stored(site, ready[title]) == {path.name: sha256(path) for path in files}
+    made = [project.options.get("title") for project in site.emulator.store.projects.values()]
+    assert all(made.count(title) == 1 for title in runs.folders)
 
 
-def test_local_files(site: Site) -> None:
+def test_local_files(site: Site, runs: Runs) -> None:
     """A folder of files goes up in one task, folders kept in the names, and the project task waits itself."""
-    folder = site.folder / "photos"
-    make_scans(folder)
-    run = site.run("example_local_files", folder=str(folder), title="Photos")
-    finish(site, run)
-    project = site.airflow.xcom(*run, "create_project")
-    assert set(stored(site, project).values()) == {sha256(p) for p in folder.rglob("*") if p.is_file()}
+    finish(site, runs.local)
+    project = site.airflow.xcom(*runs.local, "create_project")
+    files = {sha256(path) for path in runs.photos.rglob("*") if path.is_file()}
+    assert set(stored(site, project).values()) == files
     assert site.emulator.store.projects[project].options["title"] == "Photos"
 
 
-def test_download_link(site: Site) -> None:
+def test_download_link(site: Site, runs: Runs) -> None:
     """A link becomes a project without a byte passing Airflow."""
-    run = site.run("example_from_download_link", link="https://example.com/scan.e57")
-    finish(site, run)
-    (record,) = records(site, run, "ready")
+    finish(site, runs.link)
+    (record,) = records(site, runs.link, "ready")
     assert site.emulator.store.projects[record["name"]].options["coordinate_system"] == "EPSG:25832"
 
 

@@ -231,7 +231,7 @@ def test_passing_failures(emulator: Emulator, fault: dict[str, Any]) -> None:
 
 def broken(session: Session) -> None:
     """Let three files be refused, one vanish, and one change."""
-    body = {"error": "file_too_large", "limit": 2}
+    body = {"error": "file_too_large"}
     session.emulator.faults.add(
         {"on": session.on("f1.e57"), "do": "status", "status": 413, "body": body},
         {"on": session.on("f4.e57"), "do": "status", "status": 413, "body": body},
@@ -278,7 +278,7 @@ def test_an_invalid_file_does_not_stop_the_others(emulator: Emulator, code: str)
 def test_many_refused_files(emulator: Emulator) -> None:
     """Of very many refused files the message names twenty and counts the rest."""
     session = Session(emulator, small_files(50))
-    body = {"error": "file_too_large", "limit": 2}
+    body = {"error": "file_too_large"}
     emulator.faults.add(
         {
             "on": f"PUT /uploads/{session.upload_id}/*",
@@ -292,6 +292,17 @@ def test_many_refused_files(emulator: Emulator) -> None:
         session.upload()
     assert str(raised.value).count("\n- ") == 21
     assert len(session.puts) == 50
+
+
+def test_after_a_413_with_a_limit() -> None:
+    """After a 413 that names a limit no larger file is sent; smaller ones are."""
+    files = {**{f"large{n}.e57": some_bytes(50 + n) for n in range(5)}, "small.e57": b"x"}
+    with strict_emulator(max_file_bytes=10) as emulator:
+        session = Session(emulator, files)
+        with pytest.raises(UploadError, match=r"5 of 6 files.*(?s:.*)takes files of at most 10 bytes"):
+            session.upload(parallel=1)
+        assert sum(name.startswith("large") for name in session.puts) == 1
+        assert session.arrived(*(name for name in files if name.startswith("large")))
 
 
 def test_after_a_415(caplog: pytest.LogCaptureFixture) -> None:
@@ -338,7 +349,7 @@ def test_only_stalled_files(emulator: Emulator) -> None:
 def test_stalled_and_refused_files(emulator: Emulator) -> None:
     """Where one file is refused for good, trying the whole again is of no use."""
     session = Session(emulator, small_files(5), tries=1)
-    body = {"error": "file_too_large", "limit": 2}
+    body = {"error": "file_too_large"}
     emulator.faults.add(
         {"on": session.on("f2.e57"), "do": "status", "status": 503, "times": 2},
         {"on": session.on("f3.e57"), "do": "status", "status": 413, "body": body},
@@ -405,6 +416,18 @@ def test_long_rate_limit_stops_all(emulator: Emulator) -> None:
         session.upload()
     assert raised.value.retry_after == 600
     assert len(session.puts) < 20
+
+
+def test_a_server_that_is_down_stops_all() -> None:
+    """Where one file after another stalls, it is the server: not every file is waited for to the end."""
+    with Emulator() as emulator:
+        session = Session(emulator, small_files(60), tries=1)
+        on = f"PUT /uploads/{session.upload_id}/*"
+        emulator.faults.add({"on": on, "do": "status", "status": 503, "times": 999})
+        with pytest.raises(UploadStalledError) as raised:
+            session.upload()
+        assert raised.value.retryable
+        assert len(session.puts) < 20
 
 
 def test_a_large_file_stops_between_chunks(emulator: Emulator) -> None:

@@ -115,3 +115,17 @@ def test_note(caplog: pytest.LogCaptureFixture) -> None:
         log.update(MIB, "37 of 2,000 files, ")
     (message,) = caplog.messages
     assert message.startswith("session Bx0xyTjt: 37 of 2,000 files, 1.0 MiB of 4.0 MiB (25 %)")
+
+
+def test_session_would_expire(caplog: pytest.LogCaptureFixture) -> None:
+    """An upload that cannot end before its session does is warned of once, with the arithmetic."""
+    with caplog.at_level(logging.WARNING):
+        log = ProgressLog("scan.e57", 1024**4, clock=Steps(10))
+        for mebibytes in range(5):
+            log.update(mebibytes * MIB)
+    (message,) = caplog.messages
+    assert (
+        "at 102.4 KiB/s the 1,024.0 GiB that are left take" in message
+        or "the 1.0 TiB that are left" in message
+    )
+    assert "discards a session after 72 h 00 min" in message

@@ -46,7 +46,7 @@ def plans(draw: st.DrawFn, *chunk_sizes: int) -> Plan:
         st.fixed_dictionaries(
             {"do": st.just("reset"), "after_bytes": st.integers(0, min(chunk, size)), "keep": st.booleans()}
         ),
-        st.just({"do": "lost_reply"}),
+        st.fixed_dictionaries({"do": st.sampled_from(["lost_reply", "truncate", "garbage"])}),
         st.just({"do": "rate_limit", "retry_after": 2}),
         st.just({"do": "status", "status": 200, "body": "<p>Welcome"}),
     )
