@@ -30,3 +30,20 @@ def test_dags_in_pages(block: str) -> None:
     dag = names[made]()  # type: ignore[operator]
     assert isinstance(dag, DAG)
     assert dag.task_dict
+
+
+def test_named_tests_exist() -> None:
+    """Every test that a page names is there."""
+    named = {
+        reference
+        for page in PAGES
+        for reference in re.findall(r"`(tests/[\w/]+\.py::\w+)`", page.read_text("utf-8"))
+    }
+    assert named
+    missing = [
+        reference
+        for reference in sorted(named)
+        if f"def {reference.rpartition('::')[2]}("
+        not in (ROOT / reference.partition("::")[0]).read_text("utf-8")
+    ]
+    assert missing == []
