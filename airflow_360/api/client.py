@@ -6,8 +6,8 @@ after an uncertain PUT other bytes may be due, which is the engine's business. N
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from airflow_360.api.backoff import Backoff
@@ -23,6 +23,7 @@ from airflow_360.exceptions import (
 
 __all__ = ["ThreeSixtyClient"]
 
+T = TypeVar("T")
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
@@ -98,7 +99,7 @@ class ThreeSixtyClient:
         :raises UploadSessionNotFoundError: when the session is gone.
         """
         try:
-            return FileProgress.from_reply(self._get("uploads", upload_id, filename))
+            return self._get(FileProgress.from_reply, "uploads", upload_id, filename)
         except UploadSessionNotFoundError:
             raise
         except NotFoundError:
@@ -111,13 +112,7 @@ class ThreeSixtyClient:
 
         :raises UploadSessionNotFoundError: when the session is gone.
         """
-        files = self._get("uploads", upload_id).get("files")
-        if not isinstance(files, list):
-            raise NoReplyError("The server's list of a session lacks 'files'; is this a 360 server?")
-        progress = [FileProgress.from_reply(_object(entry)) for entry in files]
-        if not all(file.name for file in progress):
-            raise NoReplyError("The server's list of a session holds files without a name.")
-        return progress
+        return self._get(_files, "uploads", upload_id)
 
     def delete_upload_session(self, upload_id: str) -> None:
         """Discard a session and everything in it: ``DELETE /uploads/{upload_id}``; 60 a minute.
@@ -152,7 +147,7 @@ class ThreeSixtyClient:
 
         :raises NotFoundError: when there is no such project.
         """
-        return Project.from_reply(self._get("projects", project_name))
+        return self._get(Project.from_reply, "projects", project_name)
 
     def list_projects(self) -> Any:
         """Return the account's projects, in the server's own shape: ``GET /projects``.
@@ -176,8 +171,19 @@ class ThreeSixtyClient:
             lambda: _object(self._transport.request("POST", segment, json=json)), safe=_surely_not_done
         )
 
-    def _get(self, *segments: str) -> Mapping[str, Any]:
-        return self.backoff.call(lambda: _object(self._transport.request("GET", *segments)))
+    def _get(self, read: Callable[[Mapping[str, Any]], T], *segments: str) -> T:
+        # A reply that cannot be read is no answer either, and is asked for again.
+        return self.backoff.call(lambda: read(_object(self._transport.request("GET", *segments))))
+
+
+def _files(reply: Mapping[str, Any]) -> list[FileProgress]:
+    files = reply.get("files")
+    if not isinstance(files, list):
+        raise NoReplyError("The server's list of a session lacks 'files'; is this a 360 server?")
+    progress = [FileProgress.from_reply(_object(entry)) for entry in files]
+    if not all(file.name for file in progress):
+        raise NoReplyError("The server's list of a session holds files without a name.")
+    return progress
 
 
 def _surely_not_done(error: ThreeSixtyError) -> bool:

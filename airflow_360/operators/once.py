@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 LOOK, LOOK_EVERY = 120.0, 10.0
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass
 class OnlyOnce:
     """Create the project of one session, or find the one that an earlier attempt created.
@@ -48,24 +52,30 @@ class OnlyOnce:
     clears: int
     sleep: Callable[[float], None] = time.sleep
 
-    def project(self, create: Callable[[], Project]) -> Project:
+    def project(self, create: Callable[[], Project], check: Callable[[], None] = _nothing) -> Project:
         """Return the one project.
 
         :param create: sends the POST, once.
+        :param check: called before that; what it raises leaves no doubt behind.
         :raises ProjectError: when it cannot be known whether there is one already.
         :raises ThreeSixtyError: what ``create`` raised, where it surely created nothing.
         """
+
+        def post(before: bool, doubt: dict[str, Any] | None = None) -> Project:
+            check()
+            return self._post(before, create, doubt)
+
         record: dict[str, Any] = self.state.get("project", self.about) or {}
         cleared = bool(record) and record.get("clears") != self.clears
         if name := record.get("name"):
-            return self._recorded(name, cleared, create)
+            return self._recorded(name, cleared, post)
         if record.get("posted"):
-            return self._unknown(bool(record.get("before")), cleared, create)
+            return self._unknown(record, cleared, post)
         if not self.state.available and self.attempt > 1:
-            return self._without_memory(create)
-        return self._post(self._find(self.upload_id) is not None, create)
+            return self._without_memory(post)
+        return post(self._find(self.upload_id) is not None)
 
-    def _recorded(self, name: str, cleared: bool, create: Callable[[], Project]) -> Project:
+    def _recorded(self, name: str, cleared: bool, post: Callable[..., Project]) -> Project:
         project = self._find(name)
         if project is not None:
             if self.attempt > 1:
@@ -76,10 +86,11 @@ class OnlyOnce:
                 f"Project {name}, which this task created of {self.about}, is gone from the server."
             )
         log.warning("Project %s, made of %s before, is gone: creating another, as asked.", name, self.about)
-        return self._post(False, create)
+        return post(False)
 
-    def _unknown(self, before: bool, cleared: bool, create: Callable[[], Project]) -> Project:
+    def _unknown(self, doubt: dict[str, Any], cleared: bool, post: Callable[..., Project]) -> Project:
         """Go on after a POST of an earlier attempt of which nobody knows what became."""
+        before = bool(doubt.get("before"))
         project = None if before else self._look()
         if project is not None:
             return self._keep(project)
@@ -88,21 +99,23 @@ class OnlyOnce:
         log.warning(
             "Creating a project of %s anew: this task was cleared after %s.", self.about, self._doubt(before)
         )
-        return self._post(before, create)
+        return post(before, doubt)
 
-    def _without_memory(self, create: Callable[[], Project]) -> Project:
+    def _without_memory(self, post: Callable[..., Project]) -> Project:
         """Go on in an Airflow that keeps no state between attempts: stop where anything would be a guess."""
         if self.upload_id is None or self._find(self.upload_id) is not None:
             raise self._stop(before=False)
-        return self._post(False, create)
+        return post(False)
 
-    def _post(self, before: bool, create: Callable[[], Project]) -> Project:
+    def _post(self, before: bool, create: Callable[[], Project], doubt: dict[str, Any] | None) -> Project:
+        """Send the POST; where it surely did nothing, an older doubt stays what it was."""
+        settled = doubt or {"posted": False, "clears": self.clears}
         self._record(posted=True, before=before)
         try:
             return self._keep(create())
         except (NoReplyError, ServerError) as error:
             if isinstance(error, NoReplyError) and not error.sent:
-                self._record(posted=False)
+                self.state.set("project", self.about, value=settled)
                 raise
             log.warning("%s Looking whether the project was created all the same.", error)
             project = None if before else self._look()
@@ -110,7 +123,7 @@ class OnlyOnce:
                 raise self._stop(before) from error
             return self._keep(project)
         except ApiError:
-            self._record(posted=False)  # the server said no: there is no project
+            self.state.set("project", self.about, value=settled)  # the server said no
             raise
 
     def _keep(self, project: Project) -> Project:

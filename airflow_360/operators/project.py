@@ -21,7 +21,7 @@ from airflow_360.triggers.project import ProjectReadyTrigger, log_status, projec
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_360.api.records import FileProgress, Project
+    from airflow_360.api.records import FileProgress
 
 __all__ = ["CreateProjectOperator"]
 
@@ -109,7 +109,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         fields = self._fields()
         state, ti, client = TaskState(context), context["ti"], self.hook.client
         once = OnlyOnce(client, state, self._about, self.upload_id, ti.try_number, ti.max_tries)
-        project = once.project(lambda: self._create(fields))
+        project = once.project(lambda: client.create_project(fields), self._check)
         page = client.project_url(project.name)
         self.log.info("Project %s: %s", project.name, page)
         ProjectLink.persist(context, page)
@@ -165,11 +165,12 @@ class CreateProjectOperator(ThreeSixtyOperator):
             pass
         raise ProjectError(f"options must be a dict of plain JSON values, not {options!r}.")
 
-    def _create(self, fields: Mapping[str, Any]) -> Project:
-        client = self.hook.client
+    def _check(self) -> None:
+        """Make sure that the session holds exactly what was uploaded."""
         if self.upload_id:
-            _check_session(self.upload_id, client.list_files(self.upload_id), _results(self.uploads))
-        return client.create_project(fields)
+            _check_session(
+                self.upload_id, self.hook.client.list_files(self.upload_id), _results(self.uploads)
+            )
 
     @property
     def _about(self) -> str:
