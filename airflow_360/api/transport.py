@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -119,14 +120,12 @@ class Transport:
             raise ThreeSixtyError("The API key holds spaces, line breaks or other characters no key has.")
         self._timeout = (connect_timeout, read_timeout)
         self._verify = verify
-        self._kept = _http(key, user_agent, connections)
         # What is meant for this machine, perhaps over plain http, must not leave it through a proxy.
         host = urlsplit(self.server).hostname or ""
         self._proxies = {"no_proxy": host} if _is_loopback(host) else {}
         self._key = key
-        # A POST must not meet a connection that the server is just closing: its fate could not be told.
-        self._fresh = _http(key, user_agent, connections)
-        self._fresh.headers["Connection"] = "close"
+        self._new_http = partial(_http, key, user_agent)
+        self._kept = self._new_http(connections)
 
     def request(
         self,
@@ -172,7 +171,6 @@ class Transport:
     def close(self) -> None:
         """Close the kept-alive connections."""
         self._kept.close()
-        self._fresh.close()
 
     def _answer(self, reply: requests.Response, what: str) -> Any:
         text = reply.content.decode("utf-8", "replace").replace(self._key, "***")
@@ -193,15 +191,15 @@ class Transport:
             "allow_redirects": False,
         }
         outer = sys.exc_info()[1]
-        http = self._fresh if method == "POST" else self._kept
-        if http is self._fresh:
-            http.close()  # a server may keep a connection that it was asked to close
         try:
-            return http.request(method, url, **options, **always)
+            # A POST must not meet a connection that the server is just closing: its fate could not be told.
+            if method != "POST":
+                return self._kept.request(method, url, **options, **always)
         except requests.ConnectionError as error:
             if method not in ("GET", "DELETE") or not isinstance(_root(error, outer), ConnectionError):
                 raise
-            return self._fresh.request(method, url, **options, **always)
+        with self._new_http(1) as fresh:
+            return fresh.request(method, url, **options, **always)
 
 
 class _PatientConnection(HTTPConnection):

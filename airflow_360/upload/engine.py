@@ -200,7 +200,7 @@ class _Upload:
         last = f" The last failure: {error}" if error else ""
         return UploadStalledError(
             f"{self._address[1]}: the server holds {self._received:,} of {self._source.size:,} bytes, and "
-            f"that did not grow in several rounds.{last} Run the task again to resume from there.",
+            f"that does not grow.{last} Run the task again to resume from there.",
             filename=self._address[1],
             received=self._received,
             total=self._source.size,
