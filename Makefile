@@ -5,7 +5,7 @@ CONSTRAINTS := constraints/airflow-3.3.txt
 TYPED := $(wildcard airflow_360 dags demo tests benchmarks docs/conf.py)
 unexport PYTHONPATH
 
-.PHONY: help demo test test-system check docs bench emulator constraints clean
+.PHONY: help demo test test-system soak mutants check docs bench emulator constraints clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 20
@@ -18,6 +18,12 @@ test: $(READY) ## everything but the long tests; ARGS="-k name" narrows it
 
 test-system: $(READY) ## the long tests
 	@$(BIN)/python -m pytest -m long $(ARGS)
+
+soak: $(READY) ## a night of failures, and fifty kills
+	@$(BIN)/python -m pytest -m long tests/reliability $(ARGS)
+
+mutants: $(READY) ## is there a change to the core that no test notices?
+	@$(BIN)/python -m mutmut run --max-children 2 $(ARGS); $(BIN)/python -m mutmut results
 
 check: $(READY) ## lint, types, arrows, docs
 	$(BIN)/ruff check .

@@ -1,0 +1,184 @@
+"""A worker that is killed, again and again, at any moment: nothing is lost and nothing is made twice."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from airflow_360.emulator import Emulator
+from tests.fakes import client_for, held, requests_of, some_bytes, strict_emulator
+from tests.reliability import task
+
+#: Seconds after its first line within which an upload is killed where nothing is waited for.
+SOON = 0.05
+
+#: Chunks of the file for each kill: three times what can be sent until then.
+CHUNKS_PER_KILL = 20
+
+#: Seconds for which a request that is waited for stands still: far longer than the kill takes to come.
+STILL = 0.5
+
+POST = "POST /projects"
+
+#: The moment when a part of a chunk has arrived.
+MIDDLE = "in the middle of a PUT"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Say when a task is killed.
+
+    :param delay: seconds after what is waited for.
+    :param wait_for: a request that stands still, or ``MIDDLE``; None for the first line of the process.
+    :param when: whether the server has carried the request out by then.
+    :param skip: how many such requests pass first.
+    """
+
+    delay: float
+    wait_for: str | None = None
+    when: str = "before_body"
+    skip: int = 0
+
+
+def upload_moments(dice: random.Random, count: int) -> Iterator[Moment]:
+    """Yield moments while connecting and asking, in a PUT, between two of them, and where a reply is due."""
+    for number in range(count):
+        match dice.choice(["any", "GET /uploads/*/*", "PUT /uploads/*/*", MIDDLE]) if number else MIDDLE:
+            case "any":
+                yield Moment(dice.uniform(0, SOON))
+            case "PUT /uploads/*/*" as request:
+                when = dice.choice(["before_body", "after_body"])
+                yield Moment(dice.uniform(0, 0.01), request, when, skip=dice.randrange(5))
+            case "GET /uploads/*/*" as request:
+                yield Moment(dice.uniform(0, 0.01), request)
+            case _:
+                yield Moment(0, MIDDLE)
+
+
+def project_moments(dice: random.Random, count: int) -> Iterator[Moment]:
+    """Yield moments before, while and after the project is made; it is made during one of them."""
+    made = dice.randrange(1, count)
+    for number in range(count):
+        request, when = "GET /projects/*", dice.choice(["before_body", "after_body"])
+        if number == made:
+            request, when = POST, "after_body"
+        elif number < made and dice.random() < 0.7:
+            request, when = POST, "before_body"
+        yield Moment(dice.uniform(0, 0.01), request, when)
+
+
+class Night:
+    """Run tasks as Airflow would, each attempt in a process, and clear them as a person would."""
+
+    def __init__(self, emulator: Emulator, upload_id: str, folder: Path) -> None:
+        self._emulator = emulator
+        self._upload_id = upload_id
+        self._folder = folder
+        self._attempts = 0
+        self.clears = 0
+
+    def killed(self, name: str, moment: Moment) -> None:
+        """Run a task and kill it; should it fail for good before that, a person clears it."""
+        if moment.wait_for not in (None, MIDDLE):
+            stall = {"do": "stall", "when": moment.when, "skip": moment.skip, "seconds": STILL}
+            self._emulator.faults.add({"on": moment.wait_for, **stall})
+        while True:
+            before = len(self._emulator.exchanges)
+            process = self._start(name)
+            while process.poll() is None and not self._has_come(moment, before):
+                time.sleep(0.0005)
+            time.sleep(moment.delay)
+            process.kill()
+            _, complaint = process.communicate(timeout=30)
+            if process.returncode == -signal.SIGKILL:
+                return
+            self._clear(process.returncode, complaint)
+
+    def _has_come(self, moment: Moment, before: int) -> bool:
+        if moment.wait_for == MIDDLE:
+            return any(e.body_bytes and e.status is None for e in self._emulator.exchanges[before:])
+        return moment.wait_for is None or not self._emulator.faults.unused()
+
+    def finished(self, name: str) -> str:
+        """Run a task to its end and return what it printed; should it fail for good, a person clears it."""
+        while True:
+            process = self._start(name)
+            said, complaint = process.communicate(timeout=120)
+            if process.returncode == 0:
+                return said.strip()
+            self._clear(process.returncode, complaint)
+
+    def _start(self, name: str) -> subprocess.Popen[str]:
+        self._attempts += 1
+        told = (name, self._emulator.url, self._upload_id, self._folder, self._attempts, self.clears)
+        process = subprocess.Popen(
+            [sys.executable, "-m", task.__name__, *map(str, told)],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout
+        assert process.stdout.readline() == "go\n"
+        return process
+
+    def _clear(self, status: int, complaint: str) -> None:
+        """Do what the error says: look, and clear where there is no project."""
+        assert status == task.FAILED, complaint
+        assert "If it is there, mark this task as success; if it is not, clear this task" in complaint
+        assert not self._emulator.store.projects
+        self.clears += 1
+
+
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    ("kills", "keep_cut_bytes", "session_consumed"),
+    [
+        pytest.param(8, True, False, id="8 kills-cut bytes count-session lives on"),
+        pytest.param(8, False, True, id="8 kills-cut bytes are dropped-session is consumed"),
+        pytest.param(50, True, False, id="50 kills-cut bytes count-session lives on", marks=LONG),
+        pytest.param(50, True, True, id="50 kills-cut bytes count-session is consumed", marks=LONG),
+        pytest.param(50, False, False, id="50 kills-cut bytes are dropped-session lives on", marks=LONG),
+        pytest.param(50, False, True, id="50 kills-cut bytes are dropped-session is consumed", marks=LONG),
+    ],
+)
+def test_killed_at_any_moment(
+    kills: int, keep_cut_bytes: bool, session_consumed: bool, tmp_path: Path
+) -> None:
+    """However often it is killed, a scan arrives as it is, in one project; a kill costs a chunk at most."""
+    dice = random.Random(kills)
+    of_upload = list(upload_moments(dice, kills * 5 // 8))
+    of_project = list(project_moments(dice, kills - len(of_upload)))
+    scan = some_bytes(len(of_upload) * CHUNKS_PER_KILL * task.CHUNK + 1)
+    (tmp_path / "scan.e57").write_bytes(scan)
+    with strict_emulator(keep_cut_bytes=keep_cut_bytes, session_consumed=session_consumed) as emulator:
+        upload_id = client_for(emulator).create_upload_session().upload_id
+        night = Night(emulator, upload_id, tmp_path)
+        for moment in of_upload:
+            night.killed("upload", moment)
+        assert night.finished("upload") == str(len(scan))
+        for moment in of_project:
+            night.killed("project", moment)
+        assert night.finished("project") == upload_id
+        assert list(emulator.store.projects) == [upload_id]
+        assert held(emulator, upload_id, "scan.e57") == scan
+        puts = requests_of(emulator, "PUT")
+        unknown = [m for m in of_project if (m.wait_for, m.when) == (POST, "before_body")]
+        assert night.clears == len(unknown)
+    assert len(requests_of(emulator, "POST", "/projects")) == len(unknown) + 1
+    assert all(put.start == put.received_before for put in puts)
+    assert max(put.body_bytes for put in puts) <= task.CHUNK
+    sent_again = sum(put.body_bytes for put in puts) - len(scan)
+    assert 0 <= sent_again <= (0 if keep_cut_bytes else task.CHUNK * len(of_upload))
+    # The moments were what they should be: some PUT was cut off in its middle.
+    assert any(put.status is None and 0 < put.body_bytes < task.CHUNK for put in puts)

@@ -1,0 +1,203 @@
+"""A night in minutes: many sessions in one process, on a network and a server that keep failing."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from airflow_360.api.client import ThreeSixtyClient
+from airflow_360.emulator import Emulator
+from airflow_360.emulator.chaos import MENU, Chaos
+from airflow_360.exceptions import ProjectError, RateLimitedError, ThreeSixtyError
+from airflow_360.hooks.task_state import TaskState
+from airflow_360.operators.once import OnlyOnce
+from airflow_360.upload.engine import upload
+from airflow_360.upload.many import Job, upload_many
+from airflow_360.upload.ranges import ChunkSizer
+from tests.airflow.conftest import StateStore
+from tests.fakes import MemorySource, client_for, held, some_bytes, strict_emulator
+
+T = TypeVar("T")
+PARALLEL = 4
+MIB = 1024 * 1024
+
+#: How often a task is tried.
+ATTEMPTS = 4
+
+#: What a person is told who has to find out whether there is a project.
+CLEAR = "If it is there, mark this task as success; if it is not, clear this task"
+
+#: A status that goes backwards is only found in answers that are rare here: more of them.
+OFTEN_BACKWARDS = MENU + 9 * tuple(fault for fault in MENU if fault.do == "alter")
+
+
+def retried(task: Callable[[int], T]) -> T:
+    """Run a task as Airflow does: again, where its error may pass, as often as it has attempts."""
+    for attempt in range(1, ATTEMPTS):
+        try:
+            return task(attempt)
+        except ThreeSixtyError as error:
+            if not error.retryable:
+                raise
+    return task(ATTEMPTS)
+
+
+def project_of(client: ThreeSixtyClient, state: TaskState, upload_id: str, clears: int, attempt: int) -> str:
+    about = f"session {upload_id}"
+    once = OnlyOnce(client, state, about, upload_id, attempt, clears, sleep=hardly)
+    return once.project(lambda: client.create_project({"upload_id": upload_id})).name
+
+
+def hardly(seconds: float) -> None:
+    """Wait, but not for long."""
+    time.sleep(min(seconds, 0.001))
+
+
+# -- failures, and no limits
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Hold what this process has in use; the emulator's end of each connection is part of it."""
+
+    memory: int
+    threads: int
+    descriptors: int
+
+    @classmethod
+    def now(cls) -> Usage:
+        gc.collect()
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        descriptors = len(list(Path("/proc/self/fd").iterdir()))
+        return cls(pages * os.sysconf("SC_PAGE_SIZE"), threading.active_count(), descriptors)
+
+
+class Night:
+    """Bring one session after another to its project, and do what a person does where only a person may."""
+
+    def __init__(self, emulator: Emulator, seed: int) -> None:
+        self._emulator = emulator
+        self._client = client_for(emulator, sleep=hardly)
+        self._dice = random.Random(seed)
+
+    def session(self) -> str:
+        """Upload some files into a session of their own and make the project; return its name."""
+        chunk = self._dice.choice([700, 5_000, 30_000])
+        files = self._files(chunk)
+        upload_id = retried(lambda attempt: self._client.create_upload_session().upload_id)
+        jobs = [self._job(name, data) for name, data in files.items()]
+        retried(
+            lambda attempt: upload_many(
+                self._client, upload_id, jobs, parallel=PARALLEL, chunks=ChunkSizer(chunk)
+            )
+        )
+        assert self._project(upload_id) == upload_id
+        while not retried(lambda attempt: self._client.get_project(upload_id)).ready:
+            pass  # a status that went backwards
+        assert {name: held(self._emulator, upload_id, name) for name in files} == files
+        return upload_id
+
+    def _files(self, chunk: int) -> dict[str, bytes]:
+        sizes = [0, 1, chunk - 1, chunk, chunk + 1, 3 * chunk, 8 * chunk + 1]
+        return {f"{size}.e57": self._dice.randbytes(size) for size in self._dice.sample(sizes, 5)}
+
+    def _job(self, name: str, data: bytes) -> Job:
+        return Job(name, len(data), lambda: MemorySource(data))
+
+    def _project(self, upload_id: str) -> str:
+        state, clears = TaskState({"task_state_store": StateStore()}), 0
+        while True:
+            try:
+                return retried(partial(project_of, self._client, state, upload_id, clears))
+            except ProjectError as error:
+                if CLEAR not in str(error) or upload_id in self._emulator.store.projects:
+                    raise
+                clears += 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="what is in use is read from Linux's /proc")
+@pytest.mark.parametrize("sessions", [20, pytest.param(200, marks=pytest.mark.long)])
+def test_a_night_of_failures(sessions: int, caplog: pytest.LogCaptureFixture) -> None:
+    """With one request in ten failing, each session arrives as one project, and nothing piles up."""
+    # Otherwise pytest keeps each warning, and with it the error, its frames and what they were sending.
+    caplog.set_level(logging.CRITICAL, logger="airflow_360")
+    chaos = Chaos(sessions, rate=0.1, menu=OFTEN_BACKWARDS)
+    with Emulator(chaos=chaos, processing_seconds=0, max_exchanges=100) as emulator:
+        night = Night(emulator, sessions)
+        done = [night.session() for _ in range(sessions // 4)]
+        early = Usage.now()
+        done += [night.session() for _ in range(sessions - len(done))]
+        late = Usage.now()
+        assert list(emulator.store.projects) == done
+        assert not emulator.violations
+    assert chaos.counts.total() > sessions
+    assert sessions < 200 or set(chaos.counts) == {fault.do for fault in MENU}
+    assert late.memory < early.memory + 8 * MIB
+    # Each upload has a connection with two ends here and a thread at one of them, or not yet.
+    assert late.threads <= early.threads + PARALLEL
+    assert late.descriptors <= early.descriptors + 2 * PARALLEL
+
+
+# -- limits, and no failures
+
+
+class VirtualClock:
+    """A time that passes only where someone waits for it."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+        self.waits: list[float] = []
+        self.deferred: list[float | None] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.waits.append(seconds)
+
+    def patiently(self, task: Callable[[], T]) -> T:
+        """Run a task as the operators do: a limit that is too long to be waited for in place defers it."""
+        while True:
+            try:
+                return task()
+            except RateLimitedError as error:
+                self.now += error.retry_after or 0
+                self.deferred.append(error.retry_after)
+
+
+def test_a_night_within_the_limits() -> None:
+    """Under the contract's limits all is done in the end, and each refusal costs one wait, as it says."""
+    clock = VirtualClock()
+    with strict_emulator(limits="real", clock=clock, processing_seconds=0) as emulator:
+        client = client_for(emulator, sleep=clock.sleep)
+
+        def send(upload_id: str, data: bytes) -> None:
+            upload(client, upload_id, MemorySource(data), "a.e57", chunks=ChunkSizer(1))
+
+        def make(upload_id: str) -> str:
+            return project_of(client, TaskState({"task_state_store": StateStore()}), upload_id, 0, 1)
+
+        sessions = [clock.patiently(client.create_upload_session).upload_id for _ in range(31)]
+        files = {upload_id: some_bytes(1) for upload_id in sessions} | {sessions[-1]: some_bytes(1_300)}
+        for upload_id, data in files.items():
+            clock.patiently(partial(send, upload_id, data))
+        made = [clock.patiently(partial(make, upload_id)) for upload_id in sessions]
+        assert made == list(emulator.store.projects) == sessions
+        assert {upload_id: held(emulator, upload_id, "a.e57") for upload_id in sessions} == files
+    refused = [(e.method, e.path.split("/")[1]) for e in emulator.exchanges if e.status == 429]
+    # 31 sessions where 30 an hour may be, 1,330 PUTs where 1,200 a minute, 31 projects where 10 an hour.
+    assert refused == [("POST", "uploads"), ("PUT", "uploads")] + 3 * [("POST", "projects")]
+    assert clock.waits == [60]
+    assert clock.deferred == 4 * [3600]
