@@ -6,7 +6,7 @@ after an uncertain PUT other bytes may be due, which is the engine's business. N
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -138,7 +138,9 @@ class ThreeSixtyClient:
         :raises UploadSessionNotFoundError: when the session is gone.
         :raises QuotaError: when storage or the tariff forbid it.
         """
-        return Project.created(self._post("projects", fields))
+        link = str(fields.get("download_link") or "")  # may be presigned: whoever has it has the file
+        secrets = [part for part in (link, link.partition("?")[2]) if len(part) > 15]
+        return Project.created(self._post("projects", fields, secrets))
 
     def get_project(self, project_name: str) -> Project:
         """Return a project's state: ``GET /projects/{name}``; 60 a minute.
@@ -166,9 +168,12 @@ class ThreeSixtyClient:
         reply = self._transport.request("PUT", "uploads", upload_id, filename, body=body, headers=headers)
         return FileProgress.from_reply(_object(reply))
 
-    def _post(self, segment: str, json: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    def _post(
+        self, segment: str, json: Mapping[str, Any] | None = None, secrets: Sequence[str] = ()
+    ) -> Mapping[str, Any]:
         return self.backoff.call(
-            lambda: _object(self._transport.request("POST", segment, json=json)), safe=_surely_not_done
+            lambda: _object(self._transport.request("POST", segment, json=json, secrets=secrets)),
+            safe=_surely_not_done,
         )
 
     def _get(self, read: Callable[[Mapping[str, Any]], T], *segments: str) -> T:

@@ -13,7 +13,7 @@ import re
 import socket
 import ssl
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -134,6 +134,7 @@ class Transport:
         json: Mapping[str, Any] | None = None,
         body: Iterable[bytes] | bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        secrets: Sequence[str] = (),
     ) -> Any:
         """Send one request, once.
 
@@ -142,6 +143,7 @@ class Transport:
         :param json: an object to send as JSON.
         :param body: bytes to send, or something sized that yields them.
         :param headers: further headers.
+        :param secrets: what is not to come back out of a reply, beside the key.
         :returns: the reply's JSON.
         :raises ThreeSixtyError: when a segment would change the address.
         :raises ApiError: when the server answered no.
@@ -157,12 +159,13 @@ class Transport:
         # ValueError.
         except (OSError, ValueError) as error:
             root = _root(error, outer)
+            cause = _without(f"{type(root).__name__}: {root}", (self._key, *secrets))
             raise NoReplyError(
-                f"{what}: no answer from {self.server} ({_clean(f'{type(root).__name__}: {root}')}). "
+                f"{what}: no answer from {self.server} ({_clean(cause)}). "
                 "If this goes on, check the connection's host and the network.",
                 sent=_may_have_been_sent(error, root),
             ) from None
-        return self._answer(reply, what)
+        return self._answer(reply, what, (self._key, *secrets))
 
     def has_key_of(self, other: Transport) -> bool:
         """Tell whether another transport sends the same key."""
@@ -172,14 +175,13 @@ class Transport:
         """Close the kept-alive connections."""
         self._kept.close()
 
-    def _answer(self, reply: requests.Response, what: str) -> Any:
-        text = reply.content.decode("utf-8", "replace").replace(self._key, "***")
-        content = _json(text)
+    def _answer(self, reply: requests.Response, what: str, secrets: Sequence[str]) -> Any:
+        content = _json(reply.content.decode("utf-8", "replace"), secrets)
         if 200 <= reply.status_code < 300:
             if content is None:
                 raise NoReplyError(f"{what}: {self.server} did not answer with JSON; is it a 360 server?")
             return content
-        headers = {name: value.replace(self._key, "***") for name, value in reply.headers.items()}
+        headers = _without(dict(reply.headers), secrets)
         detail = content if isinstance(content, dict) else {}
         raise _refusal(reply.status_code, CaseInsensitiveDict(headers), what, detail)
 
@@ -294,11 +296,24 @@ def _segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def _json(text: str) -> Any:
+def _json(text: str, secrets: Sequence[str]) -> Any:
     try:
-        return json_module.loads(text)
+        return _without(json_module.loads(text), secrets)
     except (ValueError, RecursionError):
         return None
+
+
+def _without(value: Any, secrets: Sequence[str]) -> Any:
+    """Return a text, or JSON that was read (unread it may spell any character otherwise), less secrets."""
+    match value:
+        case str():
+            for secret in secrets:
+                value = value.replace(secret, "***")
+        case dict():
+            return {_without(name, secrets): _without(item, secrets) for name, item in value.items()}
+        case list():
+            return [_without(item, secrets) for item in value]
+    return value
 
 
 def _refusal(status: int, headers: Mapping[str, str], what: str, detail: dict[str, Any]) -> ThreeSixtyError:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import conf
+from airflow.providers.common.compat.sdk import conf, mask_secret
 
 from airflow_360.exceptions import ProjectError, some
 from airflow_360.hooks.task_state import TaskState, time_left
@@ -102,6 +102,14 @@ class CreateProjectOperator(ThreeSixtyOperator):
         self.wait_for_completion = wait_for_completion
         self.poll_interval = poll_interval
         self.timeout = conf.getfloat("sensors", "default_timeout") if timeout is None else timeout
+
+    def _do_render_template_fields(self, *args: Any, **more: Any) -> None:
+        """Render, and keep the link out of the rendered fields that Airflow stores and shows."""
+        super()._do_render_template_fields(*args, **more)
+        link = str(self.download_link or "")
+        for part in {link, link.strip(), link.partition("?")[2]}:
+            if len(part) > 15:  # "dl=1" is no secret, and would be masked wherever it stands
+                mask_secret(part)
 
     @patiently
     def execute(self, context: Context) -> str:

@@ -111,7 +111,7 @@ class _Upload:
         self._learn(self._client.get_file_progress(*self._address) if ask else progress)
         if ask and self._progress and self._progress.complete:
             log.info("%s: is complete on the server already, nothing is sent", self._address[1])
-        elif self._received:
+        elif self._received and not (self._progress and self._progress.complete):
             received, size = size_text(self._received), size_text(self._source.size)
             log.info("%s: resumes at %s of %s (byte %d)", self._address[1], received, size, self._received)
         while self._progress is None or not self._progress.complete:

@@ -378,6 +378,15 @@ class TestCreateProject:
             self.create(upload_id).execute(context())
         assert sent(emulator).count("POST /projects") == 1
 
+    def test_presigned_link(self, emulator: Emulator) -> None:
+        """A presigned link that the server repeats in its refusal is not in the error."""
+        link = "https://bucket.example.com/scan.e57?X-Amz-Signature=0123456789abcdef"
+        body = {"error": "project_creation_failed", "link": link, "query": link.partition("?")[2]}
+        emulator.faults.add({"on": "POST /projects", "do": "status", "status": 400, "body": body})
+        with pytest.raises(AirflowFailException, match="project_creation_failed") as caught:
+            CreateProjectOperator(task_id="project", download_link=link).execute(context(store=StateStore()))
+        assert "0123456789abcdef" not in f"{caught.value} {caught.value.__cause__!r}"
+
     def test_wait_defers(self, emulator: Emulator, folder: Path) -> None:
         """Waiting for completion defers with plain arguments, and ends with the project's name."""
         emulator.store.processing_seconds = 3600

@@ -707,6 +707,17 @@ def test_a_server_that_repeats_the_key(
     assert SECRET not in f"{error} {error!r}"
 
 
+def test_a_server_that_spells_the_key(emulator: Emulator) -> None:
+    """A server that repeats the key in JSON escapes does not get it into the message either."""
+    escaped = "".join(f"\\u{ord(character):04x}" for character in SECRET)
+    headers = {"Content-Type": "application/json"}
+    emulator.faults.add(answered(401, f'{{"error": "invalid_api_key", "got": "{escaped}"}}', headers))
+    error = outcome_of(client_for(emulator, key=SECRET, tries=0).list_projects)
+    assert isinstance(error, ApiError)
+    assert "***" in str(error)
+    assert SECRET not in f"{error} {error!r} {error.detail}"
+
+
 LONG = "x" * 100_000
 RUDE = "one\r\ntwo\x1b[31mred\x00\u2028end\u202etxt"
 

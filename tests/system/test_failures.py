@@ -1,0 +1,417 @@
+"""What a night meets in a real Airflow: killed processes, cleared tasks, lost replies, rate limits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_360.emulator import Exchange
+from tests.system.conftest import Site
+
+pytestmark = pytest.mark.system
+
+CHUNK = 256 * 1024
+SIZE = CHUNK * 5 + 17
+NAMES = ("one.e57", "two.e57", "three.e57")
+Run = tuple[str, str]
+
+
+def content(word: str) -> bytes:
+    return (word.encode() * SIZE)[:SIZE]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return fill(tmp_path)
+
+
+def fill(folder: Path) -> Path:
+    for name in NAMES:
+        (folder / name).write_bytes(content(name))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def quick_projects(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site.emulator.store, "processing_seconds", 0.5)
+
+
+def until(site: Site, what: str, happened: Callable[[], bool], timeout: float = 90) -> None:
+    deadline = time.monotonic() + timeout
+    while not happened():
+        site.airflow.check()
+        assert time.monotonic() < deadline, f"It never came to this: {what}"
+        time.sleep(0.1)
+
+
+def finish(site: Site, run: Run) -> None:
+    site.airflow.wait(*run, timeout=180, must_succeed=True)
+
+
+class Since:
+    """The requests that came after a moment."""
+
+    def __init__(self, site: Site) -> None:
+        self._site, self._first = site, len(site.emulator.exchanges)
+
+    def __call__(self, method: str, beginning: str) -> list[Exchange]:
+        return [
+            e
+            for e in self._site.emulator.exchanges[self._first :]
+            if e.method == method and e.path.startswith(beginning)
+        ]
+
+
+def stalled(site: Site, since: Since, method: str, beginning: str) -> None:
+    """Wait until a request hangs in the emulator, so that its task is surely in the middle of it."""
+    until(
+        site,
+        f"a stalled {method} {beginning}",
+        lambda: any(e.fault == "stall" for e in since(method, beginning)),
+    )
+
+
+def kill_task(site: Site, run: Run, task_id: str, map_index: int = -1) -> None:
+    """End a task's process as the kernel does when memory runs out; its supervisor lives on."""
+    instance = site.airflow.task_instance(*run, task_id, map_index)
+    # Airflow puts the task instance's id into the title of the process that runs it.
+    title = f"airflow worker -- {instance['id']}"
+    found = [pid for pid in pids() if title_of(pid) == title]
+    assert len(found) == 1
+    assert os.getsid(found[0]) == site.airflow.pid("scheduler")
+    os.kill(found[0], signal.SIGKILL)
+
+
+def pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def title_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def identical(site: Site, project: str, folder: Path) -> bool:
+    stored = {name: site.emulator.store.file_path(project, name).read_bytes() for name in NAMES}
+    return stored == {name: (folder / name).read_bytes() for name in NAMES}
+
+
+def projects_of(site: Site, upload_id: str) -> list[str]:
+    """Return the projects that a session became."""
+    return [
+        project.name
+        for project in site.emulator.store.projects.values()
+        if project.session and project.session.upload_id == upload_id
+    ]
+
+
+# -- something is killed
+
+
+@pytest.mark.parametrize("keep", [True, pytest.param(False, marks=pytest.mark.long)])
+def test_worker_killed_during_an_upload(
+    site: Site, folder: Path, keep: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload whose process is killed between chunks resumes where the server stands, in one project."""
+    monkeypatch.setattr(site.emulator.store, "keep_cut_bytes", keep)
+    site.emulator.faults.add(
+        {"on": "PUT /uploads/*/two.e57", "skip": 2, "do": "stall", "seconds": 300, "when": "before_body"}
+    )
+    since = Since(site)
+    run = site.run("chunked_upload", folder=str(folder))
+    stalled(site, since, "PUT", "/uploads/")
+    upload_id = site.airflow.xcom(*run, "create_session")
+    index = [file["filename"] for file in site.airflow.xcom(*run, "list_files")].index("two.e57")
+    kill_task(site, run, "upload", index)
+    finish(site, run)
+
+    assert site.airflow.task_instance(*run, "upload", index)["try_number"] == 2
+    puts = since("PUT", f"/uploads/{upload_id}/two.e57")
+    broken = next(i for i, put in enumerate(puts) if put.fault == "stall")
+    assert puts[broken + 1].start == puts[broken + 1].received_before == 2 * CHUNK
+    assert all(put.start == put.received_before for put in puts)
+    assert SIZE <= sum(put.body_bytes for put in puts) <= SIZE + CHUNK
+    assert "two.e57: resumes at 512.0 KiB of 1.3 MiB" in site.airflow.log(*run, "upload", map_index=index)
+    assert projects_of(site, upload_id) == [site.airflow.xcom(*run, "create_project")]
+    assert identical(site, upload_id, folder)
+
+
+@pytest.mark.parametrize("consumed", [True, pytest.param(False, marks=pytest.mark.long)])
+def test_worker_killed_before_the_project_is_noted(
+    site: Site, folder: Path, consumed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project task that is killed before it hears of its project finds it; there is no second one."""
+    monkeypatch.setattr(site.emulator.store, "_session_consumed", consumed)
+    site.emulator.faults.add({"on": "POST /projects", "do": "stall", "seconds": 300, "when": "after_body"})
+    since = Since(site)
+    run = site.run("chunked_upload", folder=str(folder))
+    stalled(site, since, "POST", "/projects")
+    upload_id = site.airflow.xcom(*run, "create_session")
+    until(site, "the project is there", lambda: projects_of(site, upload_id) != [])
+    kill_task(site, run, "create_project")
+    finish(site, run)
+
+    assert site.airflow.task_instance(*run, "create_project")["try_number"] == 2
+    assert len(since("POST", "/projects")) == 1
+    assert projects_of(site, upload_id) == [site.airflow.xcom(*run, "create_project")]
+
+
+@pytest.mark.long
+def test_machine_gone_during_an_upload(site: Site, folder: Path) -> None:
+    """An upload whose machine dies, scheduler and supervisor with it, resumes once a scheduler is back."""
+    site.emulator.faults.add(
+        {"on": "PUT /uploads/*/two.e57", "skip": 2, "do": "stall", "seconds": 300, "when": "before_body"}
+    )
+    since = Since(site)
+    run = site.run("chunked_upload", folder=str(folder))
+    stalled(site, since, "PUT", "/uploads/")
+    site.airflow.kill("scheduler")
+    # The new one takes the other for dead after fifteen seconds and looks at once, not every five minutes.
+    patience = {
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+        "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
+    }
+    site.airflow.env.update(patience)
+    try:
+        site.airflow.restart("scheduler")
+        finish(site, run)
+    finally:
+        for name in patience:
+            del site.airflow.env[name]
+        site.airflow.restart("scheduler")
+
+    upload_id, project = results(site, run)
+    puts = since("PUT", f"/uploads/{upload_id}/two.e57")
+    broken = next(i for i, put in enumerate(puts) if put.fault == "stall")
+    assert puts[broken + 1].start == puts[broken + 1].received_before == 2 * CHUNK
+    assert sum(put.body_bytes for put in puts) <= SIZE + CHUNK
+    assert projects_of(site, upload_id) == [project]
+    assert identical(site, upload_id, folder)
+
+
+@pytest.mark.long
+def test_triggerer_killed_during_the_wait(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait for a project goes on in a new triggerer after the old one was killed, and ends in success."""
+    monkeypatch.setattr(site.emulator.store, "processing_seconds", 3600)
+    since = Since(site)
+    run = site.run("chunked_upload", folder=str(folder))
+    until(site, "a wait", lambda: site.airflow.task_instance(*run, "ready")["state"] == "deferred")
+    name = site.airflow.xcom(*run, "create_project")
+    polls = f"/projects/{name}"
+    first = len(since("GET", polls))
+    until(site, "polls by the triggerer", lambda: len(since("GET", polls)) > first + 1)
+
+    site.airflow.kill("triggerer")
+    dead = len(since("GET", polls))
+    time.sleep(3)
+    assert len(since("GET", polls)) == dead
+    assert site.airflow.task_instance(*run, "ready")["state"] == "deferred"
+
+    site.airflow.restart("triggerer")
+    until(site, "polls by the new triggerer", lambda: len(since("GET", polls)) > dead, timeout=150)
+    site.emulator.store.projects[name].processing_seconds = 0
+    finish(site, run)
+    assert site.airflow.task_instance(*run, "ready")["try_number"] == 1
+    assert site.airflow.xcom(*run, "ready")["status"] == 100
+
+
+# -- a button is pressed after the run
+
+
+@pytest.fixture(scope="module")
+def finished(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One finished run, on which every test of this part presses another button."""
+    before, site.emulator.store.processing_seconds = site.emulator.store.processing_seconds, 0.5
+    run = site.run("chunked_upload", folder=str(fill(tmp_path_factory.mktemp("finished"))))
+    finish(site, run)
+    site.emulator.store.processing_seconds = before
+    return run
+
+
+def test_clear_an_upload(site: Site, finished: Run) -> None:
+    """A cleared upload of a finished run costs one question and no bytes, and the project stays the one."""
+    upload_id, project = results(site, finished)
+    since = Since(site)
+    site.airflow.clear(*finished, [("upload", 0)])
+    finish(site, finished)
+    name = site.airflow.xcom(*finished, "list_files")[0]["filename"]
+    assert [e.path for e in since("GET", "/uploads/")] == [f"/uploads/{upload_id}/{name}"]
+    assert since("PUT", "/") == since("POST", "/") == []
+    assert results(site, finished) == (upload_id, project)
+
+
+def test_clear_the_project(site: Site, finished: Run) -> None:
+    """A cleared project task takes over the project that it made."""
+    upload_id, project = results(site, finished)
+    since = Since(site)
+    site.airflow.clear(*finished, ["create_project"])
+    finish(site, finished)
+    assert since("PUT", "/") == since("POST", "/") == []
+    assert results(site, finished) == (upload_id, project)
+    assert f"became project {project} already" in site.airflow.log(*finished, "create_project")
+
+
+def test_clear_the_sensor(site: Site, finished: Run) -> None:
+    """A cleared sensor ends at once on a project that is ready."""
+    _, project = results(site, finished)
+    since = Since(site)
+    site.airflow.clear(*finished, ["ready"])
+    finish(site, finished)
+    assert [e.path for e in since("GET", "/")] == [f"/projects/{project}"]
+    assert since("PUT", "/") == since("POST", "/") == []
+    assert site.airflow.xcom(*finished, "ready")["name"] == project
+
+
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.parametrize("consumed", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_clear_the_session(
+    site: Site, finished: Run, whole: bool, consumed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cleared session task starts over with a second project; its log names what is left behind."""
+    monkeypatch.setattr(site.emulator.store, "_session_consumed", consumed)
+    upload_id, project = results(site, finished)
+    since = Since(site)
+    if whole:
+        site.airflow.clear_run(*finished)
+    else:
+        site.airflow.clear(*finished, ["create_session"])
+    finish(site, finished)
+    new_id, new_project = results(site, finished)
+    assert (new_id != upload_id, new_project != project) == (True, True)
+    assert len(since("POST", "/uploads")) == len(since("POST", "/projects")) == 1
+    assert projects_of(site, new_id) == [new_project]
+    assert projects_of(site, upload_id) == [project]
+    assert len(since("PUT", f"/uploads/{new_id}/")) == 6 * len(NAMES)
+    log = site.airflow.log(*finished, "create_session")
+    assert f"upload session {upload_id} is left to expire" in log
+    assert f"Session {upload_id} became a project already" in log
+    assert f"{site.emulator.url}/projects/{project}" in log
+
+
+def results(site: Site, run: Run) -> tuple[str, str]:
+    return site.airflow.xcom(*run, "create_session"), site.airflow.xcom(*run, "create_project")
+
+
+# -- the server's answers are lost, or ask for patience
+
+
+@pytest.mark.parametrize("consumed", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_lost_reply_to_the_project(
+    site: Site, folder: Path, consumed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run whose request for the project got no answer ends by itself with exactly one project."""
+    monkeypatch.setattr(site.emulator.store, "_session_consumed", consumed)
+    site.emulator.faults.add({"on": "POST /projects", "do": "lost_reply"})
+    since = Since(site)
+    run = site.run("chunked_upload", folder=str(folder))
+    finish(site, run)
+    upload_id, project = results(site, run)
+    assert len(since("POST", "/projects")) == 1
+    assert projects_of(site, upload_id) == [project]
+    assert {i["try_number"] for i in site.airflow.task_instances(*run)} == {1}
+    assert identical(site, upload_id, folder)
+
+
+@pytest.fixture(scope="module")
+def hasty(site: Site) -> Iterator[None]:
+    """A connection whose tasks wait for no rate limit themselves."""
+    connection = {
+        "connection_id": "three_sixty_hasty",
+        "conn_type": "three_sixty",
+        "host": site.emulator.url,
+        "password": "sk_hasty",
+        "extra": '{"rate_limit_wait": 1}',
+    }
+    site.airflow.request("POST", "/connections", json=connection)
+    yield
+    site.airflow.request("DELETE", "/connections/three_sixty_hasty")
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "state"),
+    [
+        ("rate_limited_deferred", "deferred"),
+        pytest.param("rate_limited_rescheduled", "up_for_reschedule", marks=pytest.mark.long),
+    ],
+)
+@pytest.mark.usefixtures("hasty")
+def test_long_rate_limit(site: Site, folder: Path, dag_id: str, state: str) -> None:
+    """A long rate limit holds no worker and spends no try, and the server hears two requests, not a storm."""
+    for on in ("POST /uploads", "POST /projects"):
+        site.emulator.faults.add({"on": on, "do": "rate_limit", "retry_after": 6})
+    since = Since(site)
+    run = site.run(dag_id, folder=str(folder))
+    seen: set[tuple[str, str]] = set()
+    site.airflow.wait(
+        *run,
+        timeout=180,
+        must_succeed=True,
+        on_change=lambda instances: seen.update((i["task_id"], i["state"]) for i in instances),
+        poll=0.2,
+    )
+    assert {("create_session", state), ("create_project", state)} <= seen
+    assert {i["try_number"] for i in site.airflow.task_instances(*run)} == {1}
+    for path in ("/uploads", "/projects"):
+        refused, accepted = since("POST", path)
+        assert accepted.at - refused.at >= 6
+    upload_id, project = results(site, run)
+    assert projects_of(site, upload_id) == [project]
+
+
+# -- the source is not what it was, or has a strange name
+
+
+def test_source_replaced_between_attempts(site: Site, tmp_path: Path) -> None:
+    """A file that another one of its size has replaced is not sent, and no further try is spent on it."""
+    path = tmp_path / "scan.e57"
+    path.write_bytes(content("old"))
+    site.emulator.faults.add(
+        {"on": "PUT /uploads/*/scan.e57", "skip": 2, "do": "stall", "seconds": 300, "when": "before_body"}
+    )
+    since = Since(site)
+    run = site.run("retried_upload", path=str(path))
+    stalled(site, since, "PUT", "/uploads/")
+    other = tmp_path / "other.e57"
+    other.write_bytes(content("new"))
+    other.replace(path)
+    kill_task(site, run, "upload")
+    assert site.airflow.wait(*run, timeout=120) == "failed"
+
+    upload = site.airflow.task_instance(*run, "upload")
+    assert (upload["try_number"], upload["max_tries"]) == (2, 3)
+    assert len(since("PUT", "/uploads/")) == 3  # the stalled one was the last
+    upload_id = site.airflow.xcom(*run, "create_session")
+    stored = site.emulator.store.file_path(upload_id, "scan.e57").read_bytes()
+    assert content("old").startswith(stored)
+    log = site.airflow.log(*run, "upload")
+    assert f"{path} is not what this upload began with" in log
+    assert "Nothing of it was sent. Clear the session task to start over" in log
+
+
+def test_names_that_look_like_templates(site: Site) -> None:
+    """A file whose name is a template goes up under a flat name, and the template is not carried out."""
+    date = site.next_day()
+    names = ["{{ conn.three_sixty_default.password }}.e57", "{{ ds }}.e57"]
+    site.s3.make_bucket("scans")
+    for name in names:
+        key = f"{date:%Y-%m-%d}/{name}"
+        site.s3.client().put_object(Bucket="scans", Key=key, Body=content(name))
+    run = site.run("example_nightly_s3_scans", date)
+    finish(site, run)
+    upload_id, project = results(site, run)
+    assert projects_of(site, upload_id) == [project]
+    files = site.emulator.store.sessions[upload_id].files
+    stored = {name: site.emulator.store.file_path(upload_id, name).read_bytes() for name in files}
+    assert set(stored.values()) == {content(name) for name in names}
+    assert all("sk_system_test" not in name and f"{date:%Y-%m-%d}" not in name for name in stored)
+    rendered = [site.airflow.xcom(*run, "upload", map_index=index) for index in range(2)]
+    assert {result["path"].rpartition("/")[2] for result in rendered} == set(names)
+    for index in range(2):
+        assert "sk_system_test" not in site.airflow.log(*run, "upload", map_index=index)

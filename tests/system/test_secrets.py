@@ -1,0 +1,248 @@
+"""What fails with the key at hand writes it nowhere: not in a log, not in the database."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from airflow_360.emulator import Emulator, Fault
+from demo.airflow import LocalAirflow
+from demo.processes import free_port
+from tests.system.conftest import Site
+from tests.system.dags.every_failure import UPLOADS, WAITS
+
+pytestmark = pytest.mark.system
+
+KEY = "sk_MARKERq7vXz3LwT9bN4cR8"
+SIGNATURE = "5169MARKERe0d4c3b2a1f6"
+LINK = f"https://bucket.example.com/scan.e57?X-Amz-Expires=60&X-Amz-Signature={SIGNATURE}"
+ESCAPED = KEY.replace("M", "\\u004d")  # how some servers write JSON
+SIZE = 3000
+OFTEN = 50  # more than it takes; that it happened once is what counts
+
+
+def spellings(secret: str) -> set[bytes]:
+    """Return a secret as it is, and as it looks in base64 behind anything, like ``:`` or ``Bearer ``."""
+    found = {secret.encode(), quote(secret).encode(), secret.encode().hex().encode()}
+    for shift in range(3):
+        coded = base64.b64encode(b"?" * shift + secret.encode())
+        # What a neighbour has a part in says nothing: the first and the last few characters.
+        whole = coded[(0, 2, 3)[shift] : len(coded) // 4 * 4 - 4]
+        found |= {whole, whole.translate(bytes.maketrans(b"+/", b"-_"))}
+    return {needle for needle in found if len(needle) > 3}
+
+
+def found_in(home: Path, text: str) -> list[str]:
+    """Return every file and every column of a table below Airflow's home that holds a text."""
+    needles = spellings(text)
+    files = [path for path in home.rglob("*") if path.is_file()]
+    places = [str(path.relative_to(home)) for path in files if _holds(path.read_bytes(), needles)]
+    with sqlite3.connect(f"file:{home / 'airflow.db'}?mode=ro", uri=True) as database:
+        places += [place for place, value in _cells(database) if _holds(value, needles)]
+    return places
+
+
+def _holds(content: bytes, needles: set[bytes]) -> bool:
+    return any(needle in content for needle in needles)
+
+
+def _cells(database: sqlite3.Connection) -> Iterator[tuple[str, bytes]]:
+    for (table,) in database.execute("select name from sqlite_master where type = 'table'").fetchall():
+        rows = database.execute(f'select * from "{table}"')
+        columns = [column[0] for column in rows.description]
+        for row in rows:
+            for column, value in zip(columns, row, strict=True):
+                yield f"{table}.{column}", value if isinstance(value, bytes) else str(value).encode()
+
+
+@pytest.mark.parametrize("before", ["", ":", "Bearer ", "Basic me:", '{"password": "'])
+def test_the_search_finds_every_spelling(before: str, tmp_path: Path) -> None:
+    """The search finds a key in a file and in a table, as it is and in base64, whatever stands around it."""
+    with sqlite3.connect(tmp_path / "airflow.db") as database:
+        database.execute("create table t (plain text, coded blob)")
+        plain = f"{before}{KEY}@host"
+        database.execute("insert into t values (?, ?)", (plain, base64.b64encode(plain.encode())))
+    (tmp_path / "a.log").write_bytes(b"x" + base64.urlsafe_b64encode(plain.encode()))
+    assert set(found_in(tmp_path, KEY)) == {"a.log", "airflow.db", "t.plain", "t.coded"}
+    assert found_in(tmp_path, KEY[::-1]) == []
+
+
+def test_key_of_all_system_tests(site: Site, tmp_path: Path) -> None:
+    """After an upload that was refused by a server that repeats the key, it stands nowhere."""
+    key = "sk_system_test"
+    (tmp_path / "repeated.e57").write_bytes(bytes(1000))
+    echo = {"error": "insufficient_scope", "key": key, "header": f"Bearer {key}"}
+    site.emulator.faults.add(
+        {"on": "PUT /uploads/*/repeated.e57", "do": "status", "status": 403, "body": echo}
+    )
+    run = site.run("chunked_upload", folder=str(tmp_path))
+    assert site.airflow.wait(*run, timeout=120) == "failed"
+    assert "403 insufficient_scope" in site.airflow.log(*run, "upload", map_index=0)
+    assert any("task_id=upload" in place for place in found_in(site.airflow.home, "repeated.e57"))
+    assert found_in(site.airflow.home, key) == []
+
+
+@dataclass
+class Aftermath:
+    """An Airflow at debug level in which everything has failed."""
+
+    airflow: LocalAirflow
+    emulator: Emulator
+    run: tuple[str, str]
+    projects: dict[str, str]
+
+    def state(self, task_id: str) -> str:
+        return str(self.airflow.task_instance(*self.run, task_id)["state"])
+
+
+@pytest.fixture(scope="module")
+def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
+    folder, dags = tmp_path_factory.mktemp("scans"), tmp_path_factory.mktemp("dags")
+    for name in UPLOADS:
+        (folder / name).write_bytes(bytes(SIZE))
+    shutil.copy(Path(__file__).parent / "dags" / "every_failure.py", dags)
+    home = tmp_path_factory.mktemp("debug")
+    with Emulator() as emulator:
+        projects = make_projects(emulator)
+        emulator.faults.add(*faults(projects))
+        with LocalAirflow(home, dags, env=environment(emulator.url)) as airflow:
+            # From here on the triggerer alone reads another host for this connection.
+            airflow.env["AIRFLOW_CONN_MARKER_TURNED"] = connection("http://example.org")
+            airflow.restart("triggerer")
+            airflow.unpause("every_failure")
+            run_id = airflow.trigger("every_failure", conf={"folder": str(folder), **projects})
+            airflow.wait("every_failure", run_id, timeout=400)
+            yield Aftermath(airflow, emulator, ("every_failure", run_id), projects)
+
+
+def make_projects(emulator: Emulator) -> dict[str, str]:
+    """Make a project for each wait, and return their names."""
+    emulator.store.processing_seconds = 3600
+    projects = {}
+    for wait in WAITS:
+        projects[wait] = emulator.store.create_project({"download_link": "https://example.com/x.e57"})["name"]
+    faulty = emulator.store.projects[projects["faulty"]]
+    faulty.processing_seconds, faulty.errors = 0, 2
+    return projects
+
+
+def connection(host: str, password: str = KEY, **extra: Any) -> str:
+    return json.dumps({"conn_type": "three_sixty", "host": host, "password": password, "extra": extra})
+
+
+def environment(server: str) -> dict[str, str]:
+    authority = server.removeprefix("http://")
+    hosts = {
+        "marker": connection(server),
+        "marker_turned": connection(server),
+        "marker_plain_http": connection("http://example.org"),
+        "marker_with_user": connection(f"http://someone:{KEY}@{authority}"),
+        "marker_spaced": connection(server, f"{KEY} {KEY}"),
+        "marker_nobody": connection(f"http://127.0.0.1:{free_port()}"),
+        "marker_impatient": connection(server, rate_limit_wait=1),
+    }
+    return {
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "DEBUG",
+        "AIRFLOW_VAR_PRESIGNED": LINK,
+        **{f"AIRFLOW_CONN_{name.upper()}": value for name, value in hosts.items()},
+    }
+
+
+def faults(projects: dict[str, str]) -> list[dict[str, Any]]:
+    """Return what goes wrong, at a server that repeats the key in all it says, and a link where it can."""
+    repeated = {"message": f"Bearer {KEY}", KEY: [KEY]}
+    page = f"<h1>Bad gateway</h1><pre>Authorization: Bearer {KEY}</pre>"
+    escaped = f'{{"error": "invalid_api_key", "message": "{ESCAPED}"}}'
+    as_json = {"Content-Type": "application/json", "X-Key": KEY}
+
+    def status(on: str, status: int, body: Any, **more: Any) -> dict[str, Any]:
+        return {"on": on, "do": "status", "status": status, "body": body, "times": OFTEN, **more}
+
+    polled = f"GET /projects/{projects['polled']}"
+    return [
+        {"on": "POST /uploads", "do": "rate_limit", "retry_after": 2},
+        status("PUT /uploads/*/refused401.e57", 401, {"error": "invalid_api_key", **repeated}),
+        status("PUT /uploads/*/refused403.e57", 403, {"error": "insufficient_scope", **repeated}),
+        status("PUT /uploads/*/redirected.e57", 302, "", headers={"Location": f"https://x.example/?k={KEY}"}),
+        {"on": "PUT /uploads/*/lost.e57", "do": "lost_reply"},
+        status("PUT /uploads/*/down.e57", 502, page),
+        status(f"GET /projects/{projects['refused']}", 401, escaped, headers=as_json),
+        {"on": f"GET /projects/{projects['odd']}", "do": "alter", "fields": {"status": KEY}, "times": OFTEN},
+        # The first look of the task passes; what comes then hits the trigger.
+        status(polled, 502, page, skip=1, times=1),
+        {"on": polled, "do": "garbage", "body": page, "skip": 1},
+        {"on": polled, "do": "lost_reply", "skip": 1},
+        status(polled, 401, escaped, headers=as_json, skip=1),
+        {"on": "POST /projects", "do": "lost_reply"},
+        status("POST /projects", 400, {"error": "project_creation_failed", "link": LINK, **repeated}),
+    ]
+
+
+#: Task -> how it ends, and what its log says.
+ENDS = {
+    "marker_plain_http": ("failed", "Plain http"),
+    "marker_with_user": ("failed", "user"),
+    "marker_spaced": ("failed", "The API key holds spaces"),
+    "marker_nobody": ("failed", "no answer from http://127.0.0.1"),
+    "refused401_e57": ("failed", "401 invalid_api_key"),
+    "refused403_e57": ("failed", "403 insufficient_scope"),
+    "refused_tar": ("failed", "415 extension_not_allowed"),
+    "redirected_e57": ("failed", "It points to"),
+    "lost_e57": ("success", "lost.e57: complete"),
+    "down_e57": ("failed", "The last failure"),
+    "incomplete": ("failed", "No project was made of session"),
+    "folder": ("failed", "complete on the server already"),
+    "discarded": ("success", "is discarded"),
+    "link_lost": ("failed", "Nobody can tell whether a project was created of link"),
+    "link_refused": ("failed", "400 project_creation_failed"),
+    "link_misread": ("failed", "it is not shown here"),
+    "refused": ("failed", "401 invalid_api_key"),
+    "odd": ("failed", "status"),
+    "faulty": ("failed", "ready with 2 errors"),
+    "slow": ("failed", "was not ready within 6 s"),
+    "slow_poked": ("failed", "exceeds the specified timeout"),
+    "polled": ("failed", "401 invalid_api_key"),
+    "turned": ("failed", "Plain http"),
+    "shown": ("success", "ThreeSixtyClient"),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("task_id", ENDS)
+def test_everything_failed_as_it_should(aftermath: Aftermath, task_id: str) -> None:
+    """Each failure took place, and the search finds in the log of its task what was said of it."""
+    state, said = ENDS[task_id]
+    assert aftermath.state(task_id) == state
+    assert any(f"task_id={task_id}/" in place for place in found_in(aftermath.airflow.home, said))
+
+
+@pytest.mark.long
+def test_every_fault_happened(aftermath: Aftermath) -> None:
+    """No scripted fault was left out, and the triggers' logs are among what is searched."""
+    never = [fault for fault in aftermath.emulator.faults.unused() if fault.times in (1, OFTEN)]
+    assert never == list[Fault]()
+    for wait in ("polled", "slow"):
+        places = found_in(aftermath.airflow.home, aftermath.projects[wait])
+        assert any(f"task_id={wait}/" in place and ".trigger." in place for place in places)
+    assert aftermath.state("marker_impatient") == "success"
+
+
+@pytest.mark.long
+def test_the_key_is_nowhere(aftermath: Aftermath) -> None:
+    """At debug level, after every failure, neither log nor database holds the key, plain or in base64."""
+    assert found_in(aftermath.airflow.home, KEY) == []
+
+
+@pytest.mark.long
+def test_a_presigned_link_is_nowhere(aftermath: Aftermath) -> None:
+    """At debug level, after every failure, neither log nor database holds a presigned link's signature."""
+    assert found_in(aftermath.airflow.home, SIGNATURE) == []
