@@ -215,6 +215,7 @@ class UploadError(ThreeSixtyError):
     :param filename: the file's name on the server, empty where several files are concerned.
     :param received: bytes that the server held last.
     :param total: bytes in all.
+    :param failed: the names of the files that failed, where several are concerned.
     """
 
     def __init__(
@@ -224,8 +225,10 @@ class UploadError(ThreeSixtyError):
         filename: str = "",
         received: int = 0,
         total: int = 0,
+        failed: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
+        self.failed = failed
         self.filename = filename
         self.received = received
         self.total = total

@@ -20,6 +20,7 @@ from airflow_360.exceptions import (
     SourceChangedError,
     SourceError,
     ThreeSixtyError,
+    UploadError,
     some,
 )
 from airflow_360.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
@@ -147,12 +148,12 @@ class ThreeSixtyHook(BaseHook):
             name = flat_name(own_name)
             self._warn_of_names([(own_name, name)])
             if state:
-                _same_as_before(state, f"{upload_id} {name}", path, source.fingerprint)
+                _same_as_before(state, f"{upload_id} {name}", path, [source.fingerprint])
             self.log.info("%s: %s from %s to session %s", name, size_text(source.size), path, upload_id)
             lines = ProgressLog(name, source.size)
             seconds, first = _stopwatch(), self.client
             chunks = ChunkSizer(_positive(chunk_size))
-            may_not_ask = not ask and source.size <= chunks.size
+            unasked = not ask and source.size <= chunks.size
             self.with_current_key(
                 lambda client: upload(
                     client,
@@ -160,7 +161,7 @@ class ThreeSixtyHook(BaseHook):
                     source,
                     name,
                     chunks=chunks,
-                    ask=not may_not_ask or client is not first,
+                    ask=not unasked or client is not first,
                     on_progress=on_progress or (lambda progress: lines.update(progress.received)),
                 )
             )
@@ -202,25 +203,31 @@ class ThreeSixtyHook(BaseHook):
             flat = flat_names(((file.path, file.relative) for file in files), names)
             self._warn_of_names([(file.path.rpartition("/")[2], flat[file.path]) for file in files])
             if state:
-                _same_as_before(state, f"{upload_id} files", "The folder", _digest(files))
+                _same_as_before(state, f"{upload_id} files", "The folder", [_digest(files)])
             total = sum(file.size for file in files)
             self.log.info("%s files, %s, to session %s", f"{len(files):,}", size_text(total), upload_id)
             lines = ProgressLog(f"session {upload_id}", total)
             seconds = _stopwatch()
             jobs = [Job(flat[file.path], file.size, self._opener(file, aws_conn_id)) for file in files]
             chunks = ChunkSizer(_positive(chunk_size))
-            self.with_current_key(
-                lambda client: upload_many(
-                    client,
-                    upload_id,
-                    jobs,
-                    parallel=parallel,
-                    chunks=chunks,
-                    on_progress=lambda tally: lines.update(
-                        tally.received, f"{tally.files:,} of {len(files):,} files, "
-                    ),
+            try:
+                self.with_current_key(
+                    lambda client: upload_many(
+                        client,
+                        upload_id,
+                        jobs,
+                        parallel=parallel,
+                        chunks=chunks,
+                        on_progress=lambda tally: lines.update(
+                            tally.received, f"{tally.files:,} of {len(files):,} files, "
+                        ),
+                    )
                 )
-            )
+            except UploadError as error:
+                if state:  # a person may take the files that failed away, and clear the task
+                    left = [file for file in files if flat[file.path] not in error.failed]
+                    state.set("source of", f"{upload_id} files", value=[_digest(files), _digest(left)])
+                raise
             self.log.info(
                 "session %s: %s files complete, %s in %s",
                 upload_id,
@@ -514,12 +521,12 @@ def _positive(chunk_size: int | None) -> int | None:
     return chunk_size
 
 
-def _same_as_before(state: TaskState, about: str, what: str, fingerprint: str) -> None:
+def _same_as_before(state: TaskState, about: str, what: str, fingerprint: list[str]) -> None:
     """Make sure that a later attempt sends the bytes that the first one began with."""
     before = state.get("source of", about)
     if before is None:
         state.set("source of", about, value=fingerprint)
-    elif before != fingerprint:
+    elif fingerprint[0] not in before:
         raise SourceChangedError(
             f"{what} is not what this upload began with: changed, added to or cut since. Nothing "
             "of it was sent. Clear the session task to start over with what is there now."

@@ -182,7 +182,8 @@ class _Crew:
         kind = UploadStalledError if all(error.retryable for error in failures) else UploadError
         raise kind(
             f"{len(failures):,} of {len(self._known):,} files could not be uploaded{others}:\n- "
-            + some([str(error) for error in failures], "\n- ")
+            + some([str(error) for error in failures], "\n- "),
+            failed=list(self._failures),
         )
 
     def _upload(self, job: Job) -> None:

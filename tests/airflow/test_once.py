@@ -14,7 +14,11 @@ from airflow_360.emulator import Emulator
 from airflow_360.exceptions import NoReplyError
 from airflow_360.operators import once
 from airflow_360.operators.project import CreateProjectOperator
-from airflow_360.operators.upload import CreateUploadSessionOperator, UploadFileOperator
+from airflow_360.operators.upload import (
+    CreateUploadSessionOperator,
+    UploadFileOperator,
+    UploadFilesOperator,
+)
 from tests.airflow.conftest import StateStore, connect, context
 
 POST = "POST /projects"
@@ -242,3 +246,21 @@ class TestSource:
             scan.write_bytes(content)
             upload_id = CreateUploadSessionOperator(task_id="s").execute(context())
             assert self.upload(upload_id, scan, store, 2)["size"] == len(content)
+
+    def test_refused_file_is_taken_away(self, emulator: Emulator, tmp_path: Path) -> None:
+        """A folder whose refused file was taken away goes on; one that changed otherwise does not."""
+        upload_id, store = CreateUploadSessionOperator(task_id="s").execute(context()), StateStore()
+        for name in ("a.e57", "b.e57", "notes.docx"):
+            (tmp_path / name).write_bytes(name.encode())
+
+        def upload(attempt: int) -> Any:
+            operator = UploadFilesOperator(task_id="u", upload_id=upload_id, path=str(tmp_path))
+            return operator.execute(context(attempt, store))
+
+        with pytest.raises(AirflowFailException, match=r"1 of 3 files.*(?s:.*)docx"):
+            upload(1)
+        (tmp_path / "notes.docx").unlink()
+        assert upload(2)["files"] == 2
+        os.utime(tmp_path / "a.e57", (1, 1))
+        with pytest.raises(AirflowFailException, match="is not what this upload began with"):
+            upload(3)
