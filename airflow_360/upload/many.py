@@ -6,13 +6,14 @@ thread, so that only that one talks to Airflow.
 
 from __future__ import annotations
 
+import copy
 import logging
 import queue
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.records import FileProgress
@@ -120,7 +121,9 @@ class _Crew:
         chunks: ChunkSizer,
         parallel: int,
     ) -> None:
-        self._client = client
+        self._sleep = client.backoff.sleep
+        self._client = copy.copy(client)
+        self._client.backoff = replace(client.backoff, sleep=self._wait)
         self._upload_id = upload_id
         self._chunks = chunks
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
@@ -210,6 +213,13 @@ class _Crew:
             progress=self._known[job.filename],
             on_progress=lambda progress: self._learn(job, progress),
         )
+
+    def _wait(self, seconds: float) -> None:
+        """Wait, unless another thread's failure concerns all."""
+        if not self._stop.is_set():
+            self._sleep(seconds)
+        if self._stop.is_set():
+            raise _StoppedError
 
     def _learn(self, job: Job, progress: FileProgress) -> None:
         with self._lock:
