@@ -207,6 +207,22 @@ def test_a_kept_connection_that_was_closed(emulator: Emulator) -> None:
     assert len(emulator.store.sessions) == 3
 
 
+@pytest.mark.parametrize("rst", [False, True], ids=["FIN", "RST"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_an_idle_connection_that_was_closed(emulator: Emulator, method: str, rst: bool) -> None:
+    """A GET or DELETE that meets an idle connection just being closed goes out again at once, as no failure."""
+    waits = Waits()
+    client = client_for(emulator, sleep=waits)
+    upload_id = client.create_upload_session().upload_id
+    client.list_files(upload_id)
+    emulator.faults.add({"on": f"{method} /uploads/*", "do": "hang_up", "rst": rst})
+    if method == "GET":
+        assert client.list_files(upload_id) == []
+    else:
+        client.delete_upload_session(upload_id)
+    assert waits == []
+
+
 NO_ANSWERS: dict[str, Any] = {
     "page": "<p>Welcome",
     "list": [],
