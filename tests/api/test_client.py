@@ -210,7 +210,7 @@ def test_a_kept_connection_that_was_closed(emulator: Emulator) -> None:
 @pytest.mark.parametrize("rst", [False, True], ids=["FIN", "RST"])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_an_idle_connection_that_was_closed(emulator: Emulator, method: str, rst: bool) -> None:
-    """A GET or DELETE on an idle connection that is just being closed goes out again at once, as no failure."""
+    """A GET or DELETE on an idle connection that is being closed goes out again at once, as no failure."""
     waits = Waits()
     client = client_for(emulator, sleep=waits)
     upload_id = client.create_upload_session().upload_id
