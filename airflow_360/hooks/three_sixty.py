@@ -202,6 +202,7 @@ class ThreeSixtyHook(BaseHook):
             files = list({file.path: file for file in files}.values())
             flat = flat_names(((file.path, file.relative) for file in files), names)
             self._warn_of_names([(file.path.rpartition("/")[2], flat[file.path]) for file in files])
+            _check_readable(files)
             if state:
                 _same_as_before(state, f"{upload_id} files", "The folder", [_digest(files)])
             total = sum(file.size for file in files)
@@ -530,6 +531,18 @@ def _same_as_before(state: TaskState, about: str, what: str, fingerprint: list[s
         raise SourceChangedError(
             f"{what} is not what this upload began with: changed, added to or cut since. Nothing "
             "of it was sent. Clear the session task to start over with what is there now."
+        )
+
+
+def _check_readable(files: Sequence[Listed]) -> None:
+    """Say before the first byte, and not hours later, which local files this worker may not read."""
+    import os
+
+    local = [file.path for file in files if "://" not in file.path]
+    if unreadable := [path for path in local if not os.access(path, os.R_OK)]:
+        raise SourceError(
+            f"This worker may not read {some(unreadable, ', ')}. Nothing was sent: mend the permissions, or "
+            "leave the files out with pattern."
         )
 
 

@@ -221,6 +221,14 @@ class TestUploadFiles:
         assert set(emulator.store.sessions[upload_id].files) == {"a.e57", "b.las"}
         assert sum(".docx" in line for line in sent(emulator)) == 1
 
+    def test_unreadable(self, emulator: Emulator, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A file that the worker may not read is said before a byte of any file is sent."""
+        # Root may read everything, so the question is answered for it.
+        monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("b.las"))
+        with pytest.raises(AirflowFailException, match=r"may not read .*b\.las"):
+            upload_all("AAAAAAAA", folder)
+        assert emulator.exchanges == []
+
 
 class TestDeleteUploadSession:
     def test_twice(self, emulator: Emulator) -> None:
