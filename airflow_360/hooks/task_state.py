@@ -20,6 +20,8 @@ class TaskState:
 
     def __init__(self, context: Any) -> None:
         self._store = context.get("task_state_store")
+        #: Changes when a person clears the task, and not on a retry; part of what is begun anew by a clear.
+        self.clears = str(getattr(context.get("ti"), "max_tries", 0))
 
     @property
     def available(self) -> bool:
@@ -44,16 +46,16 @@ class TaskState:
 
 
 def time_left(state: TaskState, project_name: str, timeout: float) -> float:
-    """Return how many seconds of a wait are left, counted from its first attempt where that is remembered.
+    """Return how many seconds of a wait are left, counted from its first attempt; a clear begins anew.
 
     :param state: what the task remembers.
     :param project_name: what it waits for.
     :param timeout: seconds in all.
     """
-    since: float | None = state.get("waiting for", project_name)
+    since: float | None = state.get("waiting for", project_name, state.clears)
     if since is None:
         since = time.time()
-        state.set("waiting for", project_name, value=since)
+        state.set("waiting for", project_name, state.clears, value=since)
     return max(1.0, since + timeout - time.time())
 
 

@@ -148,7 +148,7 @@ class ThreeSixtyHook(BaseHook):
             name = flat_name(own_name)
             self._warn_of_names([(own_name, name)])
             if state:
-                _same_as_before(state, f"{upload_id} {name}", path, [source.fingerprint])
+                _same_as_before(state, f"{upload_id} {name}", path, source.fingerprint)
             self.log.info("%s: %s from %s to session %s", name, size_text(source.size), path, upload_id)
             lines = ProgressLog(name, source.size)
             seconds, first = _stopwatch(), self.client
@@ -204,7 +204,7 @@ class ThreeSixtyHook(BaseHook):
             self._warn_of_names([(file.path.rpartition("/")[2], flat[file.path]) for file in files])
             _check_readable(files)
             if state:
-                _same_as_before(state, f"{upload_id} files", "The folder", [_digest(files)])
+                _same_as_before(state, f"{upload_id} files", "The folder", _digest(files))
             total = sum(file.size for file in files)
             self.log.info("%s files, %s, to session %s", f"{len(files):,}", size_text(total), upload_id)
             lines = ProgressLog(f"session {upload_id}", total)
@@ -522,15 +522,15 @@ def _positive(chunk_size: int | None) -> int | None:
     return chunk_size
 
 
-def _same_as_before(state: TaskState, about: str, what: str, fingerprint: list[str]) -> None:
+def _same_as_before(state: TaskState, about: str, what: str, fingerprint: str) -> None:
     """Make sure that a later attempt sends the bytes that the first one began with."""
     before = state.get("source of", about)
     if before is None:
-        state.set("source of", about, value=fingerprint)
-    elif fingerprint[0] not in before:
+        state.set("source of", about, value=[fingerprint])
+    elif fingerprint not in before:
         raise SourceChangedError(
             f"{what} is not what this upload began with: changed, added to or cut since. Nothing "
-            "of it was sent. Clear the session task to start over with what is there now."
+            "more was sent. Clear the session task to start over with what is there now."
         )
 
 

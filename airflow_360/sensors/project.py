@@ -142,16 +142,17 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
 
     def _unchanged_for(self, project: Project, state: TaskState) -> float:
         """Return for how many seconds the status has been what it is, as far as the task remembers."""
-        seen = state.get("status of", project.name) or {}
+        seen = state.get("status of", project.name, state.clears) or {}
         if seen.get("status") != project.status:
             seen = {"status": project.status, "since": time.time()}
-            state.set("status of", project.name, value=seen)
+            state.set("status of", project.name, state.clears, value=seen)
         return float(time.time() - seen["since"])
 
     def _bear(self, error: ThreeSixtyError, state: TaskState) -> None:
         """Take a failed poll for "not ready yet", unless it stays or polls have failed for long."""
         since = state.get("failing since") or time.time()
         if not error.retryable or time.time() - since > PATIENCE:
+            state.set("failing since", value=0)  # the next attempt has patience of its own
             raise error
         state.set("failing since", value=since)
         self.log.warning("%s Asking again later.", error)

@@ -199,12 +199,31 @@ def test_poke_bears_failures(emulator: Emulator, project: str, monkeypatch: pyte
 
 def test_timeout_counts_from_the_first_attempt(emulator: Emulator, project: str) -> None:
     """A retry of a sensor has only the time that is left."""
-    store = StateStore({f"360 waiting for {project}": time.time() - 60})
+    store = StateStore({f"360 waiting for {project} 2": time.time() - 60})
     emulator.store.projects[project].processing_seconds = 3600
     with pytest.raises(TaskDeferred) as deferred:
         sensor(project, deferrable=True, timeout=100).execute(context(2, store))
     assert deferred.value.timeout is not None
     assert 35 < deferred.value.timeout.total_seconds() <= 40
+
+
+def test_a_clear_waits_anew(emulator: Emulator, project: str) -> None:
+    """A sensor that timed out or stood still has its whole time again once a person clears it."""
+    emulator.store.projects[project].processing_seconds = 3600
+    long_ago = time.time() - 5000
+    store = StateStore(
+        {
+            f"360 waiting for {project} 2": long_ago,
+            f"360 status of {project} 2": {"status": 0, "since": long_ago},
+        }
+    )
+    waiting = sensor(project, deferrable=True, timeout=100, stall_timeout=50)
+    with pytest.raises(AirflowFailException, match="has stood at status 0"):
+        waiting.poke(context(2, store))
+    with pytest.raises(TaskDeferred) as deferred:
+        waiting.execute(context(3, store, max_tries=4))
+    assert deferred.value.timeout is not None
+    assert deferred.value.timeout.total_seconds() > 95
 
 
 def test_soft_fail(emulator: Emulator) -> None:
