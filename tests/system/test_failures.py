@@ -392,7 +392,7 @@ def test_source_replaced_between_attempts(site: Site, tmp_path: Path) -> None:
     assert content("old").startswith(stored)
     log = site.airflow.log(*run, "upload")
     assert f"{path} is not what this upload began with" in log
-    assert "Nothing of it was sent. Clear the session task to start over" in log
+    assert "Nothing more was sent. Clear the session task to start over" in log
 
 
 def test_names_that_look_like_templates(site: Site) -> None:
