@@ -145,13 +145,28 @@ def test_nothing_to_end_without_notes(tmp_path: Path) -> None:
     end_leftovers(tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
-def test_endings_raise(number: signal.Signals) -> None:
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
+def ending(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal that does what it does by default, also where the tests run under nohup."""
+    number: signal.Signals = request.param
+    before = signal.signal(number, signal.SIG_DFL)
+    yield number
+    signal.signal(number, before)
+
+
+def test_endings_raise(ending: signal.Signals) -> None:
     """A signal that would end us without a word raises, and afterwards does what it did before."""
-    before = signal.getsignal(number)
     with pytest.raises(TerminatedError), endings_as_exceptions():
-        signal.raise_signal(number)
-    assert signal.getsignal(number) is before
+        signal.raise_signal(ending)
+    assert signal.getsignal(ending) is signal.SIG_DFL
+
+
+def test_an_ignored_ending_stays_ignored(ending: signal.Signals) -> None:
+    """Under nohup, which ignores a signal, it ends nothing here either."""
+    signal.signal(ending, signal.SIG_IGN)
+    with endings_as_exceptions():
+        signal.raise_signal(ending)
+    assert signal.getsignal(ending) is signal.SIG_IGN
 
 
 def test_environment_leads_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
