@@ -71,9 +71,13 @@ class OnlyOnce:
             return self._recorded(name, cleared, post)
         if record.get("posted"):
             return self._unknown(record, cleared, post)
-        if not self.state.available and self.attempt > 1:
+        if record:
+            return post(bool(record["before"]))
+        if self.attempt > 1:
             return self._without_memory(post)
-        return post(self._find(self.upload_id) is not None)
+        before = self._find(self.upload_id) is not None
+        self._record(posted=False, before=before)
+        return post(before)
 
     def _recorded(self, name: str, cleared: bool, post: Callable[..., Project]) -> Project:
         project = self._find(name)
@@ -102,14 +106,14 @@ class OnlyOnce:
         return post(before, doubt)
 
     def _without_memory(self, post: Callable[..., Project]) -> Project:
-        """Go on in an Airflow that keeps no state between attempts: stop where anything would be a guess."""
-        if self.upload_id is None or self._find(self.upload_id) is not None:
-            raise self._stop(before=False)
+        """Go on where earlier attempts are forgotten: an old Airflow, or one that forgets on success."""
+        if self.upload_id is None or self._look() is not None:
+            raise self._stop_without_memory()
         return post(False)
 
     def _post(self, before: bool, create: Callable[[], Project], doubt: dict[str, Any] | None) -> Project:
         """Send the POST; where it surely did nothing, an older doubt stays what it was."""
-        settled = doubt or {"posted": False, "clears": self.clears}
+        settled = doubt or {"posted": False, "before": before, "clears": self.clears}
         self._record(posted=True, before=before)
         try:
             return self._keep(create())
@@ -151,6 +155,16 @@ class OnlyOnce:
     def _doubt(self, before: bool) -> str:
         taken = f", and {self.upload_id} is the name of an older project" if before else ""
         return f"a request to create it got no answer{taken}"
+
+    def _stop_without_memory(self) -> ProjectError:
+        found, over = "there is nothing to ask for", "trigger a new run"
+        if self.upload_id:
+            found, over = f"a project called {self.upload_id} is there", "clear the session task"
+        return ProjectError(
+            f"Nobody can tell whether a project was created of {self.about}: this Airflow keeps nothing of "
+            f"this task's earlier attempts, and {found}. Look at your projects on {self.client.server}. If "
+            f"it is there, mark this task as success; to make another, {over}."
+        )
 
     def _stop(self, before: bool) -> ProjectError:
         return ProjectError(

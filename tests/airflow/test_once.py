@@ -168,6 +168,17 @@ def test_without_a_memory(emulator: Emulator, upload_id: str, attempt: int) -> N
     assert posts(emulator) == 1
 
 
+def test_link_without_a_memory(emulator: Emulator) -> None:
+    """A link whose earlier attempts are not known is never posted again, whatever is clicked."""
+    task = CreateProjectOperator(task_id="project", download_link="https://x/a.e57?signature=secret")
+    task.execute(context())
+    for max_tries in (2, 4):
+        with pytest.raises(AirflowFailException, match="to make another, trigger a new run") as caught:
+            task.execute(context(2, max_tries=max_tries))
+        assert "secret" not in str(caught.value)
+    assert posts(emulator) == 1
+
+
 def test_links_are_kept_apart(emulator: Emulator) -> None:
     """Another link under the same task and index makes another project; the same link makes none."""
     store = StateStore()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -32,10 +32,13 @@ class Task:
         self.upload_id = self.client.create_upload_session().upload_id
         self.client.put_file(self.upload_id, "a.e57", b"scan")
 
-    def run(self, attempt: int = 1, clears: int = 0) -> str:
+    def run(self, attempt: int = 1, clears: int = 0, check: Callable[[], None] = lambda: None) -> str:
         about = f"session {self.upload_id}"
         once = OnlyOnce(self.client, self.state, about, self.upload_id, attempt, clears, sleep=self.waits)
-        return once.project(lambda: self.client.create_project({"upload_id": self.upload_id})).name
+        return once.project(lambda: self.client.create_project({"upload_id": self.upload_id}), check).name
+
+    def forget(self) -> None:
+        self.state = TaskState({"task_state_store": StateStore()})
 
 
 def test_a_project_that_was_deleted(emulator: Emulator) -> None:
@@ -81,15 +84,38 @@ def test_a_strangers_project_after_a_clear(emulator: Emulator) -> None:
             task.run(attempt=clears + 1, clears=clears)
 
 
-@pytest.mark.parametrize(
-    ("memory", "attempt"), [(False, 1), (True, 2)], ids=["first attempt", "nothing remembered"]
-)
-def test_a_strangers_project_is_no_doubt(emulator: Emulator, memory: bool, attempt: int) -> None:
-    """Where no request of this task can have gone before, a stranger's name stops nothing."""
+@pytest.mark.parametrize("memory", [False, True], ids=["no memory", "memory"])
+def test_a_strangers_project_is_no_doubt(emulator: Emulator, memory: bool) -> None:
+    """In a first attempt a project that bears the session's name is a stranger's, and stops nothing."""
     stranger = emulator.store.take_name()
     task = Task(emulator, memory=memory)
-    assert task.run(attempt) != stranger
+    assert task.run() != stranger
     assert len(emulator.store.projects) == 1
+
+
+def test_a_stranger_is_remembered(emulator: Emulator) -> None:
+    """A retry after an attempt that sent nothing knows whose project was there before, and waits for none."""
+    stranger = emulator.store.take_name()
+    task = Task(emulator)
+
+    def incomplete() -> None:
+        raise ProjectError("a file is not complete")
+
+    with pytest.raises(ProjectError, match="not complete"):
+        task.run(check=incomplete)
+    assert task.run(attempt=2) != stranger
+    assert task.waits == []
+
+
+def test_forgotten_project(emulator: Emulator) -> None:
+    """Where the record is gone, as under clear_on_success, a cleared task makes no second project."""
+    task = Task(emulator)
+    name = task.run()
+    task.forget()
+    with pytest.raises(ProjectError, match="keeps nothing of this task's earlier attempts") as caught:
+        task.run(attempt=2, clears=1)
+    assert f"a project called {name} is there" in str(caught.value)
+    assert list(emulator.store.projects) == [name]
 
 
 def test_without_a_memory_and_without_a_project(emulator: Emulator) -> None:
