@@ -177,6 +177,8 @@ class ThreeSixtyHook(BaseHook):
         parallel: int = 4,
         chunk_size: int | None = None,
         aws_conn_id: str | None = "aws_default",
+        shards: int = 1,
+        shard: int = 0,
         state: TaskState | None = None,
     ) -> dict[str, int]:
         """Upload several files into a session side by side, resuming where the server stands.
@@ -187,12 +189,14 @@ class ThreeSixtyHook(BaseHook):
         :param parallel: how many files at a time.
         :param chunk_size: see :meth:`upload`.
         :param aws_conn_id: see :meth:`upload`.
-        :param state: see :meth:`upload`; one digest of all files is kept.
+        :param shards: how many tasks share the files; each is given all of them, and takes its own.
+        :param shard: which of them this is, from 0.
+        :param state: see :meth:`upload`; one digest of the shard's files is kept.
         :returns: ``{files, bytes}``.
         :raises AirflowFailException: when trying again is of no use, naming each file that was refused.
         :raises AirflowException: when it may be of use.
         """
-        from airflow_360.sources.names import flat_names
+        from airflow_360.sources.names import flat_names, shard_of
         from airflow_360.upload.many import Job, upload_many
         from airflow_360.upload.progress import ProgressLog, duration_text, size_text
         from airflow_360.upload.ranges import ChunkSizer
@@ -201,10 +205,15 @@ class ThreeSixtyHook(BaseHook):
             required(upload_id=upload_id)
             files = list({file.path: file for file in files}.values())
             flat = flat_names(((file.path, file.relative) for file in files), names)
+            about = f"{upload_id} files"
+            if shards > 1:
+                self.log.info("Shard %d of %d, counted from 0, of %s files", shard, shards, f"{len(files):,}")
+                files = [file for file in files if shard_of(flat[file.path], shards) == shard]
+                about += f" of shard {shard} of {shards}"
             self._warn_of_names([(file.path.rpartition("/")[2], flat[file.path]) for file in files])
             _check_readable(files)
             if state:
-                _same_as_before(state, f"{upload_id} files", "The folder", _digest(files))
+                _same_as_before(state, about, "The folder", _digest(files))
             total = sum(file.size for file in files)
             self.log.info("%s files, %s, to session %s", f"{len(files):,}", size_text(total), upload_id)
             lines = ProgressLog(f"session {upload_id}", total)
@@ -227,7 +236,7 @@ class ThreeSixtyHook(BaseHook):
             except UploadError as error:
                 if state:  # a person may take the files that failed away, and clear the task
                     left = [file for file in files if flat[file.path] not in error.failed]
-                    state.set("source of", f"{upload_id} files", value=[_digest(files), _digest(left)])
+                    state.set("source of", about, value=[_digest(files), _digest(left)])
                 raise
             self.log.info(
                 "session %s: %s files complete, %s in %s",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -266,6 +267,7 @@ def _differences(held: Mapping[str, int], uploads: Sequence[Mapping[str, Any]]) 
         return faults + [
             f"{name} is there and was not uploaded by these tasks" for name in held if name not in named
         ]
+    faults += _missing_shards(summaries)
     count = len(named) + sum(int(result["files"]) for result in summaries)
     size = sum(named.values()) + sum(int(result["bytes"]) for result in summaries)
     if (len(held), sum(held.values())) != (count, size):
@@ -273,6 +275,22 @@ def _differences(held: Mapping[str, int], uploads: Sequence[Mapping[str, Any]]) 
             f"it holds {len(held):,} files of {sum(held.values()):,} bytes, and {count:,} files of "
             f"{size:,} bytes were uploaded"
         )
+    return faults
+
+
+def _missing_shards(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return which shares of a folder nobody uploaded; what was uploaded may still add up."""
+    counts = Counter(
+        (int(result["shards"]), int(result["shard"])) for result in summaries if "shards" in result
+    )
+    faults = []
+    for shards in sorted({shards for shards, _ in counts}):
+        times = [counts[shards, shard] for shard in range(shards)]
+        if missing := [str(shard) for shard, count in enumerate(times) if count < max(times)]:
+            faults.append(
+                f"of {shards} shards, counted from 0, {some(missing, ', ')} is missing: map the upload task "
+                f"over every shard from 0 to {shards - 1}"
+            )
     return faults
 
 

@@ -27,6 +27,11 @@ __all__ = [
     "UploadFilesOperator",
 ]
 
+_FOLDER_LABEL = (
+    "{{ task.path or task.upload_id }}"
+    "{% if task.shards | int > 1 %}, shard {{ task.shard }} of {{ task.shards }}{% endif %}"
+)
+
 
 class ListFilesOperator(ThreeSixtyOperator):
     """List the files that a path means, one entry per upload task, without asking the server.
@@ -248,7 +253,13 @@ class UploadFileOperator(ThreeSixtyOperator):
 class UploadFilesOperator(ThreeSixtyOperator):
     """Upload all files of a folder into a session in one task, several side by side.
 
-    XCom: ``{files, bytes}``, a summary of fixed size however many files there are.
+    XCom: ``{files, bytes}``, a summary of fixed size however many files there are; with ``shards`` also
+    ``{shard, shards}``.
+
+    One folder may be spread over several workers: with ``shards=4``, mapped with
+    ``.expand(shard=[0, 1, 2, 3])``, each task lists the folder and takes a share that follows from the files'
+    names alone. No list passes through Airflow; a share that comes out empty succeeds with nothing, and
+    :class:`~airflow_360.operators.project.CreateProjectOperator` makes sure that none is missing.
 
     On retry and on clear it lists anew, asks with one call what the server holds, and sends only what is
     missing. A file that is refused does not stop the others; the error at the end names all of them.
@@ -261,9 +272,13 @@ class UploadFilesOperator(ThreeSixtyOperator):
     :param names: ``"basename"`` or ``"path"``, as in :class:`ListFilesOperator` (templated).
     :param parallel: how many files at a time. 4 hides the round trips of small files on most lines.
     :param chunk_size: bytes of a chunk, as in :class:`UploadFileOperator` (templated).
-    :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator`.
+    :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator`; the whole folder is meant,
+        and not a shard.
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
-    :param map_index_template: the label of a mapped row in Airflow's UI; by default the file or folder.
+    :param shards: how many tasks share the files, each about as many, whatever their size (templated).
+    :param shard: which of them this is, from 0 to ``shards - 1`` (templated).
+    :param map_index_template: the label of a mapped row in Airflow's UI; by default the folder, and which
+        shard of it.
     """
 
     template_fields: Sequence[str] = (
@@ -273,6 +288,8 @@ class UploadFilesOperator(ThreeSixtyOperator):
         "pattern",
         "names",
         "chunk_size",
+        "shards",
+        "shard",
         "aws_conn_id",
         "three_sixty_conn_id",
     )
@@ -290,7 +307,9 @@ class UploadFilesOperator(ThreeSixtyOperator):
         chunk_size: int | str | None = None,
         on_empty: str = "skip",
         aws_conn_id: str | None = "aws_default",
-        map_index_template: str | None = "{{ task.path or task.upload_id }}",
+        shards: int | str = 1,
+        shard: int | str = 0,
+        map_index_template: str | None = _FOLDER_LABEL,
         **kwargs: Any,
     ) -> None:
         super().__init__(map_index_template=map_index_template, **kwargs)
@@ -306,22 +325,38 @@ class UploadFilesOperator(ThreeSixtyOperator):
         self.chunk_size = chunk_size
         self.on_empty = _checked_on_empty(on_empty)
         self.aws_conn_id = aws_conn_id
+        self.shards = shards
+        self.shard = shard
 
     @patiently
     def execute(self, context: Context) -> dict[str, int]:
-        """List the files and upload them."""
+        """List the files and upload them, or this shard's."""
+        shards, shard = self._place()
         files = self._files()
         if not files:
             _empty(self.on_empty, str(self.path or self.paths), self.pattern)
-        return self.hook.upload_files(
+        summary = self.hook.upload_files(
             self.upload_id,
             files,
             names=self.names,
             parallel=self.parallel,
             chunk_size=_whole("chunk_size", self.chunk_size),
             aws_conn_id=self.aws_conn_id,
+            shards=shards,
+            shard=shard,
             state=TaskState(context),
         )
+        return {**summary, "shard": shard, "shards": shards} if shards > 1 else summary
+
+    def _place(self) -> tuple[int, int]:
+        """Return how many shards there are, and which one this task is."""
+        shards, shard = _whole("shards", self.shards, of=""), _whole("shard", self.shard, of="")
+        if shards is None or shard is None or not 0 <= shard < shards:
+            raise AirflowFailException(
+                f"shard must be from 0 to shards - 1, and came out as {self.shard!r} with shards="
+                f"{self.shards!r}. Give the task shards=4 and map it with .expand(shard=[0, 1, 2, 3])."
+            )
+        return shards, shard
 
     def _files(self) -> list[Listed]:
         if self.paths is None:
@@ -388,11 +423,11 @@ def _empty(on_empty: str, path: str, pattern: str | None) -> None:
     raise AirflowSkipException(f"{said}: skipping. Set on_empty to fail if that is an error.")
 
 
-def _whole(what: str, value: int | str | None) -> int | None:
+def _whole(what: str, value: int | str | None, of: str = " of bytes") -> int | None:
     """Return a number that may have come out of a template as text."""
     if value is None or value in ("", "None"):
         return None
     try:
         return int(value)
     except ValueError:
-        raise AirflowFailException(f"{what} must be a whole number of bytes, not {value!r}.") from None
+        raise AirflowFailException(f"{what} must be a whole number{of}, not {value!r}.") from None

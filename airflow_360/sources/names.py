@@ -6,6 +6,7 @@ the same on all of them.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,7 @@ __all__ = [
     "flat_names",
     "is_hidden",
     "is_litter",
+    "shard_of",
 ]
 
 #: What a default server accepts; the list that counts arrives with a 415.
@@ -92,6 +94,18 @@ def flat_names(files: Iterable[tuple[str, str]], names: str) -> Mapping[str, str
             )
         flat[path] = name
     return flat
+
+
+def shard_of(filename: str, shards: int) -> int:
+    """Return which of several tasks takes a file: the same on every machine, whatever else is listed.
+
+    It follows from the name alone, so that no two tasks ever send one name, even where their listings differ.
+
+    :param filename: its flat name.
+    :param shards: how many tasks there are.
+    """
+    digest = hashlib.sha256(filename.casefold().encode()).digest()
+    return int.from_bytes(digest[:8], "big") % shards
 
 
 def is_hidden(name: str) -> bool:
