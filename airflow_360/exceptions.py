@@ -121,13 +121,15 @@ class FileRejectedError(ApiError):
     def extension(self) -> str | None:
         """Return the extension that a 415 refused, if it named it."""
         extension = self.detail.get("extension")
-        return extension if isinstance(extension, str) else None
+        return _plain(extension) if isinstance(extension, str) else None
 
     @property
     def allowed(self) -> Sequence[str]:
         """Return the extensions that a 415 listed as allowed, in lower case and without a dot."""
         allowed = self.detail.get("allowed")
-        return [str(item).lower().lstrip(".") for item in allowed] if isinstance(allowed, list) else []
+        return (
+            [_plain(item).lower().lstrip(".") for item in allowed[:200]] if isinstance(allowed, list) else []
+        )
 
 
 class OffsetMismatchError(ApiError):
@@ -181,13 +183,15 @@ class NoReplyError(ThreeSixtyError):
 
     :param message: see :class:`ThreeSixtyError`.
     :param sent: whether the server may have seen the request; False where there never was a connection.
+    :param idle: whether what broke is a connection that had stood idle, which servers close: no failure.
     """
 
     retryable = True
 
-    def __init__(self, message: str = "", *, sent: bool = True) -> None:
+    def __init__(self, message: str = "", *, sent: bool = True, idle: bool = False) -> None:
         super().__init__(message)
         self.sent = sent
+        self.idle = idle
 
 
 class SourceError(ThreeSixtyError):
@@ -242,6 +246,11 @@ class UploadStalledError(UploadError):
     """Say that the server's high-water mark stopped growing; a later try resumes from it."""
 
     retryable = True
+
+
+def _plain(extension: object) -> str:
+    """Return what a server calls an extension fit for a message."""
+    return "".join(c for c in str(extension)[:20] if c.isprintable())
 
 
 def some(faults: Sequence[str], separator: str = "; ") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from airflow_360.exceptions import NoReplyError, ProjectError
 
@@ -56,7 +56,7 @@ class FileProgress:
             received=_whole(reply, "received"),
             total=_whole(reply, "total"),
             complete=reply.get("complete") is True,
-            name=name if isinstance(name := reply.get("name"), str) else "",
+            name=name if _is_name(name := reply.get("name")) else "",
         )
         if progress.received > progress.total or (progress.complete and progress.received < progress.total):
             raise NoReplyError(f"The server's numbers for a file contradict each other: {progress}.")
@@ -112,13 +112,18 @@ class Project:
 
 def _text(reply: Mapping[str, Any], key: str) -> str:
     value = reply.get(key)
-    if not isinstance(value, str) or not value:
-        raise NoReplyError(f"The server's reply lacks {key!r}; is this a 360 server?")
+    if not _is_name(value):
+        raise NoReplyError(f"The server's reply lacks a usable {key!r}; is this a 360 server?")
     return value
+
+
+def _is_name(value: object) -> TypeGuard[str]:
+    """Tell whether something can be a name: it will stand in logs, errors and addresses."""
+    return isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable()
 
 
 def _whole(reply: Mapping[str, Any], key: str) -> int:
     value = reply.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise NoReplyError(f"The server's reply lacks a whole number {key!r}; is this a 360 server?")
     return value

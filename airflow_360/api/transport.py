@@ -13,7 +13,9 @@ import re
 import socket
 import ssl
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -50,6 +52,8 @@ DEFAULT_SERVER = "https://360-for-you.com"
 API_PATH = "/api/v1"
 TEXT_LIMIT = 300  # characters of the server's text that may enter a message
 SEND_TIMEOUT = 120.0  # seconds for one block of a body: 9 KB/s
+IDLE = 1.0  # seconds after which a server may be closing a connection that it keeps
+LONGEST_WAIT = 86400.0  # seconds of a Retry-After that are believed
 USER_AGENT = f"airflow-provider-360/{__version__}"
 
 ADVICE = {
@@ -164,6 +168,7 @@ class Transport:
                 f"{what}: no answer from {self.server} ({_clean(cause)}). "
                 "If this goes on, check the connection's host and the network.",
                 sent=_may_have_been_sent(error, root),
+                idle=getattr(root, "idle", False),
             ) from None
         return self._answer(reply, what, (self._key, *secrets))
 
@@ -205,19 +210,45 @@ class Transport:
 
 
 class _PatientConnection(HTTPConnection):
-    """Send without the connect time-out, under which a slow line could not carry one block of a body."""
+    """Send without the connect time-out, under which a slow line could not carry one block of a body.
+
+    Where it breaks after it has stood idle, the error says so.
+    """
+
+    _asked = 0.0
+    _answered: float | None = None  # when it did last; None for a connection that has not yet
 
     def connect(self) -> None:
+        self._answered = None
         super().connect()
         self.sock.settimeout(SEND_TIMEOUT)
 
+    def putrequest(self, *args: Any, **kwargs: Any) -> None:
+        self._asked = time.monotonic()
+        super().putrequest(*args, **kwargs)
 
-class _PatientTLSConnection(HTTPSConnection):
+    def send(self, data: Any) -> None:
+        with self._telling():
+            super().send(data)
+
+    def getresponse(self) -> Any:
+        with self._telling():
+            reply = super().getresponse()
+        self._answered = time.monotonic()
+        return reply
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except ConnectionError as error:
+            idle = self._answered is not None and self._asked - self._answered > IDLE
+            error.idle = idle  # type: ignore[attr-defined]
+            raise
+
+
+class _PatientTLSConnection(_PatientConnection, HTTPSConnection):
     """The same over TLS."""
-
-    def connect(self) -> None:
-        super().connect()
-        self.sock.settimeout(SEND_TIMEOUT)
 
 
 class _PatientPool(HTTPConnectionPool):
@@ -374,14 +405,14 @@ def _retry_after(value: str | None) -> float | None:
     if value is None:
         return None
     if re.fullmatch(r"\d+(\.\d+)?", value.strip()):
-        return float(value)
+        return min(float(value), LONGEST_WAIT)
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+    return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), LONGEST_WAIT)
 
 
 def _root(error: BaseException, outer: BaseException | None) -> BaseException:

@@ -140,12 +140,13 @@ class _Upload:
             self._wait(self._stalled())
 
     def _failed(self, error: ThreeSixtyError) -> None:
-        if isinstance(error, (NoReplyError, ServerError)):  # others say nothing of the line
-            self._chunks.failed()
-        # A refusal that came while the body was still being sent may be lost with the connection; after a
-        # small body it can be read.
-        self._careful = isinstance(error, NoReplyError)
-        self._wait(error)
+        if not (isinstance(error, NoReplyError) and error.idle):
+            if isinstance(error, (NoReplyError, ServerError)):  # others say nothing of the line
+                self._chunks.failed()
+            # A refusal that came while the body was still being sent may be lost with the connection; after
+            # a small body it can be read.
+            self._careful = isinstance(error, NoReplyError)
+            self._wait(error)
         self._learn(self._client.get_file_progress(*self._address))
 
     def _send(self) -> FileProgress | None:

@@ -35,6 +35,9 @@ __all__ = ["Job", "Tally", "upload_many"]
 
 log = logging.getLogger(__name__)
 
+#: What the server says of one file and means of all.
+OF_THE_SESSION = ("invalid_upload_id", "session_too_large")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -152,7 +155,7 @@ class _Crew:
                 self._upload(job)
                 self._stalls = 0
             except (FileRejectedError, InvalidRequestError, SourceError, UploadError) as error:
-                if isinstance(error, InvalidRequestError) and error.code == "invalid_upload_id":
+                if getattr(error, "code", None) in OF_THE_SESSION:
                     self._stop.set()
                     raise
                 self._note(job, error)

@@ -42,6 +42,7 @@ ERRORS: list[tuple[ThreeSixtyError, bool]] = [
     (RateLimitedError("429", retry_after=3.5, code="rate_limited"), True),
     (ServerError("503", status=503), True),
     (NoReplyError("silence"), True),
+    (NoReplyError("broken", sent=False, idle=True), True),
     (SourceError("no permission", path="/a"), False),
     (SourceError("timed out", path="s3://b/a", retryable=True), True),
     (ProjectError("a stranger's"), False),
@@ -74,6 +75,13 @@ def test_what_a_rejection_carries() -> None:
     foreign = FileRejectedError(detail={"extension": "exe", "allowed": [".E57", "las"]})
     assert (large.limit, large.extension, large.allowed) == (5, None, [])
     assert (foreign.limit, foreign.extension, foreign.allowed) == (None, "exe", ["e57", "las"])
+
+
+def test_a_rejection_says_no_more_than_a_line() -> None:
+    """Extensions that a server makes up are cut and cleaned before a message may hold them."""
+    error = FileRejectedError(detail={"extension": "e\n57" + 99 * "x", "allowed": 999 * ["\x1b[31mlas"]})
+    assert (len(error.extension or ""), len(error.allowed), set(error.allowed)) == (19, 200, {"[31mlas"})
+    assert (error.extension or "").isprintable()
 
 
 @pytest.mark.parametrize("odd", [None, "5 GB", {"a": 1}, 1.5], ids=str)

@@ -74,6 +74,7 @@ def test_progress(reply: dict[str, Any], progress: FileProgress) -> None:
         {"received": 3.0},
         {"received": True},
         {"received": -1},
+        {"received": 10**400, "total": 10**400},
         {"received": 6},
         {"total": MISSING},
         {"total": None},
@@ -120,13 +121,18 @@ def test_project(reply: dict[str, Any], ready: bool, errors: int) -> None:
         {"status": 0},
         {"name": "", "status": 0},
         {"name": None, "status": 0},
+        {"name": "p\x1b[31m", "status": 0},
+        {"name": "p\nERROR - all is lost", "status": 0},
+        {"name": 256 * "p", "status": 0},
     ],
     ids=str,
 )
 def test_project_without_a_name(reply: dict[str, Any]) -> None:
-    """A reply without a name is no project."""
-    with pytest.raises(NoReplyError):
+    """A reply without a name that may stand in a log is no project, and the error does not repeat it."""
+    with pytest.raises(NoReplyError) as raised:
         Project.from_reply(reply)
+    assert len(str(raised.value)) < 200
+    assert str(raised.value).isprintable()
 
 
 @pytest.mark.parametrize("status", [None, "100", 100.0, True, -1, 101], ids=str)

@@ -620,6 +620,9 @@ def retry_after(emulator: Emulator, header: str | None) -> float | None:
         (" 7 ", 7.0),
         ("1.5", 1.5),
         ("86400", 86400.0),
+        ("86401", 86400.0),
+        ("9" * 400, 86400.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86400.0),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
         ("Wednesday, 21-Oct-15 07:28:00 GMT", 0.0),
         (None, None),
@@ -633,7 +636,7 @@ def retry_after(emulator: Emulator, header: str | None) -> float | None:
     ],
 )
 def test_retry_after(emulator: Emulator, header: str | None, seconds: float | None) -> None:
-    """Retry-After is read as seconds; one that has passed is no wait, and one that makes no sense is none."""
+    """Retry-After is read as seconds, a day at most; one that has passed is none to wait for."""
     assert retry_after(emulator, header) == seconds
 
 

@@ -127,13 +127,20 @@ class Night:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="what is in use is read from Linux's /proc")
+@pytest.mark.parametrize("keep_cut_bytes", [True, False], ids=["cut bytes count", "cut bytes are dropped"])
 @pytest.mark.parametrize("sessions", [20, pytest.param(200, marks=pytest.mark.long)])
-def test_a_night_of_failures(sessions: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_night_of_failures(sessions: int, keep_cut_bytes: bool, caplog: pytest.LogCaptureFixture) -> None:
     """With one request in ten failing, each session arrives as one project, and nothing piles up."""
     # Otherwise pytest keeps each warning, and with it the error, its frames and what they were sending.
     caplog.set_level(logging.CRITICAL, logger="airflow_360")
     chaos = Chaos(sessions, rate=0.1, menu=OFTEN_BACKWARDS)
-    with Emulator(chaos=chaos, processing_seconds=0, max_exchanges=100) as emulator:
+    with Emulator(
+        chaos=chaos,
+        processing_seconds=0,
+        max_exchanges=100,
+        keep_cut_bytes=keep_cut_bytes,
+        session_consumed=keep_cut_bytes,
+    ) as emulator:
         night = Night(emulator, sessions)
         done = [night.session() for _ in range(sessions // 4)]
         early = Usage.now()

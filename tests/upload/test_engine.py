@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -343,6 +344,8 @@ def test_the_reader_stays_open(emulator: Emulator) -> None:
         ({"do": "reset", "after_bytes": 4, "keep": True}, [0, 4, 8], [4, 8, 10]),
         ({"do": "lost_reply"}, [0, 4, 8], [4, 8, 10]),
         ({"do": "status", "status": 200, "body": "<p>Welcome"}, [0, 4, 4, 8], [4, 4, 8, 10]),
+        ({"do": "truncate"}, [0, 4, 8], [4, 8, 10]),
+        ({"do": "garbage"}, [0, 4, 8], [4, 8, 10]),
         ({"do": "status", "status": 200, "body": {"received": 99, "total": 10}}, [0, 4, 4, 8], [4, 4, 8, 10]),
     ],
     ids=[
@@ -355,6 +358,8 @@ def test_the_reader_stays_open(emulator: Emulator) -> None:
         "reset at the end",
         "lost reply",
         "page",
+        "reply cut off",
+        "reply replaced",
         "contradiction",
     ],
 )
@@ -898,3 +903,38 @@ def test_source_of_unknown_blocks(emulator: Emulator) -> None:
     assert session.bytes == source.data
     assert session.starts == [0, 40, 80]
     assert (source.opened, source.open_readers) == ([0], 0)
+
+
+# -- a connection that stood idle
+
+
+@pytest.mark.parametrize("rst", [False, True], ids=["FIN", "RST"])
+@pytest.mark.parametrize("stood", ["idle", "in use"])
+def test_idle_connection_that_is_closed(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, stood: str, rst: bool
+) -> None:
+    """A PUT on an idle connection that is being closed goes out again after a question, as no failure."""
+    monkeypatch.setattr("airflow_360.api.transport.IDLE", -1.0 if stood == "idle" else 60.0)
+    emulator.faults.add({"on": PUT, "do": "hang_up", "rst": rst, "skip": 1})
+    session = Session(emulator, some_bytes(6000))
+    session.upload(2000)
+    assert session.bytes == some_bytes(6000)
+    assert methods(emulator) == ["GET", "PUT", "PUT", "GET"] + ["PUT"] * (2 if stood == "idle" else 3)
+    assert len(session.waits) == (0 if stood == "idle" else 1)
+
+
+def test_a_server_that_always_hangs_up(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that has just answered a question is not idle: each further break counts."""
+    monkeypatch.setattr("airflow_360.api.transport.IDLE", 0.5)
+    emulator.faults.add({"on": PUT, "do": "hang_up", "skip": 1, "times": 5})
+    session = Session(emulator, tries=3)
+    stood: list[bool] = []
+
+    def stand_idle(progress: FileProgress) -> None:
+        if progress.received and not stood:
+            stood.append(True)
+            time.sleep(0.6)
+
+    with pytest.raises(UploadStalledError):
+        session.upload(on_progress=stand_idle)
+    assert len(session.waits) == 3

@@ -12,6 +12,7 @@ from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.emulator import Emulator
 from airflow_360.exceptions import (
     AuthenticationError,
+    FileRejectedError,
     QuotaError,
     RateLimitedError,
     SourceError,
@@ -369,12 +370,13 @@ def test_stalled_and_refused_files(emulator: Emulator) -> None:
         (404, "upload_session_not_found", UploadSessionNotFoundError),
         (401, "invalid_api_key", AuthenticationError),
         (402, "storage_quota_exceeded", QuotaError),
+        (413, "session_too_large", FileRejectedError),
     ],
 )
 def test_what_concerns_all_stops_all(
     emulator: Emulator, status: int, code: str, kind: type[ThreeSixtyError]
 ) -> None:
-    """A session that is gone, a wrong key or a full account ends the others too, with its own error."""
+    """What is no matter of one file ends the others too, with its own error."""
     session = Session(emulator, small_files(60))
     body = {"error": code}
     on = f"PUT /uploads/{session.upload_id}/*"
