@@ -16,11 +16,12 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_360.exceptions import ThreeSixtyError
+from airflow_360.exceptions import NotFoundError, ThreeSixtyError
 from airflow_360.hooks.task_state import TaskState, time_left
 from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors, required
 from airflow_360.links.project import ProjectLink
 from airflow_360.triggers.project import (
+    GONE,
     PATIENCE,
     ProjectReadyTrigger,
     check_stall,
@@ -103,12 +104,12 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         """Ask the server once for the project's status; a server that fails for a while is waited for."""
         state = TaskState(context)
         try:
-            project = self.hook.client.get_project(self.project_name)
+            project = self.hook.with_current_key(lambda client: client.get_project(self.project_name))
         except ThreeSixtyError as error:
             self._bear(error, state)
             return PokeReturnValue(False)
-        if state.get("failing since"):
-            state.set("failing since", value=0)
+        if state.get("failing"):
+            state.set("failing", value={})
         if project.ready:
             return PokeReturnValue(True, self._ready(project))
         log_status(project)
@@ -149,12 +150,14 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         return float(time.time() - seen["since"])
 
     def _bear(self, error: ThreeSixtyError, state: TaskState) -> None:
-        """Take a failed poll for "not ready yet", unless it stays or polls have failed for long."""
-        since = state.get("failing since") or time.time()
-        if not error.retryable or time.time() - since > PATIENCE:
-            state.set("failing since", value=0)  # the next attempt has patience of its own
+        """Take a failed poll for "not ready yet", unless it stays, or polls have failed often or for long."""
+        seen = state.get("failing") or {"since": time.time(), "missing": 0}
+        missing = seen["missing"] + 1 if isinstance(error, NotFoundError) else 0
+        final = (missing >= GONE or not state.available) if missing else not error.retryable
+        if final or time.time() - seen["since"] > PATIENCE:
+            state.set("failing", value={})  # the next attempt has patience of its own
             raise error
-        state.set("failing since", value=since)
+        state.set("failing", value={"since": seen["since"], "missing": missing})
         self.log.warning("%s Asking again later.", error)
 
     def _ready(self, project: Project) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_360.exceptions import NotFoundError, ProjectError, ThreeSixtyError
+from airflow_360.exceptions import AuthenticationError, NotFoundError, ProjectError, ThreeSixtyError
 from airflow_360.hooks.three_sixty import async_client
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_360.api.records import Project
 
 __all__ = [
+    "GONE",
     "PATIENCE",
     "ProjectReadyTrigger",
     "check_stall",
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds for which polls may fail one after another before the wait ends with an error.
 PATIENCE = 900.0
+#: Polls in a row that must not find a project before it is gone for good.
+GONE = 3
 _threads = ThreadPoolExecutor(4, thread_name_prefix="three-sixty")
 
 
@@ -76,16 +79,35 @@ class ProjectReadyTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: the record of the ready project, or why the wait cannot go on."""
         try:
-            client = await async_client(self.three_sixty_conn_id)
+            event = await self._wait()
         except (AirflowException, ThreeSixtyError) as error:
-            yield TriggerEvent(_failure(error))
-            return
+            event = _failure(error)
+        yield TriggerEvent(event)
+
+    async def _wait(self) -> dict[str, Any]:
+        client = await async_client(self.three_sixty_conn_id)
         try:
-            yield TriggerEvent(await self._wait(client))
+            while True:
+                try:
+                    return await self._poll(client)
+                except AuthenticationError as error:
+                    if error.status != 401:
+                        raise
+                    used, client = client, await async_client(self.three_sixty_conn_id)
+                    used.close()
+                    if client.has_key_of(used):
+                        raise
+                    self.log.warning(
+                        "The connection's key was replaced meanwhile: going on with the new one."
+                    )
         finally:
             client.close()
 
-    async def _wait(self, client: ThreeSixtyClient) -> dict[str, Any]:
+    async def _poll(self, client: ThreeSixtyClient) -> dict[str, Any]:
+        """Return how the wait ended.
+
+        :raises AuthenticationError: when the key is refused.
+        """
         loop = asyncio.get_running_loop()
         watch = _Watch(self.stall_timeout)
         while True:
@@ -95,6 +117,8 @@ class ProjectReadyTrigger(BaseTrigger):
                 if project.ready:
                     return {"status": "ready", "record": dict(project.record)}
                 watch.saw(project)
+            except AuthenticationError:
+                raise
             except ThreeSixtyError as error:
                 if not watch.bears(error):
                     return _failure(error)
@@ -128,12 +152,12 @@ class _Watch:
     def bears(self, error: ThreeSixtyError) -> bool:
         """Tell whether to ask again after a failure.
 
-        :param error: one that may pass is borne for a quarter of an hour; a project that was seen and is not
-            found must be missing three times in a row; anything else is final.
+        :param error: one that may pass is borne for a quarter of an hour; a project that is not found must be
+            missing three times in a row; anything else is final.
         """
-        if isinstance(error, NotFoundError) and self._status is not None:
+        if isinstance(error, NotFoundError):
             self._gone += 1
-            return self._gone < 3
+            return self._gone < GONE
         self._failing_since = self._failing_since or time.monotonic()
         return error.retryable and time.monotonic() - self._failing_since <= PATIENCE
 

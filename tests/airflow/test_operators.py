@@ -127,6 +127,36 @@ class TestUploadFile:
         operator.execute(context(try_number=2))
         assert sent(emulator)[2:] == [f"GET /uploads/{operator.upload_id}/b.las"]
 
+    def test_timed_out_and_killed(self, emulator: Emulator, folder: Path) -> None:
+        """A task that times out and is killed leaves its session and what is in it to the retry."""
+
+        class TimedOut(BaseException):
+            pass
+
+        def wait(seconds: float) -> None:
+            raise TimedOut
+
+        emulator.faults.add({"on": "PUT /uploads/*/b.las", "do": "lost_reply", "skip": 1})
+        upload_id = session(emulator)
+
+        def upload(attempt: int, sleep: Any = None) -> Any:
+            operator = UploadFileOperator(
+                task_id="upload", upload_id=upload_id, path=str(folder / "b.las"), chunk_size=200
+            )
+            if sleep:
+                object.__setattr__(operator.hook.client.backoff, "sleep", sleep)
+            try:
+                return operator.execute(context(attempt))
+            finally:
+                operator.on_kill()
+
+        with pytest.raises(TimedOut):
+            upload(1, wait)
+        assert upload(2)["size"] == 500
+        starts = [exchange.start for exchange in emulator.exchanges if exchange.method == "PUT"]
+        assert starts == [0, 200, 400]
+        assert not [request for request in sent(emulator) if request.startswith("DELETE")]
+
     def test_templates(self, emulator: Emulator, folder: Path) -> None:
         """Numbers may come out of a template as text."""
         operator = UploadFileOperator(

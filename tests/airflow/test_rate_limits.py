@@ -10,6 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_360.emulator import Emulator
+from airflow_360.exceptions import RateLimitedError
 from airflow_360.operators.upload import CreateUploadSessionOperator
 from airflow_360.triggers.rate_limit import RateLimitTrigger
 from tests.airflow.conftest import StateStore, context
@@ -37,6 +38,21 @@ def test_reschedules(emulator: Emulator) -> None:
     with pytest.raises(AirflowRescheduleException) as rescheduled:
         CreateUploadSessionOperator(task_id="session", deferrable=False).execute(context(store=StateStore()))
     assert rescheduled.value.reschedule_date.timestamp() - time.time() == pytest.approx(3000, abs=5)
+
+
+@pytest.mark.parametrize("version", ["2.11.2", "3.0.6"])
+def test_where_dates_are_not_obeyed(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    """An Airflow that would run a rescheduled task at once fails it instead, to be retried."""
+    monkeypatch.setattr("airflow.__version__", version)
+    emulator.faults.add(LIMIT)
+    operator = CreateUploadSessionOperator(task_id="session", deferrable=False)
+    with pytest.raises(AirflowException, match="3000 s") as caught:
+        operator.execute(context(store=StateStore()))
+    assert isinstance(caught.value.__cause__, RateLimitedError)
+    assert not isinstance(caught.value, AirflowFailException)
+    assert len(emulator.exchanges) == 1
 
 
 def test_without_a_time(emulator: Emulator) -> None:

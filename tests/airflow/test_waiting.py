@@ -12,11 +12,13 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
+from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.emulator import Emulator
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.sensors.project import ProjectReadySensor
 from airflow_360.triggers.project import ProjectReadyTrigger
 from tests.airflow.conftest import StateStore, connect, context
+from tests.fakes import client_for
 
 
 @pytest.fixture
@@ -183,6 +185,73 @@ def test_gone_for_a_moment(emulator: Emulator, project: str) -> None:
     emulator.store.projects[project].processing_seconds = 3600
     emulator.faults.add({**gone, "skip": 1, "times": 3})
     assert "404" in event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.1))["message"]
+
+
+def test_poked_and_gone_for_a_moment(emulator: Emulator, project: str) -> None:
+    """A sensor that pokes bears a missing project twice in a row, and not a third time."""
+    gone = {"on": "GET /projects/*", "do": "status", "status": 404, "body": {"error": "project_not_found"}}
+    store, poked = StateStore(), sensor(project)
+    emulator.store.projects[project].processing_seconds = 3600
+    for missing in (2, 2, 3):
+        emulator.faults.add({**gone, "times": missing})
+        for _ in range(2):
+            assert not poked.poke(context(store=store)).is_done
+        if missing == 2:
+            assert not poked.poke(context(store=store)).is_done
+    with pytest.raises(AirflowFailException, match="404"):
+        poked.poke(context(store=store))
+
+
+def test_just_made_and_not_there_yet(emulator: Emulator, project: str) -> None:
+    """A project that does not show at once after it was made is waited for in the triggerer."""
+    gone = {"on": "GET /projects/*", "do": "status", "status": 404, "body": {"error": "project_not_found"}}
+    emulator.faults.add({**gone, "times": 2})
+    assert event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.3))["status"] == "ready"
+
+
+def test_trigger_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trigger whose polls have failed for too long ends with an event that Airflow may retry."""
+    monkeypatch.setattr("airflow_360.triggers.project.PATIENCE", 0.3)
+    with Emulator(processing_seconds=3600) as emulator:
+        connect(monkeypatch, host=emulator.url)
+        name = emulator.store.create_project({"download_link": "https://x/y.e57"})["name"]
+        down = {"on": "GET /projects/*", "do": "status", "status": 503}
+        emulator.faults.add(down, {**down, "skip": 1, "times": 99})
+        event = event_of(ProjectReadyTrigger(name, "three_sixty_default", 0.1))
+        assert "503" in event["message"]
+        assert event["retryable"] is True
+        assert [e.status for e in emulator.exchanges][:4] == [503, 200, 503, 503]
+        assert len(emulator.exchanges) < 20
+
+
+@pytest.mark.parametrize("mode", ["triggered", "poked"])
+def test_key_replaced_during_the_wait(
+    emulator: Emulator, project: str, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """A key that is replaced during the wait is read anew after a 401; one that is refused ends the wait."""
+    refused = {"on": "GET /projects/*", "do": "status", "status": 401, "body": {"error": "invalid_api_key"}}
+    emulator.faults.add(refused)
+    if mode == "triggered":
+        keys = iter(["sk_old", "sk_new", "sk_new"])
+
+        async def reads(conn_id: str) -> ThreeSixtyClient:
+            return client_for(emulator, key=next(keys), tries=0)
+
+        monkeypatch.setattr("airflow_360.triggers.project.async_client", reads)
+        trigger = ProjectReadyTrigger(project, "three_sixty_default", 0.1)
+        assert event_of(trigger)["status"] == "ready"
+        keys = iter(["sk_new", "sk_new"])
+        emulator.faults.add(refused)
+        event = event_of(trigger)
+        assert ("401" in event["message"], event["retryable"]) == (True, False)
+        return
+    poked = sensor(project, mode="poke")
+    poked.hook.get_conn()
+    connect(monkeypatch, host=emulator.url, password="sk_the_new_key")
+    assert not poked.poke(context()).is_done
+    emulator.faults.add(refused)
+    with pytest.raises(AirflowFailException, match="401"):
+        poked.poke(context())
 
 
 def test_poke_bears_failures(emulator: Emulator, project: str, monkeypatch: pytest.MonkeyPatch) -> None:
