@@ -8,7 +8,8 @@ MIB = 1024 * 1024
 FIRST_CHUNK = 8 * MIB  #: bytes of the first chunk; what fits in it goes as one whole-file PUT
 SMALLEST_CHUNK = MIB
 LARGEST_CHUNK = 1024 * MIB
-QUICK, SLOW = 2.5, 10.0  # seconds between which a chunk's duration is left alone
+QUICK, AIM, SLOW = 2.5, 5.0, 10.0  # seconds that a chunk should take: between the outer two, it is left alone
+GROWTH = 8  # at most; the short time of a small chunk says more of the round trip than of the line
 
 
 def content_range(start: int, length: int, total: int) -> str:
@@ -25,14 +26,18 @@ def next_chunk_size(size: int, seconds: float | None) -> int:
     """Return how large the next chunk should be, so that one takes some seconds.
 
     Chunks of some seconds keep a long link full, since each boundary costs a round trip, and bound what a
-    break can cost.
+    break can cost. The size goes straight to what the line carries in five seconds: a gibibyte on a fast line
+    takes few chunks, and a line that became slow is not held for minutes.
 
     :param size: bytes of the last chunk.
     :param seconds: how long it took; None when it failed.
     """
-    if seconds is None or seconds > SLOW:
+    if seconds is None:
         return max(SMALLEST_CHUNK, size // 2)
-    return min(LARGEST_CHUNK, size * 2) if seconds < QUICK else size
+    if QUICK <= seconds <= SLOW:
+        return size
+    factor = min(GROWTH, AIM / max(seconds, 0.001))
+    return min(LARGEST_CHUNK, max(SMALLEST_CHUNK, int(size * factor)))
 
 
 class ChunkSizer:

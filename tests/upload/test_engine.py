@@ -216,17 +216,17 @@ def zeros(mebibytes: int) -> bytes:
 
 
 def test_quick_chunks_grow(emulator: Emulator) -> None:
-    """On a quick line chunks double."""
+    """On a quick line the next chunk is one that would have taken five seconds."""
     session = Session(emulator, zeros(60))
-    session.upload(None, clock=Steps(1))
-    assert sizes_of(session) == [8, 16, 32, 4]
+    session.upload(None, clock=Steps(2))
+    assert sizes_of(session) == [8, 20, 32]
 
 
 def test_slow_chunks_shrink(emulator: Emulator) -> None:
-    """On a slow line chunks halve, down to a mebibyte."""
+    """On a slow line chunks become those of five seconds, down to a mebibyte."""
     session = Session(emulator, zeros(17))
-    session.upload(None, clock=Steps(30))
-    assert sizes_of(session) == [8, 4, 2, 1, 1, 1]
+    session.upload(None, clock=Steps(20))
+    assert sizes_of(session) == [8, 2, 1, 1, 1, 1, 1, 1, 1]
 
 
 def test_steady_chunks_stay(emulator: Emulator) -> None:

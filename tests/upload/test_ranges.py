@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_360.upload.ranges import FIRST_CHUNK, content_range, next_chunk_size
+from airflow_360.upload.ranges import FIRST_CHUNK, ChunkSizer, content_range, next_chunk_size
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -31,17 +31,20 @@ def test_content_range(start: int, length: int, total: int, header: str) -> None
 @pytest.mark.parametrize(
     ("size", "seconds", "following"),
     [
-        (8 * MIB, 0.1, 16 * MIB),
-        (8 * MIB, 2.49, 16 * MIB),
+        (8 * MIB, 0.1, 64 * MIB),
+        (8 * MIB, 0.625, 64 * MIB),
+        (8 * MIB, 1.25, 32 * MIB),
+        (8 * MIB, 2.0, 20 * MIB),
         (8 * MIB, 2.5, 8 * MIB),
         (8 * MIB, 5.0, 8 * MIB),
         (8 * MIB, 10.0, 8 * MIB),
-        (8 * MIB, 10.1, 4 * MIB),
-        (8 * MIB, 600.0, 4 * MIB),
+        (8 * MIB, 20.0, 2 * MIB),
+        (8 * MIB, 600.0, MIB),
         (8 * MIB, None, 4 * MIB),
-        (8 * MIB, 0.0, 16 * MIB),
+        (8 * MIB, 0.0, 64 * MIB),
         (GIB, 1.0, GIB),
         (800 * MIB, 1.0, GIB),
+        (GIB, 50.0, GIB // 10),
         (MIB, 60.0, MIB),
         (MIB, None, MIB),
         (MIB + 1, None, MIB),
@@ -49,7 +52,7 @@ def test_content_range(start: int, length: int, total: int, header: str) -> None
     ],
 )
 def test_next_chunk_size(size: int, seconds: float | None, following: int) -> None:
-    """A quick chunk is followed by one twice its size, a slow or broken one by half, within bounds."""
+    """A quick or slow chunk is followed by one of five seconds, a broken one by half, within bounds."""
     assert next_chunk_size(size, seconds) == following
 
 
@@ -72,3 +75,39 @@ def test_chunk_sizes_settle(rate: float) -> None:
         sizes.append(size)
     assert len(set(sizes[10:])) == 1
     assert 2.5 <= size / rate <= 10
+
+
+def sent_in(rate: float, round_trip: float, size: int) -> tuple[float, int]:
+    """Return the seconds and PUTs that a file takes on a link, its GET and connection included."""
+    seconds, chunks, puts = 2 * round_trip, ChunkSizer(), 0
+    while size:
+        length = min(size, chunks.size)
+        took = length / rate + round_trip
+        chunks.took(length, took)
+        seconds, size, puts = seconds + took, size - length, puts + 1
+    return seconds, puts
+
+
+def test_long_link() -> None:
+    """A gibibyte fills 90 % of a link of 100 ms and 1 Gbit/s, at least twice the guide's example."""
+    rate = 1e9 / 8
+    seconds, _ = sent_in(rate, 0.1, GIB)
+    assert GIB / seconds >= 0.9 * rate
+    example = GIB / rate + (2 + GIB // FIRST_CHUNK) * 0.1
+    assert seconds <= example / 2
+
+
+@pytest.mark.parametrize("rate", [MIB, 100 * MIB, GIB, 10 * GIB])
+def test_puts_a_minute(rate: float) -> None:
+    """Up to 10 GiB a second, without any round trip, chunks stay below 1200 PUTs a minute."""
+    seconds, puts = sent_in(rate, 0.0, int(60 * rate))
+    assert puts / seconds <= 1200 / 60
+
+
+def test_cost_of_a_break() -> None:
+    """Where a line becomes a hundred times slower, only one chunk takes longer than ten seconds."""
+    chunks, times = ChunkSizer(), []
+    for rate in [100 * MIB] * 6 + [MIB] * 6:
+        times.append(chunks.size / rate)
+        chunks.took(chunks.size, times[-1])
+    assert [seconds > 10 for seconds in times[6:]] == [True, False, False, False, False, False]
