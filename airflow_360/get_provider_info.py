@@ -5,9 +5,14 @@ from __future__ import annotations
 __all__ = ["CONN_FIELDS", "UI_FIELD_BEHAVIOUR", "get_provider_info"]
 
 UI_FIELD_BEHAVIOUR: dict[str, object] = {
-    "hidden-fields": ["login"],
+    "hidden-fields": ["login", "schema", "extra"],
     "relabeling": {"host": "Server", "password": "API key"},
-    "placeholders": {"host": "https://360-for-you.com", "password": "sk_…"},
+    "placeholders": {
+        "host": "https://360-for-you.com",
+        "password": "sk_…",
+        # The URL of the server may hold it; but see docs/connection.md on the button.
+        "port": "443: Airflow 3.3 tests only what has a port",
+    },
 }
 
 #: The connection's extra fields; the hook reads its defaults here too.
@@ -29,7 +34,7 @@ CONN_FIELDS: dict[str, dict[str, object]] = {
     },
     "rate_limit_wait": {
         "label": "Longest rate-limit wait",
-        "description": "Seconds that a task waits in place after a 429; beyond it, it is retried.",
+        "description": "Seconds that a task waits for a rate limit in place; beyond, it gives its slot back.",
         "schema": {"type": ["number", "null"], "default": 60},
     },
 }

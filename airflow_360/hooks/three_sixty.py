@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 DEFAULT_CONN_ID = "three_sixty_default"
+DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 class ThreeSixtyHook(BaseHook):
@@ -376,8 +377,8 @@ class ThreeSixtyHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return how the form's own fields are shown."""
-        return UI_FIELD_BEHAVIOUR
+        """Return how the form's own fields are shown, for Airflow before 3.2, which spells the names so."""
+        return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
 
 
 class UsesThreeSixty:
@@ -489,7 +490,8 @@ def _server(connection: Any) -> str:
         host = f"{connection.schema or 'https'}://{host}"
     scheme, _, rest = host.partition("://")
     authority, slash, path = rest.partition("/")
-    if connection.port and not authority.rpartition("]")[2].partition(":")[2]:
+    default = str(connection.port) == DEFAULT_PORTS.get(scheme)
+    if connection.port and not default and not authority.rpartition("]")[2].partition(":")[2]:
         authority = f"{authority.rstrip(':')}:{connection.port}"
     return f"{scheme}://{authority}{slash}{path}"
 
