@@ -11,7 +11,7 @@ UI_FIELD_BEHAVIOUR: dict[str, object] = {
         "host": "https://360-for-you.com",
         "password": "sk_…",
         # The URL of the server may hold it; but see docs/connection.md on the button.
-        "port": "443: Airflow 3.3 tests only what has a port",
+        "port": "443 (the Test button of Airflow 3.3 needs it)",
     },
 }
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from airflow_360.get_provider_info import CONN_FIELDS
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 DAGS = [
@@ -30,6 +32,16 @@ def test_dags_in_pages(block: str) -> None:
     dag = names[made]()  # type: ignore[operator]
     assert isinstance(dag, DAG)
     assert dag.task_dict
+
+
+def test_connection_fields() -> None:
+    """The page about the connection has a row for each field of the form, and for no other."""
+    page = (ROOT / "docs" / "connection.md").read_text("utf-8")
+    rows = [line for line in page.splitlines() if re.match(r"\| `\w+` \| [^|]+ \| `[^|]*` \|", line)]
+    assert rows == [
+        f"| `{name}` | {field['label']} | `{field['schema']['default']}` | {field['description']} |"  # type: ignore[index]
+        for name, field in CONN_FIELDS.items()
+    ]
 
 
 def test_named_tests_exist() -> None:

@@ -51,6 +51,8 @@ class Emulator:
         ones with a 413 of its own, in HTML
     :param proxy_closes: whether that proxy answers and closes while the body is still being sent
     :param max_exchanges: how many of the last requests are remembered, None for all
+    :param keys: the keys that there are, each with its scopes (``projects:read``, ``projects:write``); None
+        takes any that begins with ``sk_``, with both
     :param log: takes one line per request, which never holds the key
     """
 
@@ -74,6 +76,7 @@ class Emulator:
         max_body_bytes: int | None = None,
         proxy_closes: bool = False,
         max_exchanges: int | None = None,
+        keys: Mapping[str, Collection[str]] | None = None,
         log: Callable[[str], None] | None = None,
     ) -> None:
         self.faults = chaos or FaultScript()
@@ -100,6 +103,7 @@ class Emulator:
             max_body_bytes,
             proxy_closes,
             max_exchanges,
+            keys,
         )
         self._listener = Listener(
             (host, port), partial(Handler, self._site), _server_context(*tls) if tls else None

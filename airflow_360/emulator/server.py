@@ -43,6 +43,7 @@ STATUS = {
     "invalid_api_key": 401,
     "missing_bearer_token": 401,
     "storage_quota_exceeded": 402,
+    "insufficient_scope": 403,
     "file_not_found": 404,
     "not_found": 404,
     "project_not_found": 404,
@@ -54,6 +55,10 @@ STATUS = {
     "extension_not_allowed": 415,
     "rate_limited": 429,
 }
+
+READ, WRITE = "projects:read", "projects:write"
+#: The scope that a key needs for what it asks; all else needs the one for writing.
+SCOPES = {"get_project": READ, "list_projects": READ}
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
@@ -197,19 +202,22 @@ class Handler(BaseHTTPRequestHandler):
         if self._site.max_body_bytes is not None and self._unread > self._site.max_body_bytes:
             return _Reply(413, _TOO_LARGE, close=self._site.proxy_closes)
         try:
-            wait = self._site.limiter.spend(self._key(), endpoint)
+            wait = self._site.limiter.spend(self._key(SCOPES.get(endpoint, WRITE)), endpoint)
             if wait:
                 raise Refusal("rate_limited", retry_after=wait)
             return work()
         except Refusal as refusal:
             return _refused(refusal)
 
-    def _key(self) -> str:
+    def _key(self, scope: str) -> str:
         scheme, _, key = self.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise Refusal("missing_bearer_token")
-        if not key.startswith("sk_"):
+        keys = self._site.keys
+        if not key.startswith("sk_") or (keys is not None and key not in keys):
             raise Refusal("invalid_api_key")
+        if keys is not None and scope not in keys[key]:
+            raise Refusal("insufficient_scope")
         self._exchange.key_ok = True
         return key
 

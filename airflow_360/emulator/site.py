@@ -6,7 +6,7 @@ This file is separate because tests read it and handlers write it, and neither s
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from airflow_360.emulator.faults import FaultScript
@@ -56,6 +56,7 @@ class Site:
     :param max_body_bytes: the longest body that the proxy lets through
     :param proxy_closes: whether the proxy refuses without reading the body
     :param max_exchanges: how many of the last requests are remembered, None for all
+    :param keys: the keys that there are, with their scopes; None takes any, with both
     :param exchanges: one record per request to the API, in order of arrival
     :param closing: set when the emulator is about to end every connection
     """
@@ -68,6 +69,7 @@ class Site:
     max_body_bytes: int | None
     proxy_closes: bool
     max_exchanges: int | None
+    keys: Mapping[str, Collection[str]] | None
     exchanges: list[Exchange] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
 

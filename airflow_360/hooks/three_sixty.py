@@ -98,14 +98,18 @@ class ThreeSixtyHook(BaseHook):
         return self.client
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the server for the account's projects, once, and say what came of it; creates nothing."""
+        """Tell whether server and key are good for an upload, and what is wrong if not; creates nothing.
+
+        :returns: whether they are, and a text for people, which never holds the key.
+        """
+        from airflow_360.api.check import check
+
         try:
-            connection = self.get_connection(self.three_sixty_conn_id)
-            client = client_from(connection, connection.extra_dejson, patient=False)
-            client.list_projects()
+            with _defined(self.three_sixty_conn_id):
+                connection = self.get_connection(self.three_sixty_conn_id)
+            return check(client_from(connection, connection.extra_dejson, patient=False))
         except ThreeSixtyError as error:
             return False, str(error)
-        return True, f"{client.server} answers, and accepts the key."
 
     def upload(
         self,

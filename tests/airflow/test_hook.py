@@ -8,6 +8,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_360.emulator import Emulator
 from airflow_360.exceptions import ServerError, SourceError, ThreeSixtyError
+from airflow_360.get_provider_info import CONN_FIELDS
 from airflow_360.hooks.three_sixty import ThreeSixtyHook, airflow_errors, client_from
 from tests.airflow.conftest import CONNECTION, connect
 
@@ -23,7 +24,12 @@ from tests.airflow.conftest import CONNECTION, connect
         pytest.param(
             {"host": "scans.example.org", "port": 8443}, "https://scans.example.org:8443", id="port"
         ),
-        pytest.param({"host": "localhost", "schema": "http", "port": 80}, "http://localhost:80", id="schema"),
+        pytest.param({"host": "localhost", "schema": "http", "port": 81}, "http://localhost:81", id="schema"),
+        pytest.param(
+            {"host": "https://scans.example.org", "port": 443}, "https://scans.example.org", id="usual port"
+        ),
+        pytest.param({"port": 443}, "https://360-for-you.com", id="usual port alone"),
+        pytest.param({"host": "http://[::1]", "port": 80}, "http://[::1]", id="usual port of http"),
         pytest.param({"host": "http://127.0.0.1:1", "port": 2}, "http://127.0.0.1:1", id="port in URL wins"),
         pytest.param({"host": "http://[::1]", "port": 2}, "http://[::1]:2", id="IPv6"),
     ],
@@ -45,7 +51,29 @@ def test_server(fields: dict[str, Any], server: str) -> None:
 def test_environment(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """A connection from the environment works as JSON and as a URI."""
     monkeypatch.setenv(CONNECTION, value)
-    assert ThreeSixtyHook().client.server == "http://127.0.0.1:8360"
+    client = ThreeSixtyHook().client
+    assert client.server == "http://127.0.0.1:8360"
+    same_key = Connection(conn_id="c", conn_type="three_sixty", host="example.org", password="sk_demo")
+    assert client.has_key_of(client_from(same_key, {}))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        '{"conn_type": "three_sixty", "password": "sk_demo", "extra": {"read_timeout": 7, "verify": false}}',
+        "three-sixty://:sk_demo@/?read_timeout=7&verify=false",
+    ],
+    ids=["JSON", "URI"],
+)
+def test_fields_from_the_environment(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """The extra fields can be given in the environment too, as JSON and in a URI's query."""
+    monkeypatch.setenv(CONNECTION, value)
+    extra = ThreeSixtyHook.get_connection("three_sixty_default").extra_dejson
+    assert {name: str(text).lower() for name, text in extra.items()} == {
+        "read_timeout": "7",
+        "verify": "false",
+    }
+    assert ThreeSixtyHook().client.server == "https://360-for-you.com"
 
 
 @pytest.mark.parametrize(
@@ -80,11 +108,27 @@ def test_extras(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
     assert len(emulator.exchanges) == 1
 
 
+@pytest.mark.parametrize("name", CONN_FIELDS)
+def test_every_field_is_read(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Each field of the form is read: nonsense in it is refused, and the message names it."""
+    connect(monkeypatch, extra={name: "nonsense"})
+    with pytest.raises(ThreeSixtyError, match=name):
+        _ = ThreeSixtyHook().client
+
+
+@pytest.mark.parametrize("empty", ["", None], ids=["empty", "null"])
+def test_empty_fields(monkeypatch: pytest.MonkeyPatch, empty: str | None) -> None:
+    """A field that was emptied in the form means its default."""
+    connect(monkeypatch, extra=dict.fromkeys(CONN_FIELDS, empty))
+    assert ThreeSixtyHook().client.server == "https://360-for-you.com"
+
+
 def test_connection_test_succeeds(emulator: Emulator) -> None:
-    """The Test button asks for the projects, once, and creates nothing."""
+    """The Test button asks two questions, once each, and creates nothing."""
     ok, said = ThreeSixtyHook().test_connection()
-    assert (ok, said) == (True, f"{emulator.url} answers, and accepts the key.")
-    assert [(e.method, e.path) for e in emulator.exchanges] == [("GET", "/projects")]
+    assert ok
+    assert f"{emulator.url} answers, and accepts the key" in said
+    assert [e.path for e in emulator.exchanges] == ["/projects", "/uploads/NotThere"]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +136,7 @@ def test_connection_test_succeeds(emulator: Emulator) -> None:
     [
         pytest.param({"password": "wrong"}, "401 invalid_api_key", id="wrong key"),
         pytest.param({"password": ""}, "no API key", id="no key"),
+        pytest.param({"extra": {"verify": "/nowhere"}}, "'verify' must be", id="wrong field"),
         pytest.param({"host": "http://127.0.0.1:9"}, "no answer from http://127.0.0.1:9", id="unreachable"),
     ],
 )
@@ -105,14 +150,10 @@ def test_connection_test_fails(
     assert said in text
 
 
-def test_connection_test_scope(emulator: Emulator) -> None:
-    """A key without the scope fails the test and names the scopes."""
-    emulator.faults.add(
-        {"on": "GET /projects", "do": "status", "status": 403, "body": {"error": "insufficient_scope"}}
-    )
-    ok, said = ThreeSixtyHook().test_connection()
-    assert not ok
-    assert "projects:read" in said
+def test_connection_test_without_connection() -> None:
+    """The Test button and the command say that there is no such connection, and do not raise."""
+    ok, said = ThreeSixtyHook("nowhere").test_connection()
+    assert (ok, said[:33]) == (False, "There is no connection 'nowhere':")
 
 
 def test_errors_that_stay() -> None:

@@ -761,7 +761,7 @@ def test_location_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("code", "advice"),
     [
-        ("invalid_api_key", "password field"),
+        ("invalid_api_key", "API key (the password)"),
         ("insufficient_scope", "projects:write"),
         ("storage_quota_exceeded", "Free storage"),
         ("upload_session_not_found", "clear the session task"),

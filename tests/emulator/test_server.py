@@ -38,6 +38,31 @@ def test_keys(emulator: Emulator, authorization: dict[str, str], code: str) -> N
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("POST", "/uploads", "projects:write"),
+        ("PUT", "/uploads/AAAAAAAA/a.e57", "projects:write"),
+        ("GET", "/uploads/AAAAAAAA/a.e57", "projects:write"),
+        ("GET", "/uploads/AAAAAAAA", "projects:write"),
+        ("DELETE", "/uploads/AAAAAAAA", "projects:write"),
+        ("POST", "/projects", "projects:write"),
+        ("GET", "/projects", "projects:read"),
+        ("GET", "/projects/AAAAAAAA", "projects:read"),
+    ],
+)
+def test_scopes(method: str, path: str, scope: str) -> None:
+    """A key of the account is let in where it has the scope, and any other key is not known."""
+    keys = {"sk_one": [scope], "sk_other": {"projects:read", "projects:write"} - {scope}}
+    refused = {"sk_other": (403, "insufficient_scope"), "sk_stranger": (401, "invalid_api_key")}
+    with Emulator(keys=keys) as emulator:
+        for key in ("sk_one", *refused):
+            with Raw(emulator, key) as raw:
+                answer = raw.call(method, path)
+            assert refused.get(key) == (answer.refusal if answer.status in (401, 403) else None)
+        assert not emulator.store.projects
+
+
+@pytest.mark.parametrize(
     ("method", "path"), [("GET", "/nothing"), ("PATCH", "/uploads"), ("POST", "/uploads/AAAAAAAA/a.e57")]
 )
 def test_no_such_endpoint(raw: Raw, method: str, path: str) -> None:

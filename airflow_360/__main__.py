@@ -1,0 +1,50 @@
+"""The command ``airflow-360``: what a person or a deployment asks of a connection outside of a task.
+
+This file is separate because only here are options parsed and lines printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit status: 0 when all is well, 1 when it is not, 2 for wrong usage.
+
+    :param arguments: the command line, without the program's name; None takes the process's own.
+    """
+    parser = argparse.ArgumentParser(prog="airflow-360", description="The provider for 360 for you.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser(
+        "check",
+        help="tell whether a connection works, as its Test button does",
+        description="Tell whether a connection's server and key are good for an upload. Creates nothing; the "
+        "key is not shown. Ends with status 0 when they are, with 1 when they are not.",
+    )
+    check.add_argument(
+        "--conn-id",
+        default="three_sixty_default",
+        metavar="ID",
+        help="the connection, wherever this Airflow keeps it (default: three_sixty_default)",
+    )
+    return _check(parser.parse_args(arguments).conn_id)
+
+
+def _check(conn_id: str) -> int:
+    # As `airflow connections test` does: else Airflow 3 looks for connections neither in its database nor,
+    # through the API, anywhere but in the environment and in secrets backends.
+    os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+    from airflow_360.hooks.three_sixty import ThreeSixtyHook
+
+    good, said = ThreeSixtyHook(conn_id).test_connection()
+    print(f"{conn_id}: {said}", file=sys.stdout if good else sys.stderr)
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""The command ``airflow-360``, as a process of its own, and where it finds a connection."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_360.emulator import Emulator
+from tests.airflow.conftest import CONNECTION
+
+KEYS = {"sk_MARKERboth": ("projects:read", "projects:write"), "sk_MARKERread": ("projects:read",)}
+COMMAND = [str(Path(sys.executable).with_name("airflow-360"))]
+MODULE = [sys.executable, "-m", "airflow_360"]
+BACKEND = {"AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend"}
+#: A trigger as the triggerer runs it: on a loop, in a process that reads no database.
+TRIGGER = """
+import asyncio, os
+os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "client"
+from airflow_360.triggers.project import ProjectReadyTrigger
+async def first():
+    async for event in ProjectReadyTrigger("{project}", "from_file", 1).run():
+        return event
+print("EVENT", asyncio.run(first()).payload["status"])
+"""
+
+
+@pytest.fixture
+def server() -> Iterator[Emulator]:
+    with Emulator(keys=KEYS, processing_seconds=0) as emulator:
+        yield emulator
+
+
+def run(command: list[str], home: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "AIRFLOW_HOME": str(home), **env}
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, timeout=120
+    )
+
+
+def connection(server: Emulator, key: str) -> dict[str, str]:
+    return {"conn_type": "three_sixty", "host": server.url, "password": key}
+
+
+@pytest.mark.parametrize("command", [COMMAND, MODULE], ids=["command", "module"])
+def test_good(server: Emulator, tmp_path: Path, command: list[str]) -> None:
+    """A connection from the environment that works ends with 0, and says what was found, not the key."""
+    if not Path(command[0]).exists():
+        pytest.skip("The package is on the path here, but not installed.")
+    done = run([*command, "check"], tmp_path, **{CONNECTION: json.dumps(connection(server, "sk_MARKERboth"))})
+    assert done.returncode == 0, done.stderr
+    assert f"three_sixty_default: {server.url} answers, and accepts the key" in done.stdout
+    assert "MARKER" not in done.stdout + done.stderr
+
+
+def test_bad(server: Emulator, tmp_path: Path) -> None:
+    """A key without a scope ends with 1 and says which, on the error output, without the key."""
+    uri = f"three-sixty://:sk_MARKERread@{server.url.removeprefix('http://')}/http"
+    done = run([*MODULE, "check", "--conn-id", "other"], tmp_path, AIRFLOW_CONN_OTHER=uri)
+    assert done.returncode == 1
+    assert "other: " in done.stderr
+    assert "lacks the scope projects:write" in done.stderr
+    assert "MARKER" not in done.stdout + done.stderr
+
+
+def test_wrong_usage(tmp_path: Path) -> None:
+    """Without a command it ends with 2 and says which there are."""
+    done = run(MODULE, tmp_path)
+    assert done.returncode == 2
+    assert "check" in done.stderr
+
+
+@pytest.fixture
+def in_file(server: Emulator, tmp_path: Path) -> dict[str, str]:
+    """Settings of an Airflow whose secrets backend is a file."""
+    file = tmp_path / "connections.json"
+    file.write_text(json.dumps({"from_file": connection(server, "sk_MARKERboth")}), "utf-8")
+    return {**BACKEND, "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"connections_file_path": str(file)})}
+
+
+def test_secrets_backend(server: Emulator, tmp_path: Path, in_file: dict[str, str]) -> None:
+    """A connection that only a secrets backend knows is found."""
+    done = run([*MODULE, "check", "--conn-id", "from_file"], tmp_path, **in_file)
+    assert done.returncode == 0, done.stderr
+    assert "from_file: " in done.stdout
+
+
+def test_secrets_backend_in_a_trigger(server: Emulator, tmp_path: Path, in_file: dict[str, str]) -> None:
+    """A trigger finds a connection that only a secrets backend knows, on its event loop."""
+    project = server.store.create_project({"download_link": "https://example.com/scan.e57"})["name"]
+    done = run([sys.executable, "-c", TRIGGER.format(project=project)], tmp_path, **in_file)
+    assert "EVENT ready" in done.stdout, done.stdout + done.stderr
+    assert "MARKER" not in done.stdout + done.stderr
