@@ -1,0 +1,108 @@
+"""Running a thing as a process, and what that took; several things in turn, several times."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.serving import REPOSITORY
+from demo.processes import clean_environment
+
+PEAK_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one run took.
+
+    :param seconds: from the start of the process to its end.
+    :param cpu: processor seconds of the process, its own and the system's for it.
+    :param peak: the most memory that it had, in bytes.
+    :param output: what it printed.
+    """
+
+    seconds: float
+    cpu: float = 0.0
+    peak: int = 0
+    output: str = ""
+
+
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Sample:
+    """Run a command to its end.
+
+    :raises RuntimeError: when it failed; a measurement of a failure is none.
+    """
+    env = clean_environment(environment or {})
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY, env=env)
+    assert process.stdout
+    peak = _Peak(process.pid)
+    output = process.stdout.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    peak.stop()
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}.")
+    return Sample(seconds, usage.ru_utime + usage.ru_stime, peak.bytes, output)
+
+
+def peer(name: str, *arguments: object) -> Sample:
+    """Run one of :mod:`benchmarks.peers`."""
+    return run([sys.executable, "-m", "benchmarks.peers", name, *map(str, arguments)])
+
+
+class _Peak:
+    """Look at a process's high-water mark until it ends.
+
+    Not ``ru_maxrss``: that begins at the memory of the process which started this one.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.bytes = 0
+        self._path = Path(f"/proc/{pid}/status")
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(PEAK_SECONDS):
+            self.bytes = max(self.bytes, peak_bytes(self._path))
+
+
+def peak_bytes(status: Path = Path("/proc/self/status")) -> int:
+    """Return the most memory that a process ever had; 0 where that cannot be told."""
+    try:
+        lines = status.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def interleaved(
+    peers: Mapping[str, Callable[[], Sample]], runs: int, say: Callable[[str], None]
+) -> dict[str, list[Sample]]:
+    """Run each thing once, then each once more, and so on, so that a noisy minute meets all of them."""
+    samples: dict[str, list[Sample]] = {name: [] for name in peers}
+    for number in range(runs):
+        for name, once in peers.items():
+            sample = once()
+            samples[name].append(sample)
+            say(f"run {number + 1} of {runs}, {name}: {sample.seconds:.2f} s")
+    return samples
+
+
+def median(values: Iterable[float]) -> float:
+    return statistics.median(values)

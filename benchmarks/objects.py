@@ -1,0 +1,71 @@
+"""The files of a folder as objects of an S3, as far as one streaming GetObject needs.
+
+Separate from the local S3 of the demo, which keeps whole objects in memory and copies them for each request
+that names a range: that would be measured instead.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.serving import listener, serve
+from benchmarks.sink import Request, parse
+
+ETAG = '"00000000000000000000000000000000"'
+
+
+def talk(folder: Path, connection: socket.socket) -> None:
+    """Serve one connection until the client closes it."""
+    rest = b""
+    while True:
+        while b"\r\n\r\n" not in rest:
+            more = connection.recv(65536)
+            if not more:
+                return
+            rest += more
+        head, _, rest = rest.partition(b"\r\n\r\n")
+        answer(folder, connection, parse(head))
+
+
+def answer(folder: Path, connection: socket.socket, request: Request) -> None:
+    path = folder / request.path[-1]
+    size = path.stat().st_size
+    start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+    lines = [
+        "HTTP/1.1 206 Partial Content" if "range" in request.headers else "HTTP/1.1 200 OK",
+        f"Content-Length: {size - start}",
+        f"Content-Range: bytes {start}-{size - 1}/{size}",
+        f"ETag: {ETAG}",
+        "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT",
+        "Content-Type: application/octet-stream",
+    ]
+    connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
+    if request.method == "GET":
+        with path.open("rb") as file:
+            connection.sendfile(file, start)
+
+
+def main(arguments: Sequence[str]) -> None:
+    folder = Path(arguments[0])
+
+    def accept(server: socket.socket) -> None:
+        while True:
+            connection, _ = server.accept()
+            threading.Thread(target=handle, args=(connection,), daemon=True).start()
+
+    def handle(connection: socket.socket) -> None:
+        try:
+            with connection:
+                talk(folder, connection)
+        except OSError:
+            pass  # the client hung up
+
+    serve(listener(), accept)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,108 @@
+"""What scenarios share: the sizes, a folder, the servers, and a word about how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers import KEY
+from benchmarks.serving import started
+from demo.processes import LOOPBACK
+
+MIB, GIB = 1024**2, 1024**3
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is moved; what the command line can change.
+
+    :param runs: how often each thing is measured.
+    :param one_file: bytes of the one big file.
+    :param yardstick: bytes of boto3's own upload; the local S3 puts its parts together in memory.
+    :param long_link: bytes over the long link.
+    :param s3: bytes from S3.
+    :param files: how many small files.
+    :param file_size: bytes of a small file.
+    :param tasks: mapped tasks of one Airflow run.
+    :param task_file: bytes that one Airflow task uploads where its memory is looked at.
+    """
+
+    runs: int = 5
+    one_file: int = 2 * GIB
+    yardstick: int = 256 * MIB
+    long_link: int = GIB
+    s3: int = GIB
+    files: int = 1000
+    file_size: int = 300_000
+    tasks: int = 40
+    task_file: int = 2 * GIB
+
+
+class Stage:
+    """One scenario's folder and servers.
+
+    :param sizes: how much is moved.
+    :param folder: where its files lie.
+    """
+
+    def __init__(self, name: str, sizes: Sizes, folder: Path) -> None:
+        self.name = name
+        self.sizes = sizes
+        self.folder = folder
+        self._began = time.monotonic()
+
+    def say(self, line: str) -> None:
+        print(f"  {time.monotonic() - self._began:5.0f} s  {self.name}: {line}", flush=True)
+
+    def file(self, size: int) -> Path:
+        """Return a file of zeros that the system holds in memory: read once, so that no disk is measured."""
+        path = self.folder / f"{size}.e57"
+        with path.open("wb") as file:
+            file.truncate(size)
+        self.say(f"reading a file of {size / GIB:.2f} GiB once")
+        with path.open("rb", buffering=0) as file:
+            while file.read(8 * MIB):
+                pass
+        return path
+
+    def small_files(self, count: int, size: int) -> list[Path]:
+        """Return small files, alone in a folder of their own."""
+        folder = self.folder / "small"
+        folder.mkdir()
+        paths = [folder / f"photo_{number:05}.jpg" for number in range(count)]
+        for path in paths:
+            path.write_bytes(bytes(size))
+        return paths
+
+    @contextlib.contextmanager
+    def link(self, port: int, rate: float, round_trip: float) -> Iterator[int]:
+        """Run a line in front of a server, and yield the port that leads over it."""
+        with started("benchmarks.link", port, rate, round_trip) as link:
+            yield link
+
+
+@contextlib.contextmanager
+def stage(name: str, sizes: Sizes) -> Iterator[Stage]:
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        yield Stage(name, sizes, Path(folder))
+
+
+def new_session(port: int, tls_ca: str = "") -> str:
+    """Open an upload session, not through what is measured."""
+    import ssl
+
+    connection = (
+        http.client.HTTPSConnection(LOOPBACK, port, context=ssl.create_default_context(cafile=tls_ca))
+        if tls_ca
+        else http.client.HTTPConnection(LOOPBACK, port)
+    )
+    with contextlib.closing(connection):
+        connection.request("POST", "/api/v1/uploads", headers={"Authorization": f"Bearer {KEY}"})
+        reply = json.loads(connection.getresponse().read())
+    return str(reply["upload_id"])
