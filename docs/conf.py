@@ -28,5 +28,6 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_class_signature = "mixed"
 
-html_theme = "alabaster"
-html_theme_options = {"description": "360-for-you in Apache Airflow", "page_width": "1100px"}
+html_theme = "furo"
+html_title = "360 for you in Apache Airflow"
+html_show_sphinx = False

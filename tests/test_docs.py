@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -10,7 +11,13 @@ import pytest
 from airflow_360.get_provider_info import CONN_FIELDS
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)]
+#: What users see of the package, and what of it only the package itself uses.
+KINDS = ("hooks", "links", "operators", "sensors", "triggers")
+CORE = ("api/backoff.py", "api/client.py", "api/records.py", "exceptions.py", "task_groups.py")
+SKIN = (*CORE, *(f"{kind}/*.py" for kind in KINDS))
+INNER = {"airflow_360.hooks.task_state", "airflow_360.operators.once"}
 DAGS = [
     pytest.param(block, id=f"{page.stem} {number}")
     for page in PAGES
@@ -59,3 +66,22 @@ def test_named_tests_exist() -> None:
         not in (ROOT / reference.partition("::")[0]).read_text("utf-8")
     ]
     assert missing == []
+
+
+def test_everything_public_has_a_page() -> None:
+    """Each module of what users see is part of the reference, and nothing there is missing from the code."""
+    pages = "".join(path.read_text("utf-8") for path in (DOCS / "reference").glob("*.md"))
+    described = set(re.findall(r"^\.\. automodule:: (\S+)$", pages, re.MULTILINE))
+    paths = [path for floor in SKIN for path in (ROOT / "airflow_360").glob(floor)]
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths}
+    packages = {name for name in modules if name.endswith(".__init__")}
+    assert described >= modules - packages - INNER
+    assert all(importlib.util.find_spec(name) for name in described)
+
+
+def test_every_example_is_shown() -> None:
+    """Each example DAG is on the page of examples, taken from its file."""
+    page = (DOCS / "examples.md").read_text("utf-8")
+    assert set(re.findall(r"\.\./dags/(\w+\.py)", page)) == {
+        path.name for path in (ROOT / "dags").glob("*.py")
+    }
