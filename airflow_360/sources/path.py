@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources import Listed, Reader
+from airflow_360.sources.ahead import reading_ahead
 from airflow_360.sources.errors import check_unchanged, not_a_file
 from airflow_360.sources.names import is_hidden
 
@@ -55,7 +56,7 @@ class PathSource:
         return _fingerprint(self._stat)
 
     def open(self, offset: int) -> Reader:
-        """Open the file and go to an offset.
+        """Open the file and go to an offset; what is not local is read ahead of the upload.
 
         :param offset: bytes from the start.
         :raises SourceChangedError: when size or modification time are others than at the first look.
@@ -69,7 +70,8 @@ class PathSource:
             except BaseException:
                 file.close()
                 raise
-        return _PathReader(file, self.path)
+        reader = _PathReader(file, self.path)
+        return reading_ahead(reader, self.size - offset) if "://" in self.path else reader
 
     def check(self) -> None:
         """Look at size and modification time again.

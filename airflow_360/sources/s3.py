@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources import Listed, Reader
+from airflow_360.sources.ahead import reading_ahead
 from airflow_360.sources.errors import not_a_file
 
 __all__ = ["S3Location", "S3Source"]
@@ -54,7 +55,7 @@ class S3Source:
         return self._etag
 
     def open(self, offset: int) -> Reader:
-        """Start a GetObject at an offset.
+        """Start a GetObject at an offset, which is read ahead of the upload.
 
         :param offset: bytes from the start; less than ``size``.
         :raises SourceChangedError: when the object has another ETag now.
@@ -64,7 +65,7 @@ class S3Source:
             reply = self._client.get_object(
                 Bucket=self._bucket, Key=self._key, Range=f"bytes={offset}-", IfMatch=f'"{self._etag}"'
             )
-        return _S3Reader(reply["Body"], self._path)
+        return reading_ahead(_S3Reader(reply["Body"], self._path), self._size - offset)
 
     def check(self) -> None:
         """Do nothing: every read is bound to the ETag already."""
