@@ -37,6 +37,11 @@ CONN_FIELDS: dict[str, dict[str, object]] = {
         "description": "Seconds that a task waits for a rate limit in place; beyond, it gives its slot back.",
         "schema": {"type": ["number", "null"], "default": 60},
     },
+    "bandwidth_limit": {
+        "label": "Bandwidth limit",
+        "description": "Bytes a second that uploads of one worker process may send; 0 for no limit.",
+        "schema": {"type": ["number", "null"], "default": 0},
+    },
 }
 
 

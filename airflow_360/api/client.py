@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from airflow_360.api.backoff import Backoff
+from airflow_360.api.bandwidth import Bandwidth
 from airflow_360.api.records import FileProgress, Project, UploadSession
 from airflow_360.api.transport import Transport
 from airflow_360.exceptions import (
@@ -32,14 +33,18 @@ class ThreeSixtyClient:
 
     :param transport: what sends the requests.
     :param backoff: how long and how often idempotent requests are repeated.
+    :param bandwidth: what uploads through this client, and others, may send in a second; None for any.
 
     Every method raises :class:`~airflow_360.exceptions.ApiError` when the server answers no and
     :class:`~airflow_360.exceptions.NoReplyError` when no usable answer comes.
     """
 
-    def __init__(self, transport: Transport, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self, transport: Transport, backoff: Backoff | None = None, bandwidth: Bandwidth | None = None
+    ) -> None:
         self._transport = transport
         self.backoff = backoff or Backoff()
+        self.bandwidth = bandwidth
 
     @property
     def server(self) -> str:

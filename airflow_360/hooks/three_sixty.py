@@ -470,6 +470,7 @@ def client_from(connection: Any, extra: Mapping[str, Any], *, patient: bool = Tr
     from airflow import __version__ as airflow_version
 
     from airflow_360.api.backoff import Backoff
+    from airflow_360.api.bandwidth import shared_bandwidth
     from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.transport import Transport
 
@@ -483,7 +484,9 @@ def client_from(connection: Any, extra: Mapping[str, Any], *, patient: bool = Tr
     )
     wait = _seconds(extra, "rate_limit_wait")
     backoff = Backoff(longest_rate_limit_wait=wait)
-    return ThreeSixtyClient(transport, backoff if patient else Backoff(tries=0))
+    limit = _limit(extra)
+    bandwidth = shared_bandwidth(transport.server, limit) if limit else None
+    return ThreeSixtyClient(transport, backoff if patient else Backoff(tries=0), bandwidth)
 
 
 def _server(connection: Any) -> str:
@@ -518,6 +521,19 @@ def _seconds(extra: Mapping[str, Any], name: str) -> float:
     if not 0 < seconds < 1e6:
         raise ThreeSixtyError(f"The connection's extra field {name!r} must be a number of seconds above 0.")
     return seconds
+
+
+def _limit(extra: Mapping[str, Any]) -> float:
+    try:
+        limit = float(_field(extra, "bandwidth_limit"))
+    except ValueError:
+        limit = -1.0
+    if not (limit == 0 or 1024 <= limit < 1e15):
+        raise ThreeSixtyError(
+            "The connection's extra field 'bandwidth_limit' must be a number of bytes a second, at least "
+            "1024, or 0 for no limit."
+        )
+    return limit
 
 
 def _verify(extra: Mapping[str, Any]) -> bool | str:

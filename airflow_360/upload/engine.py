@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
+from airflow_360.api.bandwidth import Bandwidth
 from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.records import FileProgress
 from airflow_360.exceptions import (
@@ -73,7 +74,7 @@ def upload(
     :raises ApiError: when the server refuses; it is asked once.
     :raises SourceError: when the source cannot be read.
     """
-    feed = _Feed(source)
+    feed = _Feed(source, client.bandwidth)
     try:
         return _Upload(
             client, upload_id, filename, source, feed, chunks or ChunkSizer(), on_progress, clock
@@ -215,15 +216,17 @@ def _ignore(progress: FileProgress) -> None:
 class _Feed:
     """Keep one reader open across chunks, and open it anew only where the next byte is elsewhere."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, bandwidth: Bandwidth | None) -> None:
         self._source = source
+        self._bandwidth = bandwidth
+        self._most = min(BLOCK, bandwidth.block) if bandwidth else BLOCK
         self._reader: Reader | None = None
         self._offset = 0
 
     def blocks(self, offset: int, length: int) -> Iterator[bytes]:
         end = offset + length
         while offset < end:
-            block = self._block(offset, min(BLOCK, end - offset))
+            block = self._block(offset, min(self._most, end - offset))
             if not block:
                 raise SourceChangedError(
                     f"{self._source.path} ends at {offset:,} bytes and had {self._source.size:,} when the "
@@ -233,6 +236,8 @@ class _Feed:
             self._offset = offset = offset + len(block)
             if offset == self._source.size:
                 self._source.check()  # before the server has the last byte, and with it a complete file
+            if self._bandwidth:
+                self._bandwidth.wait(len(block))
             yield block
 
     def _block(self, offset: int, length: int) -> bytes:

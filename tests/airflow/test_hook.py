@@ -87,6 +87,8 @@ def test_fields_from_the_environment(monkeypatch: pytest.MonkeyPatch, value: str
         pytest.param({"host": "https://me:secret@scans.example.org"}, "must not hold a user", id="userinfo"),
         pytest.param({"extra": {"read_timeout": "soon"}}, "'read_timeout' must be a number", id="time-out"),
         pytest.param({"extra": {"connect_timeout": 0}}, "'connect_timeout' must be a number", id="zero"),
+        pytest.param({"extra": {"bandwidth_limit": "10 MB"}}, "'bandwidth_limit' must be", id="bandwidth"),
+        pytest.param({"extra": {"bandwidth_limit": 10}}, "at least 1024", id="bandwidth in megabytes"),
         pytest.param({"extra": {"verify": "/nowhere/ca.pem"}}, "'verify' must be true, false", id="verify"),
     ],
 )
@@ -121,6 +123,22 @@ def test_empty_fields(monkeypatch: pytest.MonkeyPatch, empty: str | None) -> Non
     """A field that was emptied in the form means its default."""
     connect(monkeypatch, extra=dict.fromkeys(CONN_FIELDS, empty))
     assert ThreeSixtyHook().client.server == "https://360-for-you.com"
+
+
+@pytest.mark.parametrize("limit", [0, None, ""], ids=["zero", "null", "empty"])
+def test_no_bandwidth_limit(monkeypatch: pytest.MonkeyPatch, limit: object) -> None:
+    """Without a limit on the connection uploads are not held back."""
+    connect(monkeypatch, extra={"bandwidth_limit": limit})
+    assert ThreeSixtyHook().client.bandwidth is None
+
+
+def test_bandwidth_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection's limit counts for all hooks of one server in a process together."""
+    connect(monkeypatch, extra={"bandwidth_limit": "5000000"})
+    bandwidth = ThreeSixtyHook().client.bandwidth
+    assert bandwidth
+    assert bandwidth.limit == 5_000_000
+    assert ThreeSixtyHook().client.bandwidth is bandwidth
 
 
 def test_connection_test_succeeds(emulator: Emulator) -> None:

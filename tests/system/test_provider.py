@@ -32,7 +32,13 @@ def test_form(site: Site) -> None:
     assert form["standard_fields"]["host"]["placeholder"] == "https://360-for-you.com"
     assert form["standard_fields"]["login"]["hidden"]
     defaults = {name: field["value"] for name, field in form["extra_fields"].items()}
-    assert defaults == {"connect_timeout": 10, "read_timeout": 120, "verify": "true", "rate_limit_wait": 60}
+    assert defaults == {
+        "connect_timeout": 10,
+        "read_timeout": 120,
+        "verify": "true",
+        "rate_limit_wait": 60,
+        "bandwidth_limit": 0,
+    }
 
 
 @pytest.mark.parametrize(
