@@ -225,6 +225,8 @@ class _PatientConnection(HTTPConnection):
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
         self._asked = time.monotonic()
+        if self.sock is not None:  # urllib3 puts the connect time-out on a kept connection again
+            self.sock.settimeout(SEND_TIMEOUT)
         super().putrequest(*args, **kwargs)
 
     def send(self, data: Any) -> None:

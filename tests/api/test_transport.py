@@ -843,11 +843,14 @@ def test_every_call_has_a_time_out(
         call(client_for(emulator, read_timeout=0.1, tries=0))
 
 
-def test_a_pause_while_sending_is_not_a_connect_timeout(emulator: Emulator) -> None:
+@pytest.mark.parametrize("kept", [False, True], ids=["new connection", "kept connection"])
+def test_a_pause_while_sending_is_not_a_connect_timeout(emulator: Emulator, kept: bool) -> None:
     """A server that stops reading for longer than the connect time-out does not break a PUT."""
     upload_id = client_for(emulator).create_upload_session().upload_id
     emulator.faults.add({"on": "PUT /uploads/*/*", "do": "stall", "when": "before_body", "seconds": 0.5})
     client = client_for(emulator, connect_timeout=0.2, read_timeout=10)
+    if kept:
+        client.list_files(upload_id)
     assert client.put_file(upload_id, "a.e57", bytes(32 << 20)).complete
 
 
