@@ -1,15 +1,17 @@
-"""Upload one file in a process of its own, without Airflow, and print how much memory that took in all."""
+"""Upload in a process of its own, without Airflow, and print how much memory that took in all."""
 
 from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.transport import Transport
-from airflow_360.sources.path import PathSource
+from airflow_360.sources.path import PathLocation, PathSource
 from airflow_360.upload.engine import upload
+from airflow_360.upload.many import Job, upload_many
 
 
 def peak_bytes() -> int:
@@ -24,11 +26,16 @@ def peak_bytes() -> int:
 
 
 def main(server: str, upload_id: str, path: str) -> None:
+    """Upload a file, or every file of a folder."""
     client = ThreeSixtyClient(Transport(server, "sk_peak"))
-    progress = upload(client, upload_id, PathSource(Path(path)), "huge.e57")
-    print(
-        json.dumps({"complete": progress.complete, "peak": peak_bytes(), "airflow": "airflow" in sys.modules})
-    )
+    if Path(path).is_dir():
+        listed = PathLocation(Path(path)).files(None)
+        jobs = [Job(file.relative, file.size, partial(PathSource, Path(file.path))) for file in listed]
+        upload_many(client, upload_id, jobs, on_progress=lambda tally: None)
+    else:
+        upload(client, upload_id, PathSource(Path(path)), "huge.e57")
+    complete = all(progress.complete for progress in client.list_files(upload_id))
+    print(json.dumps({"complete": complete, "peak": peak_bytes(), "airflow": "airflow" in sys.modules}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What an upload costs: memory that does not grow with the file."""
+"""What an upload costs: memory that does not grow with the files."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.fakes import client_for, strict_emulator
+from airflow_360.emulator import Emulator
+from tests.fakes import client_for, requests_of, strict_emulator
 from tests.upload import peak
 
 MIB = 1 << 20
-SIZE = 4 << 30
-MARKS = {0: b"first", SIZE // 2 - 3: b"middle", SIZE - 4: b"last"}
+GIB = 1 << 30
+
+LINUX = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc"
+)
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def forgotten(path: Path) -> Iterator[None]:
-    """Let the system forget what was read: finding room for 4 GiB costs far more than reading them."""
+    """Let the system forget what was read: finding room for gigabytes costs far more than reading them."""
     done = threading.Event()
 
     def forget() -> None:
@@ -48,35 +53,63 @@ def forgotten(path: Path) -> Iterator[None]:
         thread.join()
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
-def test_four_gibibytes(folder: Path) -> None:
-    """A process that uploads a file of 4 GiB needs less than 150 MiB of memory in all, without Airflow."""
-    if shutil.disk_usage(folder).free < SIZE + (1 << 30):
-        pytest.skip("no room for 4 GiB")
+def upload_in_a_process(emulator: Emulator, upload_id: str, path: Path) -> dict[str, Any]:
+    """Upload in a plain process, and return what it says of itself."""
+    result = subprocess.run(
+        [sys.executable, "-m", peak.__name__, emulator.url, upload_id, str(path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert result.returncode == 0, result.stderr
+    told: dict[str, Any] = json.loads(result.stdout)
+    return told
+
+
+@LINUX
+@pytest.mark.parametrize("size", [4 * GIB, pytest.param(8 * GIB, marks=pytest.mark.long)], ids=["4", "8"])
+def test_gibibytes(folder: Path, size: int) -> None:
+    """A process that uploads a huge file needs less than 150 MiB of memory in all, without Airflow."""
+    if shutil.disk_usage(folder).free < size + GIB:
+        pytest.skip(f"no room for {size // GIB} GiB")
     path = folder / "huge.e57"
+    marks = {0: b"first", size // 2 - 3: b"middle", size - 4: b"last"}
     with path.open("wb") as file:
-        file.truncate(SIZE)
-        for offset, mark in MARKS.items():
+        file.truncate(size)
+        for offset, mark in marks.items():
             file.seek(offset)
             file.write(mark)
     with strict_emulator(data_dir=folder / "server") as emulator, forgotten(path):
         upload_id = client_for(emulator).create_upload_session().upload_id
-        result = subprocess.run(
-            [sys.executable, "-m", peak.__name__, emulator.url, upload_id, str(path)],
-            cwd=Path(__file__).parents[2],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert result.returncode == 0, result.stderr
-        told = json.loads(result.stdout)
+        told = upload_in_a_process(emulator, upload_id, path)
         with emulator.store.file_path(upload_id, "huge.e57").open("rb") as arrived:
-            for offset, mark in MARKS.items():
+            for offset, mark in marks.items():
                 arrived.seek(offset)
                 assert arrived.read(len(mark)) == mark
-            assert arrived.seek(0, 2) == SIZE
+            assert arrived.seek(0, 2) == size
         sizes = [exchange.body_bytes for exchange in emulator.exchanges if exchange.method == "PUT"]
     assert (told["complete"], told["airflow"]) == (True, False)
     assert told["peak"] < 150 * MIB
-    assert sum(sizes) == SIZE
+    assert sum(sizes) == size
     assert max(sizes) > 150 * MIB  # chunks larger than the memory: nothing holds one whole
+
+
+@LINUX
+def test_two_thousand_files(folder: Path) -> None:
+    """A process that uploads 2,000 small files needs less than 150 MiB of memory in all, without Airflow."""
+    photos = folder / "photos"
+    photos.mkdir()
+    for number in range(2000):
+        (photos / f"{number:04}.jpg").write_bytes(b"%04d" % number + bytes(30_000))
+    with strict_emulator(data_dir=folder / "server") as emulator:
+        upload_id = client_for(emulator).create_upload_session().upload_id
+        told = upload_in_a_process(emulator, upload_id, photos)
+        held = {
+            file.name: emulator.store.file_path(upload_id, file.name).read_bytes()
+            for file in photos.iterdir()
+        }
+        puts = len(requests_of(emulator, "PUT"))
+    assert (told["complete"], told["airflow"], puts) == (True, False, 2000)
+    assert all(held[f"{number:04}.jpg"].startswith(b"%04d" % number) for number in range(2000))
+    assert told["peak"] < 150 * MIB
