@@ -1,6 +1,7 @@
 # The first of these commands sets everything up in .venv; it needs Python 3.11 to 3.13 and the package registries.
 BIN := .venv/bin
 READY := .venv/ready
+CELERY := .venv/celery
 CONSTRAINTS := constraints/airflow-3.3.txt
 TYPED := $(wildcard airflow_360 dags demo tests benchmarks docs/conf.py)
 unexport PYTHONPATH
@@ -16,7 +17,7 @@ demo: $(READY) ## run the main job in a real Airflow; FILES=folder takes your ow
 test: $(READY) ## everything but the long tests; ARGS="-k name" narrows it
 	@$(BIN)/python -m pytest -m "not long" $(ARGS)
 
-test-system: $(READY) ## the long tests
+test-system: $(CELERY) ## the long tests
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
 soak: $(READY) ## a night of failures, and fifty kills
@@ -43,10 +44,14 @@ emulator: $(READY) ## the server's stand-in, on http://127.0.0.1:8360
 
 constraints: $(READY) ## resolve the pins anew, for every Python
 	@printf 'apache-airflow==3.3.2\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
-		--no-header --no-annotate --extra dev --constraint - --output-file $(CONSTRAINTS) pyproject.toml
+		--no-header --no-annotate --extra dev --extra test-celery --constraint - --output-file $(CONSTRAINTS) pyproject.toml
 
 clean: ## remove what these commands made
 	rm -rf .venv .demo dist docs/_build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(READY): pyproject.toml $(CONSTRAINTS) .ci/venv
 	@PYTHON="$(PYTHON)" sh .ci/venv $(CONSTRAINTS)
+
+$(CELERY): $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS) --editable '.[test-celery]'
+	@touch $@
