@@ -46,6 +46,7 @@ class StateStore(dict[str, Any]):
     """Airflow's task state store, as far as it is used: JSON in, JSON out."""
 
     def set(self, key: str, value: Any) -> None:
+        assert value is not None  # Airflow's raises a ValueError
         self[key] = json.loads(json.dumps(value))
 
 

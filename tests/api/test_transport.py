@@ -916,3 +916,17 @@ def test_a_post_has_a_connection_of_its_own() -> None:
         for _ in range(3):
             client.create_upload_session()
         assert server.connections == 4
+
+
+def test_a_reply_in_another_encoding() -> None:
+    """A reply that is no UTF-8 is an answer like any other: what cannot be read of it is replaced."""
+    page = http_reply(502, "<p>caf?").replace(b"?", b"\xe9")
+    with Recorder(page) as server, pytest.raises(ServerError, match="502 without the JSON"):
+        client_for(server.url, tries=0).list_projects()
+
+
+def test_a_list_that_holds_the_key(emulator: Emulator) -> None:
+    """A server that repeats the key within a list does not get it into the message either."""
+    body = {"error": "odd", "seen": [f"Bearer {KEY}", [KEY]]}
+    assert KEY not in str(refusal(emulator, 418, body))
+    assert "seen: ['Bearer ***', ['***']]" in str(refusal(emulator, 418, body))

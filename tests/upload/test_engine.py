@@ -413,6 +413,8 @@ def test_stall(emulator: Emulator, when: str) -> None:
     assert session.upload().complete
     assert session.bytes == b"0123456789"
     assert len(session.waits) >= 1
+    if when == "after_body":  # all of the chunk was taken before the silence
+        assert session.starts == [0, 4, 8]
 
 
 def test_server_is_down_for_a_while(emulator: Emulator) -> None:
