@@ -22,6 +22,7 @@ def scan_to_project(
     pattern: str | None = None,
     recursive: bool = True,
     names: str = "path",
+    archive: str | None = None,
     parallel: int = 4,
     chunk_size: int | None = None,
     privacy_mode: str | int = "private",
@@ -45,6 +46,8 @@ def scan_to_project(
     :param recursive: whether to enter the folders below; a scan's folder often has some.
     :param names: ``"path"`` joins folders into the name, so that files of one name in two folders can go
         together; ``"basename"`` takes the last part.
+    :param archive: a file name that ends in ``.zip``, to send everything as one archive with its folders, see
+        :class:`~airflow_360.operators.upload.UploadFilesOperator`.
     :param parallel: how many files at a time.
     :param chunk_size: bytes of a chunk; by default it follows the line.
     :param privacy_mode: see :class:`~airflow_360.operators.project.CreateProjectOperator`.
@@ -66,6 +69,7 @@ def scan_to_project(
         pattern=pattern,
         recursive=recursive,
         names=names,
+        archive=archive,
         parallel=parallel,
         chunk_size=chunk_size,
         aws_conn_id=aws_conn_id,

@@ -6,10 +6,18 @@ Only the task's main thread may use it.
 
 from __future__ import annotations
 
+import base64
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["TaskState", "time_left"]
+if TYPE_CHECKING:
+    from airflow_360.sources.archive import ArchiveSource
+
+__all__ = ["KeptChecksums", "TaskState", "time_left"]
+
+BYTES_OF_A_VALUE = 40_000  # 10,000 checksums; 53,336 characters, and Airflow takes 65,535 bytes of JSON
+SAVE_EVERY = 10.0  # seconds; a save takes some 20 ms
 
 
 class TaskState:
@@ -43,6 +51,59 @@ class TaskState:
         """
         if self._store is not None:
             self._store.set(_key(about), value)
+
+
+class KeptChecksums:
+    """Keep an archive's checksums across attempts, packed, 10,000 in a value.
+
+    :param state: what the task remembers.
+    :param about: what the archive is: session and name.
+    :param archive: the archive; it is told here what an earlier attempt knew.
+    :param clock: seconds.
+    """
+
+    def __init__(
+        self,
+        state: TaskState,
+        about: str,
+        archive: ArchiveSource,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._state = state
+        self._about = about
+        self._archive = archive
+        self._clock = clock
+        self._fingerprint = archive.fingerprint
+        packed = b""
+        while value := self._value(len(packed) // BYTES_OF_A_VALUE):
+            packed += value
+            if len(packed) % BYTES_OF_A_VALUE:
+                break
+        archive.remember(packed)
+        self._saved = len(packed)
+        self._last = clock()
+
+    def update(self) -> None:
+        """Keep what is known by now, where the last time is some seconds ago."""
+        if self._clock() - self._last >= SAVE_EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Keep what is known by now."""
+        known = self._archive.checksums if self._state.available else b""
+        first = self._saved // BYTES_OF_A_VALUE * BYTES_OF_A_VALUE
+        for at in range(first, len(known), BYTES_OF_A_VALUE) if len(known) > self._saved else ():
+            text = base64.b64encode(known[at : at + BYTES_OF_A_VALUE]).decode()
+            self._state.set(*self._key(at // BYTES_OF_A_VALUE), value=[self._fingerprint, text])
+        self._saved = max(self._saved, len(known))
+        self._last = self._clock()
+
+    def _value(self, number: int) -> bytes:
+        fingerprint, text = self._state.get(*self._key(number)) or ("", "")
+        return base64.b64decode(text) if fingerprint == self._fingerprint else b""
+
+    def _key(self, number: int) -> tuple[str, ...]:
+        return "checksums", self._about, str(number)
 
 
 def time_left(state: TaskState, project_name: str, timeout: float) -> float:

@@ -27,6 +27,7 @@ from airflow_360.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:
     from airflow_360.api.client import ThreeSixtyClient
+    from airflow_360.api.records import FileProgress
     from airflow_360.hooks.task_state import TaskState
     from airflow_360.sources import Listed, Location, Source
     from airflow_360.upload.engine import OnProgress
@@ -142,9 +143,7 @@ class ThreeSixtyHook(BaseHook):
         :raises AirflowException: when it may be of use.
         """
         from airflow_360.sources.names import flat_name
-        from airflow_360.upload.engine import upload
-        from airflow_360.upload.progress import ProgressLog, duration_text, size_text
-        from airflow_360.upload.ranges import ChunkSizer
+        from airflow_360.upload.progress import ProgressLog, size_text
 
         with airflow_errors():
             required(upload_id=upload_id, path=path)
@@ -156,21 +155,8 @@ class ThreeSixtyHook(BaseHook):
                 _same_as_before(state, f"{upload_id} {name}", path, source.fingerprint)
             self.log.info("%s: %s from %s to session %s", name, size_text(source.size), path, upload_id)
             lines = ProgressLog(name, source.size)
-            seconds, first = _stopwatch(), self.client
-            chunks = ChunkSizer(_positive(chunk_size))
-            unasked = not ask and source.size <= chunks.size
-            self.with_current_key(
-                lambda client: upload(
-                    client,
-                    upload_id,
-                    source,
-                    name,
-                    chunks=chunks,
-                    ask=not unasked or client is not first,
-                    on_progress=on_progress or (lambda progress: lines.update(progress.received)),
-                )
-            )
-            self.log.info("%s: complete, %s in %s", name, size_text(source.size), duration_text(seconds()))
+            on_progress = on_progress or (lambda progress: lines.update(progress.received))
+            self._send(upload_id, source, name, chunk_size, on_progress, ask)
         return {"filename": name, "path": path, "size": source.size}
 
     def upload_files(
@@ -251,6 +237,95 @@ class ThreeSixtyHook(BaseHook):
                 duration_text(seconds()),
             )
         return {"files": len(files), "bytes": total}
+
+    def upload_archive(
+        self,
+        upload_id: str,
+        files: Sequence[Listed],
+        archive: str,
+        *,
+        chunk_size: int | None = None,
+        aws_conn_id: str | None = "aws_default",
+        state: TaskState | None = None,
+    ) -> dict[str, int]:
+        """Upload several files into a session as one stored zip, resuming where the server stands.
+
+        The zip is computed while it is sent. What resuming it takes to know of the files that were sent is
+        kept in the task's state; without one it is read again.
+
+        :param upload_id: the session.
+        :param files: what :meth:`list_files` returned; each is called in the zip as it lies below its folder.
+        :param archive: the zip's name, which ends in ``.zip``. It is made flat.
+        :param chunk_size: see :meth:`upload`.
+        :param aws_conn_id: see :meth:`upload`.
+        :param state: see :meth:`upload`.
+        :returns: ``{files, bytes}`` as the session holds them: one file, and the bytes of the zip.
+        :raises AirflowFailException: when trying again is of no use.
+        :raises AirflowException: when it may be of use.
+        """
+        from airflow_360.hooks.task_state import KeptChecksums, TaskState
+        from airflow_360.sources.archive import ArchiveSource, Member
+        from airflow_360.upload.progress import ProgressLog, size_text
+
+        with airflow_errors():
+            required(upload_id=upload_id, archive=archive)
+            name = _archive_name(archive)
+            self._warn_of_names([(archive, name)])
+            files = list({file.path: file for file in files}.values())
+            _check_readable(files)
+            source = ArchiveSource(name, [Member(file, self._opener(file, aws_conn_id)) for file in files])
+            state, about = state or TaskState({}), f"{upload_id} {name}"
+            _same_as_before(state, about, f"What {name} is made of", source.fingerprint)
+            kept = KeptChecksums(state, about, source)
+            self.log.info(
+                "%s: %s, made of %s files, to session %s",
+                name,
+                size_text(source.size),
+                f"{len(files):,}",
+                upload_id,
+            )
+            lines = ProgressLog(name, source.size)
+
+            def on_progress(progress: FileProgress) -> None:
+                source.catch_up(progress.received)
+                kept.update()
+                lines.update(progress.received)
+
+            try:
+                self._send(upload_id, source, name, chunk_size, on_progress)
+            except BaseException:
+                kept.save()
+                raise
+        return {"files": 1, "bytes": source.size}
+
+    def _send(
+        self,
+        upload_id: str,
+        source: Source,
+        name: str,
+        chunk_size: int | None,
+        on_progress: OnProgress,
+        ask: bool = True,
+    ) -> None:
+        from airflow_360.upload.engine import upload
+        from airflow_360.upload.progress import duration_text, size_text
+        from airflow_360.upload.ranges import ChunkSizer
+
+        seconds, first = _stopwatch(), self.client
+        chunks = ChunkSizer(_positive(chunk_size))
+        unasked = not ask and source.size <= chunks.size
+        self.with_current_key(
+            lambda client: upload(
+                client,
+                upload_id,
+                source,
+                name,
+                chunks=chunks,
+                ask=not unasked or client is not first,
+                on_progress=on_progress,
+            )
+        )
+        self.log.info("%s: complete, %s in %s", name, size_text(source.size), duration_text(seconds()))
 
     def list_files(
         self,
@@ -551,6 +626,14 @@ def _positive(chunk_size: int | None) -> int | None:
     if chunk_size is not None and chunk_size < 1:
         raise ThreeSixtyError(f"chunk_size must be at least 1 byte, not {chunk_size}.")
     return chunk_size
+
+
+def _archive_name(archive: str) -> str:
+    from airflow_360.sources.names import extension, flat_name
+
+    if extension(name := flat_name(archive)) != "zip":
+        raise ThreeSixtyError(f"archive must be a file name that ends in .zip, not {archive!r}.")
+    return name
 
 
 def _same_as_before(state: TaskState, about: str, what: str, fingerprint: str) -> None:

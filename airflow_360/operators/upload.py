@@ -251,10 +251,10 @@ class UploadFileOperator(ThreeSixtyOperator):
 
 
 class UploadFilesOperator(ThreeSixtyOperator):
-    """Upload all files of a folder into a session in one task, several side by side.
+    """Upload all files of a folder into a session in one task, several side by side or as one zip.
 
     XCom: ``{files, bytes}``, a summary of fixed size however many files there are; with ``shards`` also
-    ``{shard, shards}``.
+    ``{shard, shards}``; with ``archive`` that of the zip, which is one file.
 
     One folder may be spread over several workers: with ``shards=4``, mapped with
     ``.expand(shard=[0, 1, 2, 3])``, each task lists the folder and takes a share that follows from the files'
@@ -264,13 +264,21 @@ class UploadFilesOperator(ThreeSixtyOperator):
     On retry and on clear it lists anew, asks with one call what the server holds, and sends only what is
     missing. A file that is refused does not stop the others; the error at the end names all of them.
 
+    With ``archive`` everything below the path goes as one zip with its folders: the server flattens loose
+    files, so a model keeps its textures only in an archive. The zip is stored, not compressed, and computed
+    while it is sent, without a temporary file; it resumes at any byte. The checksums of what was sent are
+    kept by Airflow from 3.3 on; an older one reads what was sent once more on a retry.
+
     :param upload_id: the session (templated).
     :param path: a file, a folder, a prefix or a glob; local or any ``scheme://`` (templated).
     :param paths: several of them, instead of ``path`` (templated).
     :param pattern: a glob for the files' names, without regard to case; None takes all (templated).
-    :param recursive: whether to enter the folders below.
-    :param names: ``"basename"`` or ``"path"``, as in :class:`ListFilesOperator` (templated).
-    :param parallel: how many files at a time. 4 hides the round trips of small files on most lines.
+    :param recursive: whether to enter the folders below; with ``archive`` they always are.
+    :param names: ``"basename"`` or ``"path"``, as in :class:`ListFilesOperator` (templated). Without meaning
+        with ``archive``, which keeps folders.
+    :param archive: a file name that ends in ``.zip``, to send everything as one archive (templated).
+    :param parallel: how many files at a time. 4 hides the round trips of small files on most lines. Without
+        meaning with ``archive``.
     :param chunk_size: bytes of a chunk, as in :class:`UploadFileOperator` (templated).
     :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator`; the whole folder is meant,
         and not a shard.
@@ -287,6 +295,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         "paths",
         "pattern",
         "names",
+        "archive",
         "chunk_size",
         "shards",
         "shard",
@@ -303,6 +312,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         pattern: str | None = None,
         recursive: bool = False,
         names: str = "basename",
+        archive: str | None = None,
         parallel: int = 4,
         chunk_size: int | str | None = None,
         on_empty: str = "skip",
@@ -321,6 +331,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         self.pattern = pattern
         self.recursive = recursive
         self.names = names
+        self.archive = archive
         self.parallel = parallel
         self.chunk_size = chunk_size
         self.on_empty = _checked_on_empty(on_empty)
@@ -335,6 +346,19 @@ class UploadFilesOperator(ThreeSixtyOperator):
         files = self._files()
         if not files:
             _empty(self.on_empty, str(self.path or self.paths), self.pattern)
+        if self.archive is not None:
+            if shards > 1:
+                raise AirflowFailException(
+                    "An archive is one file: leave shards away, or leave archive away."
+                )
+            return self.hook.upload_archive(
+                self.upload_id,
+                files,
+                self.archive,
+                chunk_size=_whole("chunk_size", self.chunk_size),
+                aws_conn_id=self.aws_conn_id,
+                state=TaskState(context),
+            )
         summary = self.hook.upload_files(
             self.upload_id,
             files,
@@ -371,7 +395,8 @@ class UploadFilesOperator(ThreeSixtyOperator):
         ]
 
     def _listed(self, path: str) -> list[Listed]:
-        return self.hook.list_files(path, self.pattern, self.recursive, self.aws_conn_id)
+        recursive = self.recursive or self.archive is not None
+        return self.hook.list_files(path, self.pattern, recursive, self.aws_conn_id)
 
 
 class DeleteUploadSessionOperator(ThreeSixtyOperator):

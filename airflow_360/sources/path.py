@@ -51,6 +51,11 @@ class PathSource:
         return int(self._stat.st_size)
 
     @property
+    def modified(self) -> float:
+        """Return the modification time, in seconds since the epoch; 0 where the store tells none."""
+        return float(self._stat.st_mtime)
+
+    @property
     def fingerprint(self) -> str:
         """Return size and, where the store tells it, modification time."""
         return _fingerprint(self._stat)
@@ -156,10 +161,11 @@ class PathLocation:
     def source(self, listed: Listed) -> PathSource:
         """Return the bytes of a listed file.
 
-        :raises SourceChangedError: when its size is no longer the listed one.
+        :raises SourceChangedError: when its size or modification time is no longer the listed one.
         """
         source = PathSource(self._path if listed.path == self.path else type(self._path)(listed.path))
         check_unchanged(listed.path, "size", listed.size, source.size)
+        check_unchanged(listed.path, "modification time", listed.modified, source.modified)
         return source
 
     def _children(self) -> list[Any]:

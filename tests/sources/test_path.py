@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -293,6 +294,14 @@ def test_changed_since_it_was_listed(path: Any) -> None:
     path.write_bytes(b"0123456789+")
     with pytest.raises(SourceChangedError, match="had the size 10 when it was listed and has 11 now"):
         location.source(listed)
+
+
+def test_touched_since_it_was_listed(path: Any) -> None:
+    """A file of the listed size whose modification time is another one is not uploaded either."""
+    location = PathLocation(path.parent)
+    (listed,) = location.files(1)
+    with pytest.raises(SourceChangedError, match="modification time"):
+        location.source(replace(listed, modified=(listed.modified or 0) + 1))
 
 
 def test_nothing_there(path: Any) -> None:

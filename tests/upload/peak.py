@@ -9,6 +9,7 @@ from pathlib import Path
 
 from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.transport import Transport
+from airflow_360.sources.archive import ArchiveSource, Member
 from airflow_360.sources.path import PathLocation, PathSource
 from airflow_360.upload.engine import upload
 from airflow_360.upload.many import Job, upload_many
@@ -25,11 +26,15 @@ def peak_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
-def main(server: str, upload_id: str, path: str) -> None:
-    """Upload a file, or every file of a folder."""
+def main(server: str, upload_id: str, path: str, archive: str) -> None:
+    """Upload a file, or every file of a folder, or all of them as one archive where it has a name."""
     client = ThreeSixtyClient(Transport(server, "sk_peak"))
-    if Path(path).is_dir():
-        listed = PathLocation(Path(path)).files(None)
+    location = PathLocation(Path(path))
+    if archive:
+        members = [Member(file, partial(location.source, file)) for file in location.files(None)]
+        upload(client, upload_id, ArchiveSource(archive, members), archive)
+    elif Path(path).is_dir():
+        listed = location.files(None)
         jobs = [Job(file.relative, file.size, partial(PathSource, Path(file.path))) for file in listed]
         upload_many(client, upload_id, jobs, on_progress=lambda tally: None)
     else:

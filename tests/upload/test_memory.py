@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,10 +54,10 @@ def forgotten(path: Path) -> Iterator[None]:
         thread.join()
 
 
-def upload_in_a_process(emulator: Emulator, upload_id: str, path: Path) -> dict[str, Any]:
+def upload_in_a_process(emulator: Emulator, upload_id: str, path: Path, archive: str = "") -> dict[str, Any]:
     """Upload in a plain process, and return what it says of itself."""
     result = subprocess.run(
-        [sys.executable, "-m", peak.__name__, emulator.url, upload_id, str(path)],
+        [sys.executable, "-m", peak.__name__, emulator.url, upload_id, str(path), archive],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
@@ -112,4 +113,24 @@ def test_two_thousand_files(folder: Path) -> None:
         puts = len(requests_of(emulator, "PUT"))
     assert (told["complete"], told["airflow"], puts) == (True, False, 2000)
     assert all(held[f"{number:04}.jpg"].startswith(b"%04d" % number) for number in range(2000))
+    assert told["peak"] < 150 * MIB
+
+
+@LINUX
+def test_archive_of_ten_thousand_files(folder: Path) -> None:
+    """A process that uploads 10,000 files as one zip needs less than 150 MiB of memory in all."""
+    photos = folder / "photos"
+    for number in range(10_000):
+        photo = photos / f"{number // 1000}" / f"DJI_{number:04}.jpg"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        photo.write_bytes(b"%d" % number * 5_000)
+    with strict_emulator(data_dir=folder / "server") as emulator:
+        upload_id = client_for(emulator).create_upload_session().upload_id
+        told = upload_in_a_process(emulator, upload_id, photos, "photos.zip")
+        path = emulator.store.file_path(upload_id, "photos.zip")
+        assert path.stat().st_size > 150 * MIB
+        with zipfile.ZipFile(path) as archive:
+            assert len(archive.infolist()) == 10_000
+            assert archive.read("7/DJI_7123.jpg") == b"7123" * 5_000
+    assert (told["complete"], told["airflow"]) == (True, False)
     assert told["peak"] < 150 * MIB

@@ -1,0 +1,371 @@
+"""Many files as one stored zip, computed while it is sent: no temporary file, and no list of it in memory.
+
+Separate because it is a source made of sources. Stored, not deflated: photos and scans are compressed
+already, and only what is stored has a length that is known before the first byte, and the same bytes at the
+same offset in every attempt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import struct
+import threading
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from zlib import crc32
+
+from airflow_360.exceptions import SourceChangedError, SourceError
+from airflow_360.sources import Listed, Reader, Source
+from airflow_360.sources import zip_records as records
+
+__all__ = ["ArchiveSource", "Member"]
+
+log = logging.getLogger(__name__)
+
+#: Names the layout in the fingerprint: whoever changes what the bytes are, or ``EVERY``, changes this too.
+LAYOUT = "stored zip 1"
+EVERY = 64 * 1024 * 1024  # bytes of a file between two checksums: what a break in a large one costs to read
+BLOCK = 1024 * 1024
+CHECKSUM = struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class Member:
+    """Hold one file of an archive.
+
+    :param listed: as a listing found it; its name in the archive is the path below the listed folder.
+    :param open_source: opens its bytes, and may be called any number of times.
+    """
+
+    listed: Listed
+    open_source: Callable[[], Source]
+
+
+class ArchiveSource:
+    """Give the bytes of a stored zip that is nowhere; the same ones in every attempt.
+
+    The checksum of each file, which stands behind its bytes and once more at the end, is remembered when its
+    bytes are read; of large files also one after every 64 MiB. With those of an earlier attempt (see
+    :meth:`remember`) nothing is read again but the part of a file that a break cut in two; without them,
+    all that lies before the offset is read again, by :meth:`catch_up` or else by :meth:`open`.
+
+    A change of a file is noticed by its own source, by an end that comes too early, and wherever its bytes
+    are read twice.
+
+    :param path: what to call it in messages.
+    :param members: the files; the order does not matter.
+    :param every: bytes of a file between two checksums.
+    :raises SourceError: when a name cannot stand in an archive, or two files have the same one.
+    """
+
+    def __init__(self, path: str, members: Iterable[Member], *, every: int = EVERY) -> None:
+        self.path = path
+        self._every = every
+        self._entries = _laid_out(members, every)
+        last = self._entries[-1] if self._entries else None
+        directory = last.end if last else 0
+        self._units = last.first_unit + _count(last.size, every) if last else 0
+        at = directory
+        for entry in self._entries:
+            entry.directory_offset = at
+            at += records.directory_entry_size(entry.name, entry.size, entry.offset)
+        self._end = records.end_records(len(self._entries), directory, at - directory)
+        self._end_offset = at
+        self._checksums = bytearray()
+        self._lock = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        """Return the length in bytes, of the whole archive."""
+        return self._end_offset + len(self._end)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a digest of what each file was when it was listed, and of how they are laid out."""
+        digest = hashlib.sha256(f"{LAYOUT} {self._every}".encode())
+        for entry in self._entries:
+            listed = entry.member.listed
+            said = f"\n{listed.path}\n{listed.relative} {listed.size} {listed.etag} {listed.modified}"
+            digest.update(said.encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    @property
+    def checksums(self) -> bytes:
+        """Return the checksums that are known, 4 bytes each, in the order of the archive."""
+        with self._lock:
+            return bytes(self._checksums)
+
+    def remember(self, checksums: bytes) -> None:
+        """Take over the checksums that an earlier attempt knew.
+
+        :param checksums: what :attr:`checksums` gave then, or its beginning, for the same fingerprint.
+        """
+        with self._lock:
+            self._checksums[:] = checksums[: min(len(checksums) // 4, self._units) * 4]
+
+    def catch_up(self, offset: int) -> None:
+        """Read what lies before an offset for its checksums, where they are not known.
+
+        Costs nothing where they are. Called ahead of a request, so that the server does not wait meanwhile.
+
+        :param offset: bytes from the start.
+        :raises SourceChangedError: see :meth:`open`.
+        :raises SourceError: see :meth:`open`.
+        """
+        goal = self._units_before(offset)
+        if self._known >= goal:
+            return
+        log.info(
+            "%s: reading what was sent before, up to byte %d, again: the checksums of %d files or parts were "
+            "not kept.",
+            self.path,
+            offset,
+            goal - self._known,
+        )
+        failed_at = -1
+        while self._known < goal:
+            try:
+                self._read_up_to(goal)
+            except SourceError as error:
+                if not error.retryable or self._known <= failed_at:
+                    raise
+                failed_at = self._known
+                log.warning("%s Opening it again.", error)
+
+    def open(self, offset: int) -> Reader:
+        """Open the archive at an offset.
+
+        :param offset: bytes from the start.
+        :raises SourceChangedError: when a file is no longer what was listed, or not what was read before.
+        :raises SourceError: when a file cannot be read.
+        """
+        self.catch_up(offset)
+        return _ArchiveReader(self, offset)
+
+    def check(self) -> None:
+        """Do nothing: each file is checked when its last byte was read."""
+
+    def parts(self, offset: int, wanted: Callable[[], int]) -> Generator[bytes, None, None]:
+        """Yield the archive from an offset on, in pieces that are not empty.
+
+        What lies before must be known; see :meth:`catch_up`.
+
+        :param offset: bytes from the start.
+        :param wanted: tells how long the next piece may be.
+        """
+        for entry in islice(self._entries, self._entry_at(offset), None):
+            yield from _cut(entry.header(), offset - entry.offset, wanted)
+            yield from self._bytes_of(entry, max(0, offset - entry.data_offset), wanted)
+            after = records.descriptor(entry.size, self._checksum_of(entry))
+            yield from _cut(after, offset - entry.data_offset - entry.size, wanted)
+        first = bisect_right(self._entries, offset, key=lambda entry: entry.directory_offset) - 1
+        for entry in islice(self._entries, max(0, first), None):
+            line = entry.directory_entry(self._checksum_of(entry))
+            yield from _cut(line, offset - entry.directory_offset, wanted)
+        yield from _cut(self._end, offset - self._end_offset, wanted)
+
+    def _bytes_of(self, entry: _Entry, skip: int, wanted: Callable[[], int]) -> Iterator[bytes]:
+        """Yield a file's bytes without the first ones, learning their checksums."""
+        at = skip // self._every * self._every  # the last place where the checksum is known
+        unit = entry.first_unit + skip // self._every
+        if entry.size == 0:
+            entry.member.open_source().check()
+        if skip >= entry.size:
+            return
+        checksum = self._known_checksum(unit - 1) if at else 0
+        source = entry.member.open_source()
+        reader = source.open(at)
+        try:
+            while at < entry.size:
+                end = min(at // self._every * self._every + self._every, entry.size)
+                block = reader.read(min(end - at, skip - at if at < skip else wanted()))
+                if not block:
+                    raise SourceChangedError(
+                        f"{source.path} ends at {at:,} bytes and had {entry.size:,} when it was listed. Let "
+                        "it be written to its end, then clear the session task to start over."
+                    )
+                checksum = crc32(block, checksum)
+                at += len(block)
+                if at == end:
+                    self._learn(unit, checksum, source.path)
+                    unit += 1
+                if at > skip:
+                    yield block
+        finally:
+            reader.close()
+        source.check()
+
+    def _learn(self, unit: int, checksum: int, path: str) -> None:
+        with self._lock:
+            known = len(self._checksums) // 4
+            if unit == known:
+                self._checksums += CHECKSUM.pack(checksum)
+                return
+        if self._known_checksum(unit) != checksum:
+            raise SourceChangedError(
+                f"{path} changed after its bytes were sent in {self.path}, though its size and time did not. "
+                "Clear the session task to start over."
+            )
+
+    def _read_up_to(self, goal: int) -> None:
+        at, _ = self._place_of(self._known)
+        _, end = self._place_of(goal - 1)
+        reader = _ArchiveReader(self, at)
+        try:
+            while at < end:
+                at += len(reader.read(min(BLOCK, end - at)))
+        finally:
+            reader.close()
+
+    @property
+    def _known(self) -> int:
+        return len(self._checksums) // 4
+
+    def _known_checksum(self, unit: int) -> int:
+        (checksum,) = CHECKSUM.unpack_from(self._checksums, 4 * unit)
+        return int(checksum)
+
+    def _checksum_of(self, entry: _Entry) -> int:
+        units = _count(entry.size, self._every)
+        return self._known_checksum(entry.first_unit + units - 1) if units else 0
+
+    def _entry_at(self, offset: int) -> int:
+        """Return the index of the file that an offset lies in, or how many there are, when it lies after."""
+        if not self._entries or offset >= self._entries[-1].end:
+            return len(self._entries)
+        return bisect_right(self._entries, offset, key=lambda entry: entry.offset) - 1
+
+    def _units_before(self, offset: int) -> int:
+        """Return how many checksums are of bytes that end at or before an offset."""
+        index = self._entry_at(offset)
+        if index == len(self._entries):
+            return self._units
+        entry = self._entries[index]
+        done = max(0, offset - entry.data_offset)
+        return entry.first_unit + (
+            done // self._every if done < entry.size else _count(entry.size, self._every)
+        )
+
+    def _place_of(self, unit: int) -> tuple[int, int]:
+        """Return where the bytes begin and end that a checksum is of."""
+        entry = self._entries[bisect_right(self._entries, unit, key=lambda entry: entry.first_unit) - 1]
+        start = (unit - entry.first_unit) * self._every
+        end = min(start + self._every, entry.size)
+        return entry.data_offset + start, entry.data_offset + end
+
+
+class _Entry:
+    """Where a file stands in the archive. With slots: there may be a hundred thousand."""
+
+    __slots__ = ("directory_offset", "first_unit", "member", "name", "offset")
+
+    def __init__(self, member: Member, name: bytes, offset: int, first_unit: int) -> None:
+        self.member = member
+        self.name = name
+        self.offset = offset
+        self.first_unit = first_unit
+        self.directory_offset = 0
+
+    @property
+    def size(self) -> int:
+        return self.member.listed.size
+
+    @property
+    def data_offset(self) -> int:
+        return self.offset + records.local_header_size(self.name, self.size)
+
+    @property
+    def end(self) -> int:
+        return self.data_offset + self.size + records.descriptor_size(self.size)
+
+    def header(self) -> bytes:
+        return records.local_header(self.name, self.size, records.dos_time(self.member.listed.modified))
+
+    def directory_entry(self, checksum: int) -> bytes:
+        time = records.dos_time(self.member.listed.modified)
+        return records.directory_entry(self.name, self.size, time, self.offset, checksum)
+
+
+class _ArchiveReader:
+    def __init__(self, archive: ArchiveSource, offset: int) -> None:
+        self._wanted = 0
+        self._parts = archive.parts(offset, lambda: self._wanted)
+
+    def read(self, size: int, /) -> bytes:
+        """Return as many bytes as asked for, however small the files: each read is a write to a socket."""
+        parts, self._wanted = [], size
+        while self._wanted:
+            part = next(self._parts, b"")
+            if not part:
+                break
+            parts.append(part)
+            self._wanted -= len(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        self._parts.close()
+
+
+def _laid_out(members: Iterable[Member], every: int) -> list[_Entry]:
+    """Return the files in the order of their names, each with its place."""
+    entries: list[_Entry] = []
+    taken: dict[str, str] = {}
+    offset = unit = 0
+    for name, member in sorted(
+        ((_name(member.listed), member) for member in members), key=lambda two: two[0]
+    ):
+        path = member.listed.path
+        other = taken.setdefault(unicodedata.normalize("NFC", name.decode()).casefold(), path)
+        if other != path:
+            raise SourceError(
+                f"{other} and {path} would both be {name.decode()} in the archive, or differ only in case, "
+                "and unpacking would keep one of them. Rename one, or give as path the folder above both.",
+                path=path,
+            )
+        entry = _Entry(member, name, offset, unit)
+        entries.append(entry)
+        offset, unit = entry.end, unit + _count(member.listed.size, every)
+    return entries
+
+
+def _name(listed: Listed) -> bytes:
+    """Return a file's name in the archive.
+
+    :raises SourceError: when whoever unpacks it would put it elsewhere, or cannot read it.
+    """
+    name = listed.relative
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts) or any(char < " " or char in "\\\x7f" for char in name):
+        fault = "it holds empty or relative folders, a backslash or a control character"
+    else:
+        try:
+            encoded = name.encode()
+        except UnicodeEncodeError:
+            fault = "it is not UTF-8"
+        else:
+            if len(encoded) <= 0xFFFF:
+                return encoded
+            fault = "it is longer than 65,535 bytes"
+    raise SourceError(
+        f"{listed.path!r} cannot stand in an archive under its name: {fault}. Rename it, or leave it out "
+        "with pattern.",
+        path=listed.path,
+    )
+
+
+def _cut(record: bytes, skip: int, wanted: Callable[[], int]) -> Iterator[bytes]:
+    """Yield a record without its first bytes, in pieces as long as they are wanted."""
+    at = max(0, skip)
+    while at < len(record):
+        piece = record[at : at + wanted()]
+        at += len(piece)
+        yield piece
+
+
+def _count(size: int, every: int) -> int:
+    """Return how many checksums a file has: one per so many bytes, and one at its end."""
+    return -(-size // every)

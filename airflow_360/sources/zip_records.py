@@ -1,0 +1,176 @@
+"""What stands in a stored zip beside the bytes of its files. Pure.
+
+Separate from the archive, which knows where the bytes come from. Python's own ``zipfile`` does not write
+them: it promises no particular bytes, and a retry may run under another version of Python.
+
+A file's checksum is not known before its bytes were read, so it follows them in a data descriptor. Names are
+UTF-8 and marked as such. What does not fit into 32 bits goes into zip64 fields, and only that.
+"""
+
+from __future__ import annotations
+
+import struct
+from datetime import UTC, datetime
+
+__all__ = [
+    "descriptor",
+    "descriptor_size",
+    "directory_entry",
+    "directory_entry_size",
+    "dos_time",
+    "end_records",
+    "local_header",
+    "local_header_size",
+]
+
+FULL = 0xFFFFFFFF  # "see the zip64 field"
+MOST_ENTRIES = 0xFFFF
+FLAGS = 0x0008 | 0x0800  # the checksum comes after the bytes; the name is UTF-8
+STORED = 0
+UNIX = 3 << 8
+FILE_MODE = 0o100644 << 16
+EARLIEST = (1980, 1, 1, 0, 0, 0)
+LATEST = (2107, 12, 31, 23, 59, 58)
+
+
+def dos_time(modified: float | None) -> int:
+    """Return a time as zip keeps it, to two seconds: the date in the upper 16 bits.
+
+    :param modified: seconds since the epoch, written as UTC so that each worker writes the same; None, and
+        what zip cannot express, become the nearest time that it can.
+    """
+    year, month, day, hour, minute, second = max(EARLIEST, min(_utc(modified or 0.0), LATEST))
+    return (year - 1980) << 25 | month << 21 | day << 16 | hour << 11 | minute << 5 | second // 2
+
+
+def local_header(name: bytes, size: int, time: int) -> bytes:
+    """Return what stands before a file's bytes.
+
+    :param name: the name, in UTF-8.
+    :param size: bytes of the file.
+    :param time: see :func:`dos_time`.
+    """
+    large = size >= FULL
+    sizes = FULL if large else 0
+    extra = _zip64([0, 0]) if large else b""
+    fixed = struct.pack(
+        "<4sHHHIIIIHH",
+        b"PK\3\4",
+        _version(large),
+        FLAGS,
+        STORED,
+        time,
+        0,
+        sizes,
+        sizes,
+        len(name),
+        len(extra),
+    )
+    return fixed + name + extra
+
+
+def local_header_size(name: bytes, size: int) -> int:
+    """Return the length of a file's :func:`local_header`."""
+    return 30 + len(name) + (20 if size >= FULL else 0)
+
+
+def descriptor(size: int, checksum: int) -> bytes:
+    """Return what stands after a file's bytes: their checksum and number.
+
+    :param size: bytes of the file.
+    :param checksum: their CRC-32.
+    """
+    return struct.pack("<4sIQQ" if size >= FULL else "<4sIII", b"PK\7\x08", checksum, size, size)
+
+
+def descriptor_size(size: int) -> int:
+    """Return the length of a file's :func:`descriptor`."""
+    return 24 if size >= FULL else 16
+
+
+def directory_entry(name: bytes, size: int, time: int, offset: int, checksum: int) -> bytes:
+    """Return what the directory at the end says of a file.
+
+    :param name: the name, in UTF-8.
+    :param size: bytes of the file.
+    :param time: see :func:`dos_time`.
+    :param offset: where its local header begins.
+    :param checksum: the CRC-32 of its bytes.
+    """
+    large = ([size, size] if size >= FULL else []) + ([offset] if offset >= FULL else [])
+    extra = _zip64(large) if large else b""
+    version = _version(bool(large))
+    fixed = struct.pack(
+        "<4sHHHHIIIIHHHHHII",
+        b"PK\1\2",
+        UNIX | version,
+        version,
+        FLAGS,
+        STORED,
+        time,
+        checksum,
+        min(size, FULL),
+        min(size, FULL),
+        len(name),
+        len(extra),
+        0,
+        0,
+        0,
+        FILE_MODE,
+        min(offset, FULL),
+    )
+    return fixed + name + extra
+
+
+def directory_entry_size(name: bytes, size: int, offset: int) -> int:
+    """Return the length of a file's :func:`directory_entry`."""
+    large = 2 * (size >= FULL) + (offset >= FULL)
+    return 46 + len(name) + (4 + 8 * large if large else 0)
+
+
+def end_records(entries: int, offset: int, size: int) -> bytes:
+    """Return what stands after the directory.
+
+    :param entries: how many files there are.
+    :param offset: where the directory begins.
+    :param size: bytes of the directory.
+    """
+    records = b""
+    if entries >= MOST_ENTRIES or offset >= FULL or size >= FULL:
+        version = _version(True)
+        records = struct.pack(
+            "<4sQHHIIQQQQ4sIQI",
+            b"PK\6\6",
+            44,  # bytes that follow in the zip64 record
+            UNIX | version,
+            version,
+            0,
+            0,
+            entries,
+            entries,
+            size,
+            offset,
+            b"PK\6\7",
+            0,
+            offset + size,  # where the zip64 record begins
+            1,
+        )
+    count = min(entries, MOST_ENTRIES)
+    return records + struct.pack(
+        "<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, min(size, FULL), min(offset, FULL), 0
+    )
+
+
+def _zip64(fields: list[int]) -> bytes:
+    return struct.pack(f"<HH{len(fields)}Q", 1, 8 * len(fields), *fields)
+
+
+def _version(zip64: bool) -> int:
+    return 45 if zip64 else 20
+
+
+def _utc(seconds: float) -> tuple[int, ...]:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).timetuple()[:6]
+    except (OverflowError, ValueError, OSError):
+        return LATEST if seconds > 0 else EARLIEST

@@ -1,0 +1,221 @@
+"""A folder that goes as one zip: what its task does, remembers, and refuses."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import zipfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
+
+from airflow_360.emulator import Emulator
+from airflow_360.hooks.task_state import KeptChecksums, TaskState
+from airflow_360.operators.project import CreateProjectOperator
+from airflow_360.operators.upload import CreateUploadSessionOperator, UploadFilesOperator
+from airflow_360.sources import Listed
+from airflow_360.sources.archive import ArchiveSource, Member
+from tests.airflow.conftest import StateStore, context
+from tests.fakes import MemorySource, Steps, held, some_bytes
+
+FILES = {
+    "100MEDIA/DJI_0001.JPG": 40_000,
+    "100MEDIA/DJI_0002.JPG": 30_000,
+    "model/a.mtl": 5_000,
+    "b.obj": 9_000,
+}
+CHUNK = 10_000
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A photo set in folders, and litter beside it."""
+    for name, size in FILES.items():
+        path = tmp_path / "set" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(some_bytes(size))
+    (tmp_path / "set" / "Thumbs.db").write_bytes(b"litter")
+    return tmp_path / "set"
+
+
+@pytest.fixture
+def upload_id(emulator: Emulator) -> str:
+    return CreateUploadSessionOperator(task_id="session").execute(context())
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str]:
+    """The names of the photo set's files that were opened, in order."""
+    names: list[str] = []
+    original = Path.open
+
+    def note(path: Path, *args: Any, **more: Any) -> Any:
+        if path.is_relative_to(folder):
+            names.append(path.name)
+        return original(path, *args, **more)
+
+    monkeypatch.setattr(Path, "open", note)
+    return names
+
+
+def archive_task(upload_id: str, folder: Path, **more: Any) -> UploadFilesOperator:
+    settings: dict[str, Any] = {"archive": "photos.zip", "chunk_size": CHUNK, **more}
+    return UploadFilesOperator(task_id="upload", upload_id=upload_id, path=str(folder), **settings)
+
+
+def arrived(emulator: Emulator, upload_id: str) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(held(emulator, upload_id, "photos.zip"))) as archive:
+        assert archive.testzip() is None
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def break_off(emulator: Emulator, chunks: int) -> None:
+    """Let some chunks pass, and refuse the next one for good."""
+    emulator.faults.add({"on": "PUT /uploads/*/*", "skip": chunks, "do": "status", "status": 402})
+
+
+def test_everything_below(emulator: Emulator, upload_id: str, folder: Path) -> None:
+    """All that lies below the path arrives in one zip with its folders, and becomes a project."""
+    summary = archive_task(upload_id, folder).execute(context())
+    assert arrived(emulator, upload_id) == {name: some_bytes(size) for name, size in FILES.items()}
+    assert summary == {"files": 1, "bytes": len(held(emulator, upload_id, "photos.zip"))}
+    CreateProjectOperator(task_id="project", upload_id=upload_id, uploads=summary).execute(context())
+    assert upload_id in emulator.store.projects
+
+
+def test_again(emulator: Emulator, upload_id: str, folder: Path, opened: list[str]) -> None:
+    """Running it again costs one request, and no file is opened."""
+    archive_task(upload_id, folder).execute(context())
+    before, opened[:] = len(emulator.exchanges), []
+    archive_task(upload_id, folder).execute(context(try_number=2))
+    assert [e.method for e in emulator.exchanges[before:]] == ["GET"]
+
+
+@pytest.mark.parametrize("remembers", [True, False], ids=["Airflow 3.3", "before"])
+def test_retry(emulator: Emulator, upload_id: str, folder: Path, opened: list[str], remembers: bool) -> None:
+    """A retry sends what is missing; what was sent is opened again only where Airflow keeps no checksums."""
+    store = StateStore() if remembers else None
+    break_off(emulator, chunks=8)
+    with pytest.raises(AirflowFailException):
+        archive_task(upload_id, folder).execute(context(store=store))
+    before, opened[:] = len(emulator.exchanges), []
+    archive_task(upload_id, folder).execute(context(try_number=2, store=store))
+    first = next(e for e in emulator.exchanges[before:] if e.method == "PUT")
+    assert first.start == 8 * CHUNK
+    assert arrived(emulator, upload_id) == {name: some_bytes(size) for name, size in FILES.items()}
+    again = [] if remembers else ["DJI_0001.JPG", "DJI_0002.JPG", "b.obj"]
+    assert opened == [*again, "a.mtl"]
+
+
+def test_changed_between_attempts(emulator: Emulator, upload_id: str, folder: Path) -> None:
+    """Where a file was changed or added since the first attempt, nothing more is sent."""
+    store = StateStore()
+    break_off(emulator, chunks=2)
+    with pytest.raises(AirflowFailException):
+        archive_task(upload_id, folder).execute(context(store=store))
+    os.utime(folder / "b.obj", (1, 1))
+    before = len(emulator.exchanges)
+    with pytest.raises(
+        AirflowFailException, match=r"What photos\.zip is made of is not what this upload began"
+    ):
+        archive_task(upload_id, folder).execute(context(try_number=2, store=store))
+    assert len(emulator.exchanges) == before
+
+
+@pytest.mark.parametrize(
+    ("archive", "error"),
+    [
+        ("photos.rar", "archive must be a file name that ends in .zip, not 'photos.rar'"),
+        ("None", "archive came out as 'None'"),
+        ("", "archive came out as ''"),
+    ],
+)
+def test_name(emulator: Emulator, upload_id: str, folder: Path, archive: str, error: str) -> None:
+    """A name that is none of a zip is refused before any request about it."""
+    before = len(emulator.exchanges)
+    with pytest.raises(AirflowFailException, match=error):
+        archive_task(upload_id, folder, archive=archive).execute(context())
+    assert len(emulator.exchanges) == before
+
+
+def test_flat_name(emulator: Emulator, upload_id: str, folder: Path) -> None:
+    """The zip's own name is made flat."""
+    archive_task(upload_id, folder, archive="Bäume/2026.ZIP").execute(context())
+    assert list(emulator.store.sessions[upload_id].files) == ["Baume_2026.zip"]
+
+
+def test_not_in_shards(emulator: Emulator, upload_id: str, folder: Path) -> None:
+    """An archive in shards is refused, since it is one file."""
+    with pytest.raises(AirflowFailException, match="An archive is one file"):
+        archive_task(upload_id, folder, shards=2).execute(context())
+
+
+def test_nothing_skips(emulator: Emulator, upload_id: str, tmp_path: Path) -> None:
+    """A folder without files is skipped; no empty archive is sent."""
+    with pytest.raises(AirflowSkipException):
+        archive_task(upload_id, tmp_path).execute(context())
+    assert emulator.store.sessions[upload_id].files == {}
+
+
+class TestKeptChecksums:
+    def archive(self, files: int) -> ArchiveSource:
+        source = MemorySource(b"x")
+        listed = [Listed(f"/photos/{n}", str(n), 1) for n in range(files)]
+        return ArchiveSource("photos.zip", [Member(file, partial(_same, source)) for file in listed])
+
+    def test_many(self) -> None:
+        """25,000 checksums come back from three values, each of which Airflow's store takes."""
+        store, first, later = StateStore(), self.archive(25_000), self.archive(25_000)
+        state = TaskState(context(store=store))
+        kept = KeptChecksums(state, "s photos.zip", first)
+        first.catch_up(first.size)
+        kept.save()
+        assert len(store) == 3
+        assert max(len(json.dumps(value)) for value in store.values()) < 65_535
+        KeptChecksums(state, "s photos.zip", later)
+        assert later.checksums == first.checksums
+        assert len(later.checksums) == 100_000
+
+    def test_only_what_is_new(self) -> None:
+        """A save writes again only the value that was not full."""
+        store, archive = StateStore(), self.archive(20_001)
+        kept = KeptChecksums(TaskState(context(store=store)), "s photos.zip", archive)
+        archive.catch_up(archive.size // 2)
+        kept.save()
+        full = "360 checksums s photos.zip 0"
+        store[full] = before = [*store[full]]
+        archive.catch_up(archive.size)
+        kept.save()
+        assert len(store) == 3
+        assert (store[full] is before) == (len(base64.b64decode(before[1])) == 40_000)
+
+    def test_of_something_else(self) -> None:
+        """The checksums of other files are not taken over."""
+        store, first, other = StateStore(), self.archive(5), self.archive(6)
+        state = TaskState(context(store=store))
+        kept = KeptChecksums(state, "s photos.zip", first)
+        first.catch_up(first.size)
+        kept.save()
+        KeptChecksums(state, "s photos.zip", other)
+        assert other.checksums == b""
+
+    def test_now_and_then(self) -> None:
+        """What is known is kept every ten seconds, not with each chunk."""
+        store, archive = StateStore(), self.archive(5)
+        clock = Steps(4.0)
+        kept = KeptChecksums(TaskState(context(store=store)), "s photos.zip", archive, clock)
+        archive.catch_up(archive.size)
+        saved = []
+        for _ in range(4):
+            kept.update()
+            saved.append(len(store))
+        assert saved == [0, 0, 1, 1]
+
+
+def _same(source: MemorySource) -> MemorySource:
+    return source
