@@ -155,6 +155,7 @@ class RateLimitedError(ApiError):
     """Say that a rate limit of the server was hit (429).
 
     :param retry_after: seconds that the server asked to wait, or None where it named none.
+    :param window: seconds in which the limit is counted, or None where that is not known.
     """
 
     retryable = True
@@ -164,12 +165,14 @@ class RateLimitedError(ApiError):
         message: str = "",
         *,
         retry_after: float | None = None,
+        window: float | None = None,
         status: int = 429,
         code: str | None = None,
         detail: dict[str, object] | None = None,
     ) -> None:
         super().__init__(message, status=status, code=code, detail=detail)
         self.retry_after = retry_after
+        self.window = window
 
 
 class ServerError(ApiError):

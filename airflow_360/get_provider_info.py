@@ -42,6 +42,11 @@ CONN_FIELDS: dict[str, dict[str, object]] = {
         "description": "Bytes a second that uploads of one worker process may send; 0 for no limit.",
         "schema": {"type": ["number", "null"], "default": 0},
     },
+    "rate_limits": {
+        "label": "Rate limits",
+        "description": "What the service's limits are multiplied by, or off for a server that has none.",
+        "schema": {"type": ["string", "null"], "default": "1"},
+    },
 }
 
 

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_360.api.backoff import Backoff
+from airflow_360.api.budget import RequestBudget
 from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.transport import Transport
 from airflow_360.emulator import Emulator, Exchange
@@ -77,6 +78,7 @@ def client_for(
     connect_timeout: float = 5.0,
     read_timeout: float = 10.0,
     user_agent: str = "",
+    budget: RequestBudget | None = None,
     **backoff: Any,
 ) -> ThreeSixtyClient:
     """Return a client of an emulator, or of any address, that never really waits.
@@ -90,6 +92,7 @@ def client_for(
         read_timeout=read_timeout,
         verify=verify,
         user_agent=user_agent,
+        budget=budget,
     )
     return ThreeSixtyClient(transport, Backoff(**{"sleep": Waits(), **backoff}))
 

@@ -229,6 +229,7 @@ def test_what_airflow_loads_first_imports_nothing(name: str) -> None:
     "name",
     [
         "api/backoff.py",
+        "api/budget.py",
         "emulator/faults.py",
         "emulator/files.py",
         "emulator/limits.py",

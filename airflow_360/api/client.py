@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from airflow_360.api.backoff import Backoff
 from airflow_360.api.bandwidth import Bandwidth
+from airflow_360.api.budget import RequestBudget
 from airflow_360.api.records import FileProgress, Project, UploadSession
 from airflow_360.api.transport import Transport
 from airflow_360.exceptions import (
@@ -51,6 +52,11 @@ class ThreeSixtyClient:
         """Return the server's URL, without ``/api/v1``."""
         return self._transport.server
 
+    @property
+    def budget(self) -> RequestBudget:
+        """Return what paces the requests."""
+        return self._transport.budget
+
     def has_key_of(self, other: ThreeSixtyClient) -> bool:
         """Tell whether another client sends the same key."""
         return self._transport.has_key_of(other._transport)
@@ -62,8 +68,8 @@ class ThreeSixtyClient:
     def create_upload_session(self) -> UploadSession:
         """Create an upload session: ``POST /uploads``; 30 an hour.
 
-        Not idempotent, so sent again only after a 429 or where there was no connection: a lost reply leaves a
-        session behind that expires by itself.
+        Not idempotent, so sent again only where there was no connection, or after a 429 of a server whose
+        limit is not known to be one by the hour: a lost reply leaves a session behind that expires by itself.
 
         :raises QuotaError: when storage or the tariff forbid it.
         """
@@ -135,8 +141,8 @@ class ThreeSixtyClient:
     def create_project(self, fields: Mapping[str, Any]) -> Project:
         """Create one project: ``POST /projects``; 10 an hour.
 
-        Not idempotent and without a key that would make it so, hence sent again only after a 429 or where
-        there was no connection.
+        Not idempotent and without a key that would make it so, hence sent again only as
+        :meth:`create_upload_session` is.
 
         :param fields: the JSON body: ``upload_id`` or ``download_link``, and any other field.
         :raises InvalidRequestError: when a file is not complete, or a field is wrong.
@@ -197,7 +203,9 @@ def _files(reply: Mapping[str, Any]) -> list[FileProgress]:
 
 
 def _surely_not_done(error: ThreeSixtyError) -> bool:
-    return isinstance(error, RateLimitedError) or (isinstance(error, NoReplyError) and not error.sent)
+    if isinstance(error, RateLimitedError):
+        return error.window is None  # where it is known, it is an hour, which no thread should wait for
+    return isinstance(error, NoReplyError) and not error.sent
 
 
 def _object(reply: Any) -> Mapping[str, Any]:

@@ -31,6 +31,7 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from airflow_360 import __version__
+from airflow_360.api.budget import Endpoint, RequestBudget
 from airflow_360.exceptions import (
     ApiError,
     AuthenticationError,
@@ -100,6 +101,7 @@ class Transport:
         file, False not at all.
     :param connections: how many connections are kept alive; at least as many as threads that use this.
     :param user_agent: what is added to the User-Agent, such as Airflow's version.
+    :param budget: what paces the requests; nothing does by default.
     :raises ThreeSixtyError: when the server's URL is unusable, see :func:`server_url`, or there is no key.
     """
 
@@ -113,8 +115,10 @@ class Transport:
         verify: bool | str = True,
         connections: int = 64,
         user_agent: str = "",
+        budget: RequestBudget | None = None,
     ) -> None:
         self.server = server_url(server)
+        self.budget = budget or RequestBudget(None)
         if not key:
             raise ThreeSixtyError(
                 f"There is no API key for {self.server}: set the connection's password. "
@@ -151,14 +155,16 @@ class Transport:
         :returns: the reply's JSON.
         :raises ThreeSixtyError: when a segment would change the address.
         :raises ApiError: when the server answered no.
+        :raises RateLimitedError: also without asking, while a 429 to any client of the same budget holds.
         :raises NoReplyError: when no usable answer came; the request may have had its effect.
         """
+        endpoint = (method, segments[0], len(segments))
         url = self.server + API_PATH + "".join(f"/{_segment(segment)}" for segment in segments)
         what = f"{method} {url.removeprefix(self.server)}"
         options: dict[str, Any] = {"json": json, "data": body, "headers": headers}
         outer = sys.exc_info()[1]
         try:
-            reply = self._send(method, url, options)
+            reply = self._send(endpoint, url, options)
         # Not all that requests raises is its own: a missing certificate file is an OSError, an odd redirect a
         # ValueError.
         except (OSError, ValueError) as error:
@@ -170,7 +176,12 @@ class Transport:
                 sent=_may_have_been_sent(error, root),
                 idle=getattr(root, "idle", False),
             ) from None
-        return self._answer(reply, what, (self._key, *secrets))
+        try:
+            return self._answer(reply, what, (self._key, *secrets))
+        except RateLimitedError as error:
+            self.budget.refused(endpoint, error.retry_after)
+            error.window = self.budget.window(endpoint)
+            raise
 
     def has_key_of(self, other: Transport) -> bool:
         """Tell whether another transport sends the same key."""
@@ -190,7 +201,8 @@ class Transport:
         detail = content if isinstance(content, dict) else {}
         raise _refusal(reply.status_code, CaseInsensitiveDict(headers), what, detail)
 
-    def _send(self, method: str, url: str, options: Mapping[str, Any]) -> requests.Response:
+    def _send(self, endpoint: Endpoint, url: str, options: Mapping[str, Any]) -> requests.Response:
+        method = endpoint[0]
         always: dict[str, Any] = {
             "timeout": self._timeout,
             "verify": self._verify,  # with each request: the environment overrides a session's
@@ -201,11 +213,12 @@ class Transport:
         try:
             # A POST must not meet a connection that the server is just closing: its fate could not be told.
             if method != "POST":
-                return self._kept.request(method, url, **options, **always)
+                with self.budget.turn(endpoint):
+                    return self._kept.request(method, url, **options, **always)
         except requests.ConnectionError as error:
             if method not in ("GET", "DELETE") or not isinstance(_root(error, outer), ConnectionError):
                 raise
-        with self._new_http(1) as fresh:
+        with self._new_http(1) as fresh, self.budget.turn(endpoint):
             return fresh.request(method, url, **options, **always)
 
 

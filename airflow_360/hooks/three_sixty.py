@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -26,6 +27,8 @@ from airflow_360.exceptions import (
 from airflow_360.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Semaphore
+
     from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.records import FileProgress
     from airflow_360.hooks.task_state import TaskState
@@ -46,6 +49,10 @@ __all__ = [
 
 DEFAULT_CONN_ID = "three_sixty_default"
 DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+#: How many triggers of a triggerer begin at a time: a thousand at once would hold its event loop for long.
+AT_ONCE = 4
+_doors: WeakKeyDictionary[AbstractEventLoop, Semaphore] = WeakKeyDictionary()
 
 
 class ThreeSixtyHook(BaseHook):
@@ -491,11 +498,17 @@ async def async_client(three_sixty_conn_id: str) -> ThreeSixtyClient:
     :param three_sixty_conn_id: the connection; looked up without blocking the event loop.
     :raises ThreeSixtyError: when the connection is not defined, lacks a key, or a field is wrong.
     """
+    import asyncio
+
     from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
 
-    with _defined(three_sixty_conn_id):
-        connection = await get_async_connection(three_sixty_conn_id, hook=ThreeSixtyHook)
-    return client_from(connection, await get_async_extra_dejson(connection), patient=False)
+    loop = asyncio.get_running_loop()
+    async with _doors.setdefault(loop, asyncio.Semaphore(AT_ONCE)):
+        with _defined(three_sixty_conn_id):
+            connection = await get_async_connection(three_sixty_conn_id, hook=ThreeSixtyHook)
+        extra = await get_async_extra_dejson(connection)
+        # In a thread, since it imports requests, which takes a fifth of a second, and reads certificates.
+        return await asyncio.to_thread(client_from, connection, extra, patient=False)
 
 
 def required(**values: Any) -> None:
@@ -546,16 +559,19 @@ def client_from(connection: Any, extra: Mapping[str, Any], *, patient: bool = Tr
 
     from airflow_360.api.backoff import Backoff
     from airflow_360.api.bandwidth import shared_bandwidth
+    from airflow_360.api.budget import shared_budget
     from airflow_360.api.client import ThreeSixtyClient
-    from airflow_360.api.transport import Transport
+    from airflow_360.api.transport import Transport, server_url
 
+    server, key = server_url(_server(connection)), (connection.password or "").strip()
     transport = Transport(
-        _server(connection),
-        (connection.password or "").strip(),
+        server,
+        key,
         connect_timeout=_seconds(extra, "connect_timeout"),
         read_timeout=_seconds(extra, "read_timeout"),
         verify=_verify(extra),
         user_agent=f"apache-airflow/{airflow_version}",
+        budget=shared_budget(server, key, _factor(extra)),
     )
     wait = _seconds(extra, "rate_limit_wait")
     backoff = Backoff(longest_rate_limit_wait=wait)
@@ -609,6 +625,21 @@ def _limit(extra: Mapping[str, Any]) -> float:
             "1024, or 0 for no limit."
         )
     return limit
+
+
+def _factor(extra: Mapping[str, Any]) -> float | None:
+    text = _field(extra, "rate_limits")
+    if text.lower() in ("off", "false"):
+        return None
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < 1e6:
+        raise ThreeSixtyError(
+            f"The connection's extra field 'rate_limits' must be a number above 0 or off, not {text!r}."
+        )
+    return factor
 
 
 def _verify(extra: Mapping[str, Any]) -> bool | str:

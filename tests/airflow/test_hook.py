@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Connection
 
+from airflow_360.api.budget import GET_PROJECT
 from airflow_360.emulator import Emulator
 from airflow_360.exceptions import ServerError, SourceError, ThreeSixtyError
 from airflow_360.get_provider_info import CONN_FIELDS
@@ -89,6 +90,8 @@ def test_fields_from_the_environment(monkeypatch: pytest.MonkeyPatch, value: str
         pytest.param({"extra": {"connect_timeout": 0}}, "'connect_timeout' must be a number", id="zero"),
         pytest.param({"extra": {"bandwidth_limit": "10 MB"}}, "'bandwidth_limit' must be", id="bandwidth"),
         pytest.param({"extra": {"bandwidth_limit": 10}}, "at least 1024", id="bandwidth in megabytes"),
+        pytest.param({"extra": {"rate_limits": "fast"}}, "'rate_limits' must be a number", id="rate limits"),
+        pytest.param({"extra": {"rate_limits": 0}}, "'rate_limits' must be a number", id="no requests"),
         pytest.param({"extra": {"verify": "/nowhere/ca.pem"}}, "'verify' must be true, false", id="verify"),
     ],
 )
@@ -139,6 +142,27 @@ def test_bandwidth_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bandwidth
     assert bandwidth.limit == 5_000_000
     assert ThreeSixtyHook().client.bandwidth is bandwidth
+
+
+def test_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All hooks of a process share one budget per server and key, however the server's URL is written."""
+    connect(monkeypatch, host="https://scans.example.org")
+    budget = ThreeSixtyHook().client.budget
+    connect(monkeypatch, host="scans.example.org/api/v1", extra={"rate_limits": "1"})
+    assert ThreeSixtyHook().client.budget is budget
+    connect(monkeypatch, host="https://scans.example.org", password="sk_another")
+    assert ThreeSixtyHook().client.budget is not budget
+
+
+@pytest.mark.parametrize(
+    ("rate_limits", "gap"),
+    [(None, 1.0), ("", 1.0), (2, 0.5), ("0.5", 2.0), ("off", 0.0), ("OFF", 0.0)],
+    ids=["default", "empty", "twice", "half", "off", "upper case"],
+)
+def test_rate_limits(monkeypatch: pytest.MonkeyPatch, rate_limits: Any, gap: float) -> None:
+    """The field multiplies every limit of the service, or switches them off."""
+    connect(monkeypatch, host="https://scans.example.org", extra={"rate_limits": rate_limits})
+    assert ThreeSixtyHook().client.budget.gap(GET_PROJECT) == gap
 
 
 def test_connection_test_succeeds(emulator: Emulator) -> None:

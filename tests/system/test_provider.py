@@ -38,6 +38,7 @@ def test_form(site: Site) -> None:
         "verify": "true",
         "rate_limit_wait": 60,
         "bandwidth_limit": 0,
+        "rate_limits": "1",
     }
 
 
