@@ -1,16 +1,10 @@
-"""Wait in the triggerer until a project is ready, and read how the wait ended.
-
-The client is synchronous; its calls run in a small pool of threads of their own, because the event loop's
-default pool is shared by every trigger of the triggerer.
-"""
+"""Wait in the triggerer until a project is ready, and read how the wait ended."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
@@ -18,9 +12,9 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_360.exceptions import AuthenticationError, NotFoundError, ProjectError, ThreeSixtyError
 from airflow_360.hooks.three_sixty import async_client
+from airflow_360.triggers.round import Seat, seat_in_round
 
 if TYPE_CHECKING:
-    from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.records import Project
 
 __all__ = [
@@ -39,7 +33,7 @@ log = logging.getLogger(__name__)
 PATIENCE = 900.0
 #: Polls in a row that must not find a project before it is gone for good.
 GONE = 3
-_threads = ThreadPoolExecutor(4, thread_name_prefix="three-sixty")
+NOTABLE = 1.5  # an interval that grows or shrinks by this factor is worth a line in the log
 
 
 class ProjectReadyTrigger(BaseTrigger):
@@ -47,7 +41,8 @@ class ProjectReadyTrigger(BaseTrigger):
 
     :param project_name: the project's slug.
     :param three_sixty_conn_id: the connection; the key is looked up where the trigger runs.
-    :param poll_interval: seconds between two polls. The server allows 60 a minute for all projects of a key.
+    :param poll_interval: seconds between two polls, at least. The server allows 60 a minute for all projects
+        of a key, so that with many waits it takes longer; the log says how long.
     :param stall_timeout: seconds for which the status may stand still; None waits on.
     """
 
@@ -86,45 +81,50 @@ class ProjectReadyTrigger(BaseTrigger):
 
     async def _wait(self) -> dict[str, Any]:
         client = await async_client(self.three_sixty_conn_id)
-        try:
-            while True:
-                try:
-                    return await self._poll(client)
-                except AuthenticationError as error:
-                    if error.status != 401:
-                        raise
-                    used, client = client, await async_client(self.three_sixty_conn_id)
-                    used.close()
-                    if client.has_key_of(used):
-                        raise
-                    self.log.warning(
-                        "The connection's key was replaced meanwhile: going on with the new one."
-                    )
-        finally:
-            client.close()
+        while True:
+            try:
+                with seat_in_round(client, self.poll_interval) as seat:
+                    return await self._poll(seat)
+            except AuthenticationError as error:
+                if error.status != 401:
+                    raise
+                used, client = client, await async_client(self.three_sixty_conn_id)
+                if client.has_key_of(used):
+                    raise
+                self.log.warning("The connection's key was replaced meanwhile: going on with the new one.")
 
-    async def _poll(self, client: ThreeSixtyClient) -> dict[str, Any]:
+    async def _poll(self, seat: Seat) -> dict[str, Any]:
         """Return how the wait ended.
 
         :raises AuthenticationError: when the key is refused.
         """
-        loop = asyncio.get_running_loop()
-        watch = _Watch(self.stall_timeout)
+        watch, told = _Watch(self.stall_timeout), 0.0
         while True:
-            pause = self.poll_interval
+            if not told / NOTABLE < seat.every < told * NOTABLE:
+                told = self._tell(seat)
             try:
-                project = await loop.run_in_executor(_threads, client.get_project, self.project_name)
+                project = await seat.ask(lambda client: client.get_project(self.project_name))
                 if project.ready:
                     return {"status": "ready", "record": dict(project.record)}
                 watch.saw(project)
             except AuthenticationError:
                 raise
             except ThreeSixtyError as error:
-                if not watch.bears(error):
+                if not watch.bears(error, seat.every):
                     return _failure(error)
-                pause = max(pause, getattr(error, "retry_after", None) or 0.0)
-                self.log.warning("%s Asking again in %.0f s.", error, pause)
-            await asyncio.sleep(pause)
+                seat.not_before(getattr(error, "retry_after", None) or 0.0)
+                self.log.warning("%s Asking again later.", error)
+
+    def _tell(self, seat: Seat) -> float:
+        """Say in the log how often the project is asked for, and return it."""
+        every = seat.every
+        log.info(
+            "Project %s: asked for about every %.0f s, as one of %s waits of this triggerer on the server.",
+            self.project_name,
+            every,
+            f"{seat.among:,}",
+        )
+        return every
 
 
 class _Watch:
@@ -149,17 +149,18 @@ class _Watch:
             log_status(project)
         check_stall(project, now - self._since, self._stall_timeout)
 
-    def bears(self, error: ThreeSixtyError) -> bool:
+    def bears(self, error: ThreeSixtyError, every: float) -> bool:
         """Tell whether to ask again after a failure.
 
-        :param error: one that may pass is borne for a quarter of an hour; a project that is not found must be
-            missing three times in a row; anything else is final.
+        :param error: one that may pass is borne for a quarter of an hour and three polls; a project that is
+            not found must be missing three times in a row; anything else is final.
+        :param every: seconds between two polls.
         """
         if isinstance(error, NotFoundError):
             self._gone += 1
             return self._gone < GONE
         self._failing_since = self._failing_since or time.monotonic()
-        return error.retryable and time.monotonic() - self._failing_since <= PATIENCE
+        return error.retryable and time.monotonic() - self._failing_since <= max(PATIENCE, 3 * every)
 
 
 def check_stall(project: Project, seconds: float, stall_timeout: float | None) -> None:

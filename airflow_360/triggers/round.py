@@ -1,0 +1,179 @@
+"""The waits of one process on one server with one key take turns.
+
+All triggers of a triggerer run in one event loop, so what they share is a module's variable. Separate from
+the trigger, which knows one project and when to stop; here is only whose turn it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from airflow_360.api.budget import GET_PROJECT, RequestBudget
+
+if TYPE_CHECKING:
+    from airflow_360.api.client import ThreeSixtyClient
+
+__all__ = ["Round", "Seat", "seat_in_round"]
+
+T = TypeVar("T")
+
+#: The share of the limit that waits take; the rest is left to tasks, which look once before they wait.
+SHARE = 0.9
+SHORTEST = 0.01  # seconds between two polls of a project
+THREADS = 4  # a poll takes a fraction of a second, and there is at most one a second
+
+
+class Seat:
+    """Stand for one wait in a round.
+
+    :param round_: the round.
+    :param interval: seconds between two polls, at least.
+    :param now: the loop's time; a wait is taken to have been asked for when it begins.
+    """
+
+    def __init__(self, round_: Round, interval: float, now: float) -> None:
+        self._round = round_
+        self.interval = max(interval, SHORTEST)
+        self.asked = now
+        self.due = now
+        self.turn: asyncio.Future[None] | None = None
+
+    async def ask(self, call: Callable[[ThreeSixtyClient], T]) -> T:
+        """Wait for this seat's turn, then call the server in a thread.
+
+        :param call: what to ask.
+        :returns: what it returned.
+        """
+        await self._round.turn(self)
+        return await self._round.run(call)
+
+    def take(self, now: float) -> None:
+        """Take the turn that this seat waits for."""
+        self.asked, self.due = now, now + self.interval
+        assert self.turn
+        self.turn.set_result(None)
+
+    def not_before(self, seconds: float) -> None:
+        """Let the next turn come no sooner than after some seconds."""
+        self.due = max(self.due, asyncio.get_running_loop().time() + seconds)
+
+    @property
+    def every(self) -> float:
+        """Return how many seconds lie between two turns of this seat, with as many seats as there are now."""
+        return self._round.every(self)
+
+    @property
+    def among(self) -> int:
+        """Return how many seats there are."""
+        return len(self._round.seats)
+
+
+class Round:
+    """Give each seat its turn: evenly spread, and first the one that was not asked for longest.
+
+    :param budget: what the requests are paced by; a request that it would hold back is not begun.
+    """
+
+    def __init__(self, budget: RequestBudget) -> None:
+        self.seats: dict[Seat, None] = {}  # in the order in which they came
+        self.client: ThreeSixtyClient | None = None
+        self._budget = budget
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="three-sixty")
+        self._last = float("-inf")
+        self._wanted = 0.0  # turns a second that the seats would like
+        self._timer: asyncio.TimerHandle | None = None
+
+    def join(self, seat: Seat) -> None:
+        """Take one more into the round."""
+        self.seats[seat] = None
+        self._wanted += 1 / seat.interval
+
+    def leave(self, seat: Seat) -> None:
+        """Let one go."""
+        del self.seats[seat]
+        self._wanted -= 1 / seat.interval
+
+    def every(self, seat: Seat) -> float:
+        """Return how many seconds lie between two turns of a seat."""
+        gap = self._least_gap()
+        return max(seat.interval, gap * len(self.seats)) if gap * self._wanted > 1 else seat.interval
+
+    async def turn(self, seat: Seat) -> None:
+        """Return when it is a seat's turn."""
+        seat.turn = asyncio.get_running_loop().create_future()
+        if self._timer is None or self._timer.when() > self._at(seat, *self._gaps()):
+            self._serve()
+        try:
+            await seat.turn
+        finally:
+            seat.turn = None
+
+    async def run(self, call: Callable[[ThreeSixtyClient], T]) -> T:
+        """Call the server in one of the round's threads."""
+        assert self.client
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, self.client)
+
+    def close(self) -> None:
+        """Let go of the threads and connections, without waiting for what is under way."""
+        if self._timer:
+            self._timer.cancel()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self.client:
+            self.client.close()
+
+    def _serve(self) -> None:
+        """Give the next seat its turn, if it is time, and come back when it is time for the one after."""
+        loop = asyncio.get_running_loop()
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        now, waiting = loop.time(), [seat for seat in self.seats if seat.turn and not seat.turn.done()]
+        if not waiting:
+            return
+        gaps = self._gaps()
+        seat = min(waiting, key=lambda seat: (max(self._at(seat, *gaps), now), seat.asked))
+        wait = max(self._at(seat, *gaps) - now, self._budget.delay(GET_PROJECT))
+        if wait <= 0:
+            self._last = now
+            seat.take(now)
+            wait = gaps[0]
+        self._timer = loop.call_later(wait, self._serve)
+
+    def _at(self, seat: Seat, least: float, even: float) -> float:
+        """Return when a seat may have its turn: in its place between the others, unless that is too late."""
+        return max(seat.due, self._last + least, min(self._last + even, seat.asked + seat.interval))
+
+    def _gaps(self) -> tuple[float, float]:
+        """Return how many seconds must lie between two turns, and how many should, so that they are even."""
+        return self._least_gap(), 1 / self._wanted
+
+    def _least_gap(self) -> float:
+        return self._budget.gap(GET_PROJECT) / SHARE
+
+
+_rounds: dict[RequestBudget, Round] = {}
+
+
+@contextmanager
+def seat_in_round(client: ThreeSixtyClient, interval: float) -> Iterator[Seat]:
+    """Take a seat among the waits on a server with a key, and leave it at the end.
+
+    :param client: the API. The newest one serves all, since its connection was read last; one that is
+        replaced may be under way, and its connections close when it is let go of.
+    :param interval: seconds between two polls, at least.
+    """
+    round_ = _rounds.get(client.budget) or _rounds.setdefault(client.budget, Round(client.budget))
+    round_.client = client
+    seat = Seat(round_, interval, asyncio.get_running_loop().time())
+    round_.join(seat)
+    try:
+        yield seat
+    finally:
+        round_.leave(seat)
+        if not round_.seats:
+            _rounds.pop(client.budget, None)
+            round_.close()
