@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -16,6 +17,7 @@ from airflow_360.triggers.rate_limit import RateLimitTrigger
 __all__ = ["ThreeSixtyOperator", "patiently", "reschedule"]
 
 R = TypeVar("R")
+SPREAD = 20  # siblings come back within a twentieth of a window
 
 
 class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
@@ -41,18 +43,24 @@ class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
         """Run the task again after a rate limit was waited for; it goes on where it was."""
         return self.execute(context)
 
-    def wait_out(self, error: RateLimitedError) -> None:
+    def wait_out(self, error: RateLimitedError, mapped: bool) -> None:
         """Give the worker slot back until a rate limit is over; no retry is spent.
 
         :param error: the refusal; one that names no time is left to Airflow's retries.
+        :param mapped: whether the task has siblings, which are told the same moment: at it, there is room for
+            one of them. So each waits for a whole window from its own refusal, by when all that was spent
+            before is free again, and a little of its own, so that they do not come all at once.
         """
         if error.retry_after is None:
             return
-        self.log.warning("%s The task goes on in %.0f s.", error, error.retry_after)
+        seconds = error.retry_after
+        if mapped and error.window:
+            seconds = max(seconds, error.window) + random.uniform(0, error.window / SPREAD)
+        self.log.warning("%s The task goes on in %.0f s.", error, seconds)
         if self.deferrable:
-            self.defer(trigger=RateLimitTrigger(error.retry_after), method_name="resume")
+            self.defer(trigger=RateLimitTrigger(seconds), method_name="resume")
         if _dates_are_obeyed():
-            reschedule(error.retry_after)
+            reschedule(seconds)
 
 
 def patiently(execute: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
@@ -65,7 +73,7 @@ def patiently(execute: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
                 return execute(self, context)
         except AirflowException as error:
             if isinstance(error.__cause__, RateLimitedError):
-                self.wait_out(error.__cause__)
+                self.wait_out(error.__cause__, getattr(context["ti"], "map_index", -1) >= 0)
             raise
 
     return patient

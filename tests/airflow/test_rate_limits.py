@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
+import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,9 +15,10 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 
 from airflow_360.emulator import Emulator
 from airflow_360.exceptions import RateLimitedError
+from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import CreateUploadSessionOperator
 from airflow_360.triggers.rate_limit import RateLimitTrigger
-from tests.airflow.conftest import StateStore, context
+from tests.airflow.conftest import StateStore, connect, context
 
 LIMIT = {"on": "POST /uploads", "do": "rate_limit", "retry_after": 3000}
 
@@ -64,6 +69,105 @@ def test_without_a_time(emulator: Emulator) -> None:
     with pytest.raises(AirflowException) as caught:
         operator.execute(context(store=StateStore()))
     assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_mapped(emulator: Emulator) -> None:
+    """A mapped task waits for a whole window from its own refusal, however soon there is room for one."""
+    emulator.faults.add({**LIMIT, "retry_after": 20})
+    given = context(store=StateStore())
+    given["ti"].map_index = 3
+    with pytest.raises(TaskDeferred) as deferred:
+        CreateUploadSessionOperator(task_id="session", deferrable=True).execute(given)
+    assert 3600 <= deferred.value.trigger.serialize()[1]["seconds"] <= 3600 * 1.05
+
+
+def test_not_by_the_hour(emulator: Emulator) -> None:
+    """A mapped task that met a limit by the minute goes on about when the server said."""
+    emulator.faults.add({"on": "GET /projects/*", "do": "rate_limit", "retry_after": 90})
+    given = context(store=StateStore())
+    given["ti"].map_index = 3
+    with pytest.raises(TaskDeferred) as deferred:
+        CreateProjectOperator(task_id="project", upload_id="x", deferrable=True).execute(given)
+    assert 90 <= deferred.value.trigger.serialize()[1]["seconds"] <= 93
+
+
+class Night:
+    """Forty mapped scans on a server with the contract's limits, in a time of their own."""
+
+    def __init__(self, scans: int) -> None:
+        self.now = 1_700_000_000.0
+        self.began = self.now
+        self.projects: dict[int, str] = {}
+        self.refused: dict[tuple[str, int], list[float]] = {}
+        self._dice = random.Random(scans)
+        self._steps = [(self.now, scan, self.session(scan)) for scan in range(scans)]
+
+    def clock(self) -> float:
+        return self.now
+
+    def session(self, scan: int) -> Callable[[Emulator], None]:
+        given, operator = mapped_context(scan), CreateUploadSessionOperator(task_id="s", deferrable=True)
+
+        def step(emulator: Emulator) -> None:
+            upload_id = operator.execute(given)
+            operator.hook.client.put_file(upload_id, "a.e57", b"abc")
+            self._later(self._dice.uniform(60, 3600), scan, self.project(scan, upload_id))
+
+        return self._told("session", scan, step)
+
+    def project(self, scan: int, upload_id: str) -> Callable[[Emulator], None]:
+        given = mapped_context(scan)
+
+        def step(emulator: Emulator) -> None:
+            operator = CreateProjectOperator(task_id="p", upload_id=upload_id, deferrable=True)
+            self.projects[scan] = operator.execute(given)
+
+        return self._told("project", scan, step)
+
+    def pass_by(self, emulator: Emulator) -> None:
+        while self._steps:
+            self.now, _, step = heapq.heappop(self._steps)
+            step(emulator)
+
+    def _later(self, seconds: float, scan: int, step: Callable[[Emulator], None]) -> None:
+        heapq.heappush(self._steps, (self.now + seconds, scan, step))
+
+    def _told(self, task: str, scan: int, step: Callable[[Emulator], None]) -> Callable[[Emulator], None]:
+        """Run a step as Airflow does: again, when its trigger fires."""
+
+        def again(emulator: Emulator) -> None:
+            before = len(emulator.exchanges)
+            try:
+                step(emulator)
+            except TaskDeferred as deferred:
+                self._later(deferred.trigger.serialize()[1]["seconds"], scan, again)
+            refusals = [e.at for e in emulator.exchanges[before:] if e.status == 429]
+            self.refused.setdefault((task, scan), []).extend(refusals)
+
+        return again
+
+
+def mapped_context(map_index: int) -> Any:
+    given = context(store=StateStore())
+    given["ti"].map_index = map_index
+    return given
+
+
+def test_a_mapped_night(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty mapped scans get through the limits by the hour, each task refused at most once in an hour."""
+    night = Night(40)
+    with Emulator(limits="real", clock=night.clock, processing_seconds=0) as emulator:
+        connect(monkeypatch, host=emulator.url, extra={"rate_limits": 1000})
+        night.pass_by(emulator)
+        assert sorted(night.projects.values()) == sorted(emulator.store.projects)
+    assert sorted(night.projects) == list(range(40))
+    assert all(
+        later - sooner >= 3600
+        for moments in night.refused.values()
+        for sooner, later in itertools.pairwise(moments)
+    )
+    assert 30 <= sum(map(len, night.refused.values())) <= 100
+    assert night.now - night.began < 6 * 3600
 
 
 def test_trigger() -> None:
