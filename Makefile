@@ -6,7 +6,7 @@ CONSTRAINTS := constraints/airflow-3.3.txt
 TYPED := $(wildcard airflow_360 dags demo tests benchmarks docs/conf.py)
 unexport PYTHONPATH
 
-.PHONY: help demo test test-system soak mutants check docs bench emulator constraints clean
+.PHONY: help demo test test-system soak mutants check docs screenshots bench emulator constraints clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 20
@@ -35,6 +35,9 @@ check: $(READY) ## lint, types, arrows, docs
 
 docs: $(READY) ## build the pages in docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+screenshots: $(READY) ## the pictures of the docs, anew; needs chromium
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_browser.py $(ARGS)
 
 bench: $(READY) ## the measurements
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -52,12 +52,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     for source in (REPOSITORY / "dags", Path(__file__).parent / "dags"):
         for file in source.glob("*.py"):
             shutil.copy(file, dags)
+    in_file = folder / "connections.json"
     with Emulator(processing_seconds=8) as emulator, LocalS3(folder / "s3") as s3:
+        connection = {"conn_type": "three_sixty", "host": emulator.url, "password": "sk_system_test"}
+        in_file.write_text(json.dumps({"three_sixty_in_file": connection}), "utf-8")
         env = {
-            "AIRFLOW_CONN_THREE_SIXTY_DEFAULT": json.dumps(
-                {"conn_type": "three_sixty", "host": emulator.url, "password": "sk_system_test"}
-            ),
+            "AIRFLOW_CONN_THREE_SIXTY_DEFAULT": json.dumps(connection),
             "AIRFLOW_CONN_AWS_DEFAULT": s3.connection_json,
+            "AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",
+            "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"connections_file_path": str(in_file)}),
         }
         with LocalAirflow(folder / "airflow", dags, env=env) as airflow:
             yield Site(airflow, emulator, s3, folder)

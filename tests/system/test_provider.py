@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import requests
 
+from airflow_360.get_provider_info import CONN_FIELDS
 from tests.system.conftest import Site
 
 pytestmark = pytest.mark.system
@@ -33,18 +34,14 @@ def test_form(site: Site) -> None:
     assert form["standard_fields"]["login"]["hidden"]
     defaults = {name: field["value"] for name, field in form["extra_fields"].items()}
     assert defaults == {
-        "connect_timeout": 10,
-        "read_timeout": 120,
-        "verify": "true",
-        "rate_limit_wait": 60,
-        "bandwidth_limit": 0,
-        "rate_limits": "1",
+        name: field["schema"]["default"]  # type: ignore[index]
+        for name, field in CONN_FIELDS.items()
     }
 
 
 @pytest.mark.parametrize(
     ("password", "ok", "said"),
-    [("sk_form", True, "accepts the key"), ("wrong", False, "401 invalid_api_key")],
+    [("sk_form", True, "accepts the key"), ("wrong", False, "does not know this API key")],
     ids=["right key", "wrong key"],
 )
 def test_button(site: Site, password: str, ok: bool, said: str) -> None:
@@ -63,3 +60,12 @@ def test_button(site: Site, password: str, ok: bool, said: str) -> None:
     assert reply["status"] is ok
     assert said in reply["message"]
     assert (len(site.emulator.store.sessions), len(site.emulator.store.projects)) == before
+
+
+def test_secrets_backend(site: Site) -> None:
+    """A connection that only a secrets backend knows serves a task and, while it is deferred, its trigger."""
+    project = site.emulator.store.create_project({"download_link": "https://example.com/scan.e57"})["name"]
+    run = site.run("any_connection", connection="three_sixty_in_file", project=project)
+    assert site.airflow.wait(*run, timeout=120) == "success"
+    asked = [e for e in site.emulator.exchanges if e.path == f"/projects/{project}"]
+    assert len(asked) > 2  # once by the task, then by its trigger until it was ready
