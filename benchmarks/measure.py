@@ -44,12 +44,17 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
     process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=REPOSITORY, env=env)
     assert process.stdout
     peak = _Peak(process.pid)
-    output = process.stdout.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    process.stdout.close()
-    peak.stop()
+    try:
+        output = process.stdout.read().decode()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+    finally:
+        if process.returncode is None:  # we were interrupted
+            process.kill()
+            process.wait()
+        process.stdout.close()
+        peak.stop()
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}.")
     return Sample(seconds, usage.ru_utime + usage.ru_stime, peak.bytes, output)
