@@ -43,7 +43,7 @@ def ours_s3(server: str, verify: str, upload_id: str, endpoint: str, key: str) -
     assert upload(_client(server, verify), upload_id, source, NAME).complete
 
 
-def ours_many(server: str, verify: str, upload_id: str, folder: str) -> None:
+def ours_many(server: str, verify: str, upload_id: str, folder: str, limits: str = "on") -> None:
     from airflow_360.sources.path import PathSource
     from airflow_360.upload.many import Job, upload_many
 
@@ -51,14 +51,16 @@ def ours_many(server: str, verify: str, upload_id: str, folder: str) -> None:
         return lambda: PathSource(path)
 
     jobs = [Job(path.name, path.stat().st_size, opener(path)) for path in sorted(Path(folder).iterdir())]
-    upload_many(_client(server, verify), upload_id, jobs)
+    upload_many(_client(server, verify, limits), upload_id, jobs)
 
 
-def _client(server: str, verify: str) -> ThreeSixtyClient:
+def _client(server: str, verify: str, limits: str = "on") -> ThreeSixtyClient:
+    from airflow_360.api.budget import RequestBudget
     from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.transport import Transport
 
-    return ThreeSixtyClient(Transport(server, KEY, verify=verify or True))
+    budget = RequestBudget(1.0 if limits == "on" else None)  # the values of the connection's rate_limits
+    return ThreeSixtyClient(Transport(server, KEY, verify=verify or True, budget=budget))
 
 
 # -- the algorithm of the guide's example: 8 MiB of bytes per chunk, one request after another
@@ -121,6 +123,7 @@ def raw(server: str, verify: str, upload_id: str, path: str) -> None:
     assert address.hostname
     assert address.port
     connection = socket.create_connection((address.hostname, address.port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if verify:
         context = ssl.create_default_context(cafile=verify)
         connection = context.wrap_socket(connection, server_hostname=address.hostname)
@@ -139,10 +142,9 @@ def raw(server: str, verify: str, upload_id: str, path: str) -> None:
     assert b'"complete": true' in reply, reply
 
 
-def _blocks(file: Any) -> Iterator[memoryview]:
-    buffer = memoryview(bytearray(BLOCK))
-    while count := file.readinto(buffer):
-        yield buffer[:count]
+def _blocks(file: Any) -> Iterator[bytes]:
+    while block := file.read(BLOCK):
+        yield block
 
 
 def boto3_upload(endpoint: str, path: str) -> None:

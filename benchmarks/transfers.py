@@ -105,7 +105,7 @@ def many_files(stage: Stage) -> Result:
     with started("benchmarks.sink") as sink, stage.link(sink, GIGABIT, 0.05) as port:
         server = _url(port)
         peers: dict[str, Callable[[], Sample]] = {
-            US: lambda: peer("ours_many", server, "", new_session(sink), folder),
+            US: lambda: peer("ours_many", server, "", new_session(sink), folder, "off"),
             GUIDE: lambda: peer("guide_many", server, "", new_session(sink), folder),
         }
         if shutil.which("curl"):
