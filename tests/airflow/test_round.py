@@ -121,14 +121,14 @@ def test_a_thousand_projects() -> None:
 
         async def main() -> None:
             tasks = [asyncio.create_task(waits.wait(client, name)) for name in names]
-            await asyncio.sleep(2400)
+            await asyncio.sleep(1.2 * 1000)
             assert set(waits.asked) == set(names)
-            assert waits.longest_gap() <= 1.2 * 1000
             finished = waits.loop.now
             for project in waits.emulator.store.projects.values():
                 project.processing_seconds = 1
             await asyncio.gather(*tasks)
             assert max(waits.ready.values()) - finished <= 1.2 * 1000
+            assert waits.longest_gap() <= 1.2 * 1000
 
         waits.run(main())
         assert {exchange.status for exchange in waits.emulator.exchanges} == {200}
@@ -230,7 +230,7 @@ def test_triggers_share(
 
     async def main() -> list[float]:
         await async_client("three_sixty_default")  # imports what is imported once
-        triggers = [ProjectReadyTrigger(name, "three_sixty_default", 1) for name in names]
+        triggers = [ProjectReadyTrigger(name, "three_sixty_default", 30) for name in names]
         tasks = [asyncio.ensure_future(anext(trigger.run())) for trigger in triggers]
         end, held = time.monotonic() + 8, []
         while time.monotonic() < end:
