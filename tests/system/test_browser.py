@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_360.get_provider_info import UI_FIELD_BEHAVIOUR
+from airflow_360.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 from tests.system.conftest import Site
 
 if TYPE_CHECKING:
@@ -128,6 +128,18 @@ def test_standard_fields(form: Form) -> None:
     form.dialog.get_by_label("Connection ID").fill("three_sixty_default")
     form.dialog.get_by_label("API key").fill(KEY)
     form.picture("connection-form")
+
+
+def test_extra_fields(form: Form) -> None:
+    """The form shows every further field with its label, its help text and its default."""
+    form.open("Extra Fields")
+    for name, field in CONN_FIELDS.items():
+        form.dialog.get_by_text(str(field["label"]), exact=True).first.wait_for()
+        form.dialog.get_by_text(str(field["description"]), exact=True).first.wait_for()
+        default = field["schema"]["default"]  # type: ignore[index]
+        shown = form.dialog.locator(f"[name=element_{name}]").input_value()
+        assert shown == ("" if default is None else str(default))
+    form.picture("connection-fields")
 
 
 def test_made_tested_edited_and_used(form: Form) -> None:
