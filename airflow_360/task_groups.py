@@ -91,7 +91,7 @@ def scan_to_project(
         project_name=project.output,
         fail_on_errors=fail_on_errors,
         poke_interval=poke_interval,
-        timeout=timeout,
+        timeout=conf.getfloat("sensors", "default_timeout") if timeout is None else timeout,
         **shared,
     )
     return ready.output

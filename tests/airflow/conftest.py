@@ -5,9 +5,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from airflow import __version__ as airflow_version
 
 from airflow_360.emulator import Emulator
 
+try:
+    from airflow.sdk.exceptions import AirflowRescheduleException
+except ImportError:  # before 3.2
+    from airflow.exceptions import AirflowRescheduleException
+
+__all__ = ["AIRFLOW", "AirflowRescheduleException"]
+
+AIRFLOW = tuple(int(part) for part in airflow_version.split(".")[:2])
 CONNECTION = "AIRFLOW_CONN_THREE_SIXTY_DEFAULT"
 
 

@@ -20,7 +20,7 @@ from airflow_360.operators.upload import (
     UploadFileOperator,
     UploadFilesOperator,
 )
-from tests.airflow.conftest import StateStore, context
+from tests.airflow.conftest import AirflowRescheduleException, StateStore, context
 
 
 @pytest.fixture
@@ -444,8 +444,6 @@ class TestCreateProject:
 
     def test_wait_reschedules(self, emulator: Emulator) -> None:
         """Without deferral a wait reschedules, and the next run goes on with the project that was made."""
-        from airflow.sdk.exceptions import AirflowRescheduleException
-
         emulator.store.processing_seconds = 3600
         store = StateStore()
         operator = CreateProjectOperator(
