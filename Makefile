@@ -3,10 +3,13 @@ BIN := .venv/bin
 READY := .venv/ready
 CELERY := .venv/celery
 CONSTRAINTS := constraints/airflow-3.3.txt
+AIRFLOWS := 2.11 3.0 3.1 3.2 3.3
+UNIT := -m "not long and not system" -p no:cacheprovider
 TYPED := $(wildcard airflow_360 dags demo tests benchmarks docs/conf.py)
 unexport PYTHONPATH
 
-.PHONY: help demo test test-system soak mutants check docs screenshots bench emulator constraints clean
+.PHONY: help demo test test-system test-matrix test-lowest dist soak mutants check docs screenshots bench \
+	emulator constraints clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 20
@@ -19,6 +22,21 @@ test: $(READY) ## everything but the long tests; ARGS="-k name" narrows it
 
 test-system: $(CELERY) ## the long tests
 	@$(BIN)/python -m pytest -m long $(ARGS)
+
+test-matrix: $(AIRFLOWS:%=test-airflow-%) ## unit tests and the main job on every Airflow; AIRFLOWS="2.11 3.0" narrows it
+
+test-airflow-%: .matrix/%/ready
+	@echo "Airflow $*: unit tests, then the main job with a retry, a clear and a long rate limit"
+	@.matrix/$*/bin/python -m pytest -q $(UNIT) $(ARGS)
+	@.matrix/$*/bin/python -m pytest -q -m matrix -p no:cacheprovider tests/system $(ARGS)
+
+test-lowest: .matrix/lowest/ready ## unit tests on the lowest versions that pyproject.toml claims
+	@.matrix/lowest/bin/python -m pytest -q $(UNIT) $(ARGS)
+
+dist: $(READY) ## build the wheel and the sdist in dist/, and check them
+	rm -rf dist
+	@. .ci/index; $(BIN)/uv build --quiet --out-dir dist
+	$(BIN)/twine check --strict dist/*
 
 soak: $(READY) ## a night of failures, and fifty kills
 	@$(BIN)/python -m pytest -m long tests/reliability $(ARGS)
@@ -45,12 +63,14 @@ bench: $(READY) ## the measurements
 emulator: $(READY) ## the server's stand-in, on http://127.0.0.1:8360
 	@$(BIN)/python -m airflow_360.emulator --port 8360 $(ARGS)
 
-constraints: $(READY) ## resolve the pins anew, for every Python
-	@printf 'apache-airflow==3.3.2\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade \
-		--no-header --no-annotate --extra dev --extra test-celery --constraint - --output-file $(CONSTRAINTS) pyproject.toml
+constraints: $(READY) ## resolve the pins anew
+	@sh .ci/constraints
+
+.matrix/%/ready: constraints/airflow-%.txt pyproject.toml .ci/matrix $(READY)
+	@sh .ci/matrix $*
 
 clean: ## remove what these commands made
-	rm -rf .venv .demo dist docs/_build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .demo .matrix dist docs/_build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
 $(READY): pyproject.toml $(CONSTRAINTS) .ci/venv
 	@PYTHON="$(PYTHON)" sh .ci/venv $(CONSTRAINTS)

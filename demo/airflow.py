@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import base64
 import contextlib
+import importlib.metadata
 import os
 import secrets
 import sys
@@ -36,14 +37,18 @@ from demo.processes import (
 )
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+#: Airflow 2 has a web server and another API; else it is started in the same way.
+IS_AIRFLOW_2 = importlib.metadata.version("apache-airflow").startswith("2.")
 MIGRATION = "migration"
 API_SERVER = "api-server"
 #: Component -> its name in the health report. The API server has none: that it answers is its report.
 HEARTBEATS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
+if IS_AIRFLOW_2:  # its scheduler reads the DAG files itself; with SQLite nobody else may
+    del HEARTBEATS["dag-processor"]
 # Log servers would listen on every interface; the API server reads the files in the same folder anyway.
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     MIGRATION: ("db", "migrate"),
-    API_SERVER: ("api-server",),
+    API_SERVER: ("webserver",) if IS_AIRFLOW_2 else ("api-server",),
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "--skip-serve-logs"),
@@ -78,7 +83,7 @@ class LocalAirflow(Part, AirflowApi):
     ) -> None:
         self.home, self.dags = home.resolve(), dags.resolve()
         self.port = port or free_port()
-        super().__init__(f"http://{LOOPBACK}:{self.port}")
+        super().__init__(f"http://{LOOPBACK}:{self.port}", version="v1" if IS_AIRFLOW_2 else "v2")
         self.env = clean_environment({**self._settings(parallelism), **(env or {})})
         self._boot_timeout = boot_timeout
         self._children: dict[str, Child] = {}
@@ -92,6 +97,7 @@ class LocalAirflow(Part, AirflowApi):
             **_network_settings(self.port, self.url),
             **_core_settings(self.dags, parallelism),
             **_SNAPPY_SETTINGS,
+            **(_airflow_2_settings(self.port, self.url) if IS_AIRFLOW_2 else {}),
         }
 
     def start(self) -> None:
@@ -105,6 +111,10 @@ class LocalAirflow(Part, AirflowApi):
         atexit.register(self.stop)
         self._signals.enter_context(endings_as_exceptions())
         try:
+            if IS_AIRFLOW_2:
+                (self.home / "webserver_config.py").write_text(
+                    'AUTH_ROLE_PUBLIC = "Admin"\n', encoding="utf-8"
+                )
             self._migrate()
             self._bring_up(COMPONENTS)
         except BaseException:
@@ -215,6 +225,23 @@ def _network_settings(port: int, url: str) -> dict[str, str]:
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
         "AIRFLOW__CORE__HOSTNAME_CALLABLE": "demo.loopback_host",
         **unused_ports,
+    }
+
+
+def _airflow_2_settings(port: int, url: str) -> dict[str, str]:
+    """Return what Airflow 2 calls otherwise, and what Airflow 3 does by itself."""
+    return {
+        "AIRFLOW__WEBSERVER__WEB_SERVER_HOST": LOOPBACK,
+        "AIRFLOW__WEBSERVER__WEB_SERVER_PORT": str(port),
+        "AIRFLOW__WEBSERVER__BASE_URL": url,
+        "AIRFLOW__WEBSERVER__WORKERS": "1",
+        "AIRFLOW__WEBSERVER__SECRET_KEY": secrets.token_urlsafe(32),
+        "AIRFLOW__API__AUTH_BACKENDS": "airflow.providers.fab.auth_manager.api.auth.backend.basic_auth",
+        "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "1",
+        "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "2",
+        "AIRFLOW__SCHEDULER__PARSING_PROCESSES": "1",
+        # It allows SQLite only with one task at a time, except in its own tests.
+        "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
     }
 
 

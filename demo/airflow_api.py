@@ -1,11 +1,13 @@
 """What the demo and the system tests say to Airflow over REST.
 
 This file is separate from :mod:`demo.airflow` because none of it cares who started the server: it is the part
-of ``/api/v2`` that a person uses through the UI (unpause, trigger, watch, clear, read a log).
+of ``/api/v2``, or of Airflow 2's ``/api/v1``, that a person uses through the UI (unpause, trigger, watch,
+clear, read a log).
 """
 
 from __future__ import annotations
 
+import ast
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,10 +70,13 @@ class AirflowApi:
 
     :param url: the server's base URL
     :param credentials: user and password; None where everyone is an admin
+    :param version: ``"v2"``, or ``"v1"`` for Airflow 2, where everyone must be an admin
     """
 
-    def __init__(self, url: str, credentials: tuple[str, str] | None = None) -> None:
+    def __init__(self, url: str, credentials: tuple[str, str] | None = None, *, version: str = "v2") -> None:
         self.url = url
+        self._base = f"{url}/api/{version}"
+        self._is_v1 = version == "v1"
         self._credentials = credentials
         self._token = ""
         self._http = requests.Session()
@@ -83,7 +88,7 @@ class AirflowApi:
     def request(
         self, method: str, path: str, json: Any = None, params: Mapping[str, Any] | None = None
     ) -> Any:
-        """Send one request below ``/api/v2`` and return the reply's JSON, None where there is none.
+        """Send one request below ``/api/v2`` (or v1) and return the reply's JSON, None where there is none.
 
         :param path: for example ``"/dags"``; ids in it already percent-encoded
         """
@@ -98,15 +103,16 @@ class AirflowApi:
         return reply.json() if reply.content else None
 
     def _send(self, method: str, path: str, json: Any, params: Mapping[str, Any] | None) -> requests.Response:
-        if not self._token:
-            self._token = self._fetch_token()
-        headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
+        headers = {"Accept": "application/json"}
+        if not self._is_v1:
+            self._token = self._token or self._fetch_token()
+            headers["Authorization"] = f"Bearer {self._token}"
         # A read may meet SQLite's lock, which Airflow answers with 500: once more, as the UI would.
         attempts = 3 if method == "GET" else 1
         for attempt in range(attempts):
             reply = self._http.request(
                 method,
-                f"{self.url}/api/v2{path}",
+                f"{self._base}{path}",
                 json=json,
                 params=params,
                 headers=headers,
@@ -131,8 +137,9 @@ class AirflowApi:
         return str(reply.json()["access_token"])
 
     def health(self) -> dict[str, Any]:
-        """Return ``/api/v2/monitor/health``, which needs no token."""
-        reply = self._http.get(f"{self.url}/api/v2/monitor/health", timeout=5)
+        """Return the health report, which needs no token."""
+        path = "/health" if self._is_v1 else "/monitor/health"
+        reply = self._http.get(f"{self._base}{path}", timeout=5)
         reply.raise_for_status()
         return dict(reply.json())
 
@@ -179,7 +186,9 @@ class AirflowApi:
         :param logical_date: the date that ``{{ ds }}`` shows, with a zone; None starts a run that has none
         :param conf: the run's configuration
         """
-        body = {"logical_date": logical_date.isoformat() if logical_date else None, "conf": dict(conf or {})}
+        body: dict[str, Any] = {"conf": dict(conf or {})}
+        if logical_date or not self._is_v1:  # a run of Airflow 2 always has one: now, by default
+            body["logical_date"] = logical_date.isoformat() if logical_date else None
         return str(self.request("POST", f"/dags/{_part(dag_id)}/dagRuns", json=body)["dag_run_id"])
 
     def run_state(self, dag_id: str, run_id: str) -> str:
@@ -190,18 +199,17 @@ class AirflowApi:
         """Return every task instance of a run, in the order of task id and map index.
 
         Pages are taken in the order of the instances' ids: rows that are added meanwhile shift no page.
+        Versions without cursors count rows instead.
         """
-        found: dict[str, TaskInstance] = {}
-        cursor: str | None = ""
-        while cursor is not None:
-            page = self.request(
-                "GET",
-                f"{_run_path(dag_id, run_id)}/taskInstances",
-                params={"limit": _PAGE, "order_by": "id", "cursor": cursor},
-            )
-            found.update((instance["id"], instance) for instance in page["task_instances"])
-            cursor = page["next_cursor"]
-        return sorted(found.values(), key=lambda instance: (instance["task_id"], instance["map_index"]))
+        found: dict[tuple[str, int], TaskInstance] = {}
+        params: dict[str, Any] = {"limit": _PAGE}
+        if not self._is_v1:
+            params |= {"order_by": "id", "cursor": ""}
+        while params:
+            page = self.request("GET", f"{_run_path(dag_id, run_id)}/taskInstances", params=params)
+            found.update(((one["task_id"], one["map_index"]), one) for one in page["task_instances"])
+            params = _next_page(params, page, len(found))
+        return [found[key] for key in sorted(found)]
 
     def task_instance(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> TaskInstance:
         """Return one task instance."""
@@ -304,14 +312,15 @@ class AirflowApi:
     ) -> list[TaskInstance]:
         """Clear tasks as the UI does, and return what was cleared.
 
-        :param task_ids: a task with all its map indices, or a pair of task and map index
+        :param task_ids: a task with all its map indices, or a pair of task and map index. Airflow 2 has no
+            such pairs in its API: what failed of the task is cleared instead
         :param include_downstream: also what comes after them, which the UI has ticked by default
         """
         body = {
             "dry_run": False,
             "dag_run_id": run_id,
-            "task_ids": [list(task) if isinstance(task, tuple) else task for task in task_ids],
-            "only_failed": only_failed,
+            "task_ids": [self._task(task) for task in task_ids],
+            "only_failed": only_failed or (self._is_v1 and any(isinstance(task, tuple) for task in task_ids)),
             "include_downstream": include_downstream,
             "include_upstream": include_upstream,
             "reset_dag_runs": True,
@@ -319,9 +328,14 @@ class AirflowApi:
         reply = self.request("POST", f"/dags/{_part(dag_id)}/clearTaskInstances", json=body)
         return list(reply["task_instances"])
 
+    def _task(self, task: str | tuple[str, int]) -> str | list[str | int]:
+        if isinstance(task, tuple):
+            return task[0] if self._is_v1 else list(task)
+        return task
+
     def clear_run(self, dag_id: str, run_id: str, *, only_failed: bool = False) -> None:
         """Clear a whole run as the UI does."""
-        body = {"dry_run": False, "only_failed": only_failed}
+        body = {"dry_run": False} if self._is_v1 else {"dry_run": False, "only_failed": only_failed}
         self.request("POST", f"{_run_path(dag_id, run_id)}/clear", json=body)
 
     def xcom(
@@ -329,7 +343,7 @@ class AirflowApi:
     ) -> Any:
         """Return what a task pushed."""
         path = f"{_task_path(dag_id, run_id, task_id)}/xcomEntries/{_part(key)}"
-        return self.request("GET", path, params={"map_index": map_index})["value"]
+        return self.request("GET", path, params={"map_index": map_index, "stringify": "false"})["value"]
 
     def _polls(self, timeout: float, poll: float = _POLL_SECONDS) -> Iterator[None]:
         """Yield until the time is over, with a pause between two turns and a check before each."""
@@ -361,8 +375,21 @@ def _change_key(instance: TaskInstance) -> tuple[Any, ...]:
     return instance["task_id"], instance["map_index"], instance["state"], instance["try_number"]
 
 
+def _next_page(params: dict[str, Any], page: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Return what to ask for the next page, nothing after the last one."""
+    if page.get("next_cursor"):
+        return {**params, "cursor": page["next_cursor"]}
+    if "next_cursor" in page or not page["task_instances"] or count >= page["total_entries"]:
+        return {}
+    return {**params, "offset": count}
+
+
 def _log_lines(content: Any) -> Iterator[str]:
     """Yield the lines of a log as the API returns it, without the marks of the UI's folding groups."""
+    if isinstance(content, str):  # Airflow 2: pairs of host and text, as Python writes them
+        for _, text in ast.literal_eval(content):
+            yield from text.splitlines()
+        return
     for message in content:
         if str(message.get("event", "")).startswith(("::group::", "::endgroup::")):
             continue

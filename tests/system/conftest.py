@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 from airflow_360.emulator import Emulator, Exchange
 from demo.airflow import REPOSITORY, LocalAirflow
 from demo.s3 import LocalS3
+from demo.scans import make_scans
 
+AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
 SAMPLES = REPOSITORY.parent / "shared" / "samples"
 
 
@@ -67,10 +70,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def samples() -> Path:
-    if not SAMPLES.is_dir():
-        pytest.skip("The folder of real scans is not on this machine.")
-    return SAMPLES
+def samples(site: Site) -> Path:
+    """Return a folder of real scans; of made ones on a machine that has none."""
+    if SAMPLES.is_dir():
+        return SAMPLES
+    made = site.folder / "samples"
+    make_scans(made / "scans", pictures=2)
+    make_scans(made / "photoset")
+    return made
 
 
 @pytest.fixture(autouse=True)

@@ -337,7 +337,7 @@ def hasty(site: Site) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("dag_id", "state"),
     [
-        ("rate_limited_deferred", "deferred"),
+        pytest.param("rate_limited_deferred", "deferred", marks=pytest.mark.matrix),
         pytest.param("rate_limited_rescheduled", "up_for_reschedule", marks=pytest.mark.long),
     ],
 )

@@ -13,6 +13,7 @@ from tests.system.conftest import Site
 pytestmark = pytest.mark.system
 
 
+@pytest.mark.matrix
 def test_registered(site: Site) -> None:
     """Airflow lists the provider."""
     providers = site.airflow.request("GET", "/providers", params={"limit": 100})["providers"]
@@ -39,6 +40,7 @@ def test_form(site: Site) -> None:
     }
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(
     ("password", "ok", "said"),
     [("sk_form", True, "accepts the key"), ("wrong", False, "does not know this API key")],
