@@ -66,6 +66,7 @@ emulator: $(READY) ## the server's stand-in, on http://127.0.0.1:8360
 constraints: $(READY) ## resolve the pins anew
 	@sh .ci/constraints
 
+.PRECIOUS: .matrix/%/ready
 .matrix/%/ready: constraints/airflow-%.txt pyproject.toml .ci/matrix $(READY)
 	@sh .ci/matrix $*
 
