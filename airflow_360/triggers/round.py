@@ -12,9 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from airflow_360.api.budget import GET_PROJECT, RequestBudget
-
 if TYPE_CHECKING:
+    from airflow_360.api.budget import RequestBudget
     from airflow_360.api.client import ThreeSixtyClient
 
 __all__ = ["Round", "Seat", "seat_in_round"]
@@ -79,6 +78,9 @@ class Round:
     """
 
     def __init__(self, budget: RequestBudget) -> None:
+        from airflow_360.api.budget import GET_PROJECT  # not while a DAG file is parsed
+
+        self._endpoint = GET_PROJECT
         self.seats: dict[Seat, None] = {}  # in the order in which they came
         self.client: ThreeSixtyClient | None = None
         self._budget = budget
@@ -136,7 +138,7 @@ class Round:
             return
         gaps = self._gaps()
         seat = min(waiting, key=lambda seat: (max(self._at(seat, *gaps), now), seat.asked))
-        wait = max(self._at(seat, *gaps) - now, self._budget.delay(GET_PROJECT))
+        wait = max(self._at(seat, *gaps) - now, self._budget.delay(self._endpoint))
         if wait <= 0:
             self._last = now
             seat.take(now)
@@ -152,7 +154,7 @@ class Round:
         return self._least_gap(), 1 / self._wanted
 
     def _least_gap(self) -> float:
-        return self._budget.gap(GET_PROJECT) / SHARE
+        return self._budget.gap(self._endpoint) / SHARE
 
 
 _rounds: dict[RequestBudget, Round] = {}
