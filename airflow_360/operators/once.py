@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds for which a project may take to show after a POST that got no reply, and seconds between two looks.
 LOOK, LOOK_EVERY = 120.0, 10.0
+#: Seconds for which a project that was there may be missing before it is gone: three looks.
+MISSING = 20.0
 
 
 def _nothing() -> None:
@@ -80,7 +82,7 @@ class OnlyOnce:
         return post(before)
 
     def _recorded(self, name: str, cleared: bool, post: Callable[..., Project]) -> Project:
-        project = self._find(name)
+        project = self._look(name, MISSING)
         if project is not None:
             if self.attempt > 1:
                 log.info("%s became project %s already: nothing is created.", self.about, name)
@@ -95,7 +97,7 @@ class OnlyOnce:
     def _unknown(self, doubt: dict[str, Any], cleared: bool, post: Callable[..., Project]) -> Project:
         """Go on after a POST of an earlier attempt of which nobody knows what became."""
         before = bool(doubt.get("before"))
-        project = None if before else self._look()
+        project = None if before else self._look(self.upload_id, LOOK)
         if project is not None:
             return self._keep(project)
         if not cleared:
@@ -107,7 +109,7 @@ class OnlyOnce:
 
     def _without_memory(self, post: Callable[..., Project]) -> Project:
         """Go on where earlier attempts are forgotten: an old Airflow, or one that forgets on success."""
-        if self.upload_id is None or self._look() is not None:
+        if self.upload_id is None or self._look(self.upload_id, LOOK) is not None:
             raise self._stop_without_memory()
         return post(False)
 
@@ -122,7 +124,7 @@ class OnlyOnce:
                 self.state.set("project", self.about, value=settled)
                 raise
             log.warning("%s Looking whether the project was created all the same.", error)
-            project = None if before else self._look()
+            project = None if before else self._look(self.upload_id, LOOK)
             if project is None:
                 raise self._stop(before) from error
             return self._keep(project)
@@ -145,9 +147,9 @@ class OnlyOnce:
         except NotFoundError:
             return None
 
-    def _look(self) -> Project | None:
+    def _look(self, name: str | None, seconds: float) -> Project | None:
         waited = 0.0
-        while (project := self._find(self.upload_id)) is None and self.upload_id and waited < LOOK:
+        while (project := self._find(name)) is None and name and waited < seconds:
             self.sleep(LOOK_EVERY)
             waited += LOOK_EVERY
         return project

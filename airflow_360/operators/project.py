@@ -17,7 +17,7 @@ from airflow_360.hooks.three_sixty import airflow_errors
 from airflow_360.links.project import ProjectLink
 from airflow_360.operators.base import ThreeSixtyOperator, patiently, reschedule
 from airflow_360.operators.once import OnlyOnce
-from airflow_360.triggers.project import ProjectReadyTrigger, log_status, project_of, ready_record
+from airflow_360.triggers.project import ProjectReadyTrigger, look, project_of, ready_record
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -189,14 +189,14 @@ class CreateProjectOperator(ThreeSixtyOperator):
 
     def _wait(self, project_name: str, state: TaskState) -> None:
         """Return when the project is ready; until then give the slot back."""
-        project = self.hook.client.get_project(project_name)
-        if project.ready:
+        # Without a memory the next run of a rescheduled task could not know of the project.
+        defers = self.deferrable or not state.available
+        project = look(self.hook, project_name, None if defers else state, self.poll_interval)
+        if project and project.ready:
             ready_record(project, self.hook.client.project_url(project.name))
             return
-        log_status(project)
         left = time_left(state, project_name, self.timeout)
-        # Without a memory the next run of a rescheduled task could not know of the project.
-        if self.deferrable or not state.available:
+        if defers:
             self.defer(
                 trigger=ProjectReadyTrigger(project_name, self.three_sixty_conn_id, self.poll_interval),
                 method_name="execute_complete",

@@ -16,16 +16,13 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
-from airflow_360.exceptions import NotFoundError, ThreeSixtyError
 from airflow_360.hooks.task_state import TaskState, time_left
 from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors, required
 from airflow_360.links.project import ProjectLink
 from airflow_360.triggers.project import (
-    GONE,
-    PATIENCE,
     ProjectReadyTrigger,
     check_stall,
-    log_status,
+    look,
     project_of,
     ready_record,
 )
@@ -103,16 +100,11 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Ask the server once for the project's status; a server that fails for a while is waited for."""
         state = TaskState(context)
-        try:
-            project = self.hook.with_current_key(lambda client: client.get_project(self.project_name))
-        except ThreeSixtyError as error:
-            self._bear(error, state)
+        project = look(self.hook, self.project_name, None if self.deferrable else state, self.poke_interval)
+        if project is None:
             return PokeReturnValue(False)
-        if state.get("failing"):
-            state.set("failing", value={})
         if project.ready:
             return PokeReturnValue(True, self._ready(project))
-        log_status(project)
         if self.stall_timeout is not None:
             check_stall(project, self._unchanged_for(project, state), self.stall_timeout)
         return PokeReturnValue(False)
@@ -148,17 +140,6 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
             seen = {"status": project.status, "since": time.time()}
             state.set("status of", project.name, state.clears, value=seen)
         return float(time.time() - seen["since"])
-
-    def _bear(self, error: ThreeSixtyError, state: TaskState) -> None:
-        """Take a failed poll for "not ready yet", unless it stays, or polls have failed often or for long."""
-        seen = state.get("failing") or {"since": time.time(), "missing": 0}
-        missing = seen["missing"] + 1 if isinstance(error, NotFoundError) else 0
-        final = (missing >= GONE or not state.available) if missing else not error.retryable
-        if final or time.time() - seen["since"] > PATIENCE:
-            state.set("failing", value={})  # the next attempt has patience of its own
-            raise error
-        state.set("failing", value={"since": seen["since"], "missing": missing})
-        self.log.warning("%s Asking again later.", error)
 
     def _ready(self, project: Project) -> dict[str, Any]:
         return ready_record(project, self.hook.client.project_url(project.name), self.fail_on_errors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowException
@@ -16,13 +17,13 @@ from airflow_360.triggers.round import Seat, seat_in_round
 
 if TYPE_CHECKING:
     from airflow_360.api.records import Project
+    from airflow_360.hooks.task_state import TaskState
+    from airflow_360.hooks.three_sixty import ThreeSixtyHook
 
 __all__ = [
-    "GONE",
-    "PATIENCE",
     "ProjectReadyTrigger",
     "check_stall",
-    "log_status",
+    "look",
     "project_of",
     "ready_record",
 ]
@@ -97,6 +98,7 @@ class ProjectReadyTrigger(BaseTrigger):
         """Return how the wait ended.
 
         :raises AuthenticationError: when the key is refused.
+        :raises ThreeSixtyError: when the wait cannot go on.
         """
         watch, told = _Watch(self.stall_timeout), 0.0
         while True:
@@ -110,8 +112,7 @@ class ProjectReadyTrigger(BaseTrigger):
             except AuthenticationError:
                 raise
             except ThreeSixtyError as error:
-                if not watch.bears(error, seat.every):
-                    return _failure(error)
+                watch.failed(error, seat.every)
                 seat.not_before(getattr(error, "retry_after", None) or 0.0)
                 self.log.warning("%s Asking again later.", error)
 
@@ -132,8 +133,7 @@ class _Watch:
 
     def __init__(self, stall_timeout: float | None) -> None:
         self._stall_timeout = stall_timeout
-        self._failing_since: float | None = None
-        self._gone = 0
+        self._failures = _Failures()
         self._status: int | None = None
         self._since = time.monotonic()
 
@@ -143,24 +143,78 @@ class _Watch:
         :raises ProjectError: when its status has stood still for too long.
         """
         now = time.monotonic()
-        self._failing_since, self._gone = None, 0
+        self._failures = _Failures()
         if project.status != self._status:
             self._status, self._since = project.status, now
-            log_status(project)
+            _log_status(project)
         check_stall(project, now - self._since, self._stall_timeout)
 
-    def bears(self, error: ThreeSixtyError, every: float) -> bool:
-        """Tell whether to ask again after a failure.
+    def failed(self, error: ThreeSixtyError, every: float) -> None:
+        """Take note of a poll that failed.
+
+        :raises ThreeSixtyError: this error, where it ends the wait.
+        """
+        self._failures = self._failures.bear(error, time.monotonic(), every)
+
+
+@dataclass(frozen=True)
+class _Failures:
+    """Decide which failed polls are borne, whoever polls; plain numbers, so that a task can keep them.
+
+    :param since: when the first of those in a row was; None before it.
+    :param missing: how many in a row did not find the project.
+    """
+
+    since: float | None = None
+    missing: int = 0
+
+    def bear(self, error: ThreeSixtyError, now: float, every: float) -> _Failures:
+        """Return these failures and one more.
 
         :param error: one that may pass is borne for a quarter of an hour and three polls; a project that is
             not found must be missing three times in a row; anything else is final.
+        :param now: seconds.
         :param every: seconds between two polls.
+        :raises ThreeSixtyError: the error, where it is final.
         """
-        if isinstance(error, NotFoundError):
-            self._gone += 1
-            return self._gone < GONE
-        self._failing_since = self._failing_since or time.monotonic()
-        return error.retryable and time.monotonic() - self._failing_since <= max(PATIENCE, 3 * every)
+        since = now if self.since is None else self.since
+        missing = self.missing + 1 if isinstance(error, NotFoundError) else 0
+        final = missing >= GONE if missing else not error.retryable
+        if final or now - since > max(PATIENCE, 3 * every):
+            raise error
+        return _Failures(since, missing)
+
+
+def look(hook: ThreeSixtyHook, project_name: str, state: TaskState | None, every: float) -> Project | None:
+    """Ask once for a project from a task; None where that failed, and is to be asked again.
+
+    :param hook: the connection.
+    :param project_name: the project's slug.
+    :param state: where the task keeps the failures before; without a memory a project that is not found is
+        gone at once. None where a trigger goes on, which counts for itself.
+    :param every: seconds between two polls.
+    :raises ThreeSixtyError: when there is no use in asking again.
+    """
+    kept = state.get("failing") if state else None
+    forgetful = state is not None and not state.available
+    failures = _Failures(**kept) if kept else _Failures(missing=GONE - 1 if forgetful else 0)
+    try:
+        project = hook.with_current_key(lambda client: client.get_project(project_name))
+    except ThreeSixtyError as error:
+        _keep(state, _Failures())  # the next attempt has patience of its own
+        _keep(state, failures.bear(error, time.time(), every))
+        log.warning("%s Asking again later.", error)
+        return None
+    if kept:
+        _keep(state, _Failures())
+    if not project.ready:
+        _log_status(project)
+    return project
+
+
+def _keep(state: TaskState | None, failures: _Failures) -> None:
+    if state:
+        state.set("failing", value=asdict(failures) if failures != _Failures() else {})
 
 
 def check_stall(project: Project, seconds: float, stall_timeout: float | None) -> None:
@@ -196,8 +250,7 @@ def project_of(event: Mapping[str, Any] | None) -> Project:
     raise error
 
 
-def log_status(project: Project) -> None:
-    """Say in the log how far a project is."""
+def _log_status(project: Project) -> None:
     log.info("Project %s: status %d of 100", project.name, project.status)
 
 

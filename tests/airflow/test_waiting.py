@@ -213,6 +213,41 @@ def test_just_made_and_not_there_yet(emulator: Emulator, project: str) -> None:
     assert event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.3))["status"] == "ready"
 
 
+@pytest.mark.parametrize("way", ["deferred", "rescheduled", "without a memory"])
+def test_task_that_made_it_does_not_find_it_yet(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """A task that waits for the project that it made bears that it does not show at once."""
+    from airflow.sdk.exceptions import AirflowRescheduleException
+
+    monkeypatch.setattr("airflow_360.operators.once.MISSING", 0.2)
+    monkeypatch.setattr("airflow_360.operators.once.LOOK_EVERY", 0.1)
+    emulator.store.processing_seconds = 3600
+    gone = {"on": "GET /projects/*", "do": "status", "status": 404, "body": {"error": "project_not_found"}}
+    store = None if way == "without a memory" else StateStore()
+    task = CreateProjectOperator(
+        task_id="p",
+        download_link="https://x/y.e57",
+        wait_for_completion=True,
+        deferrable=way == "deferred",
+        poll_interval=5,
+    )
+    emulator.faults.add(gone)
+    if way != "rescheduled":
+        with pytest.raises(TaskDeferred):
+            task.execute(context(store=store))
+        return
+    emulator.faults.add({**gone, "times": 2})  # for the next run, which first looks whether it is there still
+    for _ in range(2):
+        with pytest.raises(AirflowRescheduleException):
+            task.execute(context(store=store))
+    assert [e.status for e in emulator.exchanges] == [201, 404, 404, 404, 200, 200]
+    emulator.faults.add({**gone, "times": 3})
+    with pytest.raises(AirflowFailException, match="is gone from the server"):
+        task.execute(context(store=store))
+    assert len(emulator.store.projects) == 1
+
+
 def test_trigger_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A trigger whose polls have failed for too long ends with an event that Airflow may retry."""
     monkeypatch.setattr("airflow_360.triggers.project.PATIENCE", 0.3)
@@ -260,11 +295,11 @@ def test_key_replaced_during_the_wait(
 
 def test_poke_bears_failures(emulator: Emulator, project: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sensor that pokes bears failures for a while, and not for ever."""
-    store, poked = StateStore(), sensor(project)
+    store, poked = StateStore(), sensor(project, poke_interval=0.001)
     object.__setattr__(poked.hook.client.backoff, "tries", 0)
     emulator.faults.add({"on": "GET /projects/*", "do": "status", "status": 503, "times": 2})
     assert not poked.poke(context(store=store)).is_done
-    monkeypatch.setattr("airflow_360.sensors.project.PATIENCE", 0.0)
+    monkeypatch.setattr("airflow_360.triggers.project.PATIENCE", 0.0)
     time.sleep(0.01)
     with pytest.raises(AirflowException, match="503"):
         poked.poke(context(store=store))
@@ -300,7 +335,9 @@ def test_a_clear_waits_anew(emulator: Emulator, project: str) -> None:
 
 
 def test_soft_fail(emulator: Emulator) -> None:
-    """With soft_fail an unknown project skips the task in each mode."""
+    """With soft_fail a project that may not be seen skips the task in each mode."""
+    refused = {"on": "GET /projects/*", "do": "status", "status": 403}
+    emulator.faults.add({**refused, "body": {"error": "insufficient_scope"}, "times": 2})
     for deferrable in (True, False):
         with pytest.raises(AirflowSkipException):
-            sensor("nobody", deferrable=deferrable, mode="poke", soft_fail=True).execute(context())
+            sensor("x", deferrable=deferrable, mode="poke", soft_fail=True).execute(context())

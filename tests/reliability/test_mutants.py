@@ -71,9 +71,20 @@ def test_a_project_that_was_deleted(emulator: Emulator) -> None:
     del emulator.store.projects[name]
     with pytest.raises(ProjectError, match="is gone from the server"):
         task.run(attempt=2)
+    assert task.waits == 2 * [10]
     emulator.faults.add({"on": POST, "do": "lost_reply"})
     assert task.run(attempt=3, clears=1) == name
     assert list(emulator.store.projects) == [name]
+
+
+def test_a_project_that_is_missing_for_a_moment(emulator: Emulator) -> None:
+    """A project that is missing twice in a row is not gone, and a clear then makes no second one."""
+    task = Task(emulator)
+    name = task.run()
+    gone = {"on": "GET /projects/*", "do": "status", "status": 404, "body": {"error": "project_not_found"}}
+    emulator.faults.add({**gone, "times": 2})
+    assert task.run(attempt=2, clears=1) == name
+    assert len(requests_of(emulator, "POST", "/projects")) == 1
 
 
 def test_looking_ends_after_two_minutes(emulator: Emulator) -> None:
