@@ -18,7 +18,7 @@ PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if "_bu
 #: What users see of the package, and what of it only the package itself uses.
 KINDS = ("hooks", "links", "operators", "sensors", "triggers")
 CORE = ("api/backoff.py", "api/client.py", "api/records.py", "exceptions.py", "task_groups.py")
-SKIN = (*CORE, *(f"{kind}/*.py" for kind in KINDS))
+SKIN = (*CORE, "retry_policy.py", *(f"{kind}/*.py" for kind in KINDS))
 INNER = {"airflow_360.hooks.task_state", "airflow_360.operators.once"}
 DAGS = [
     pytest.param(block, id=f"{page.stem} {number}")

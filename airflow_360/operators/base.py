@@ -14,7 +14,7 @@ from airflow_360.exceptions import RateLimitedError
 from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors
 from airflow_360.triggers.rate_limit import RateLimitTrigger
 
-__all__ = ["ThreeSixtyOperator", "patiently", "reschedule"]
+__all__ = ["ThreeSixtyOperator", "is_mapped", "patiently", "reschedule", "seconds_to_wait"]
 
 R = TypeVar("R")
 SPREAD = 20  # siblings come back within a twentieth of a window
@@ -47,20 +47,39 @@ class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
         """Give the worker slot back until a rate limit is over; no retry is spent.
 
         :param error: the refusal; one that names no time is left to Airflow's retries.
-        :param mapped: whether the task has siblings, which are told the same moment: at it, there is room for
-            one of them. So each waits for a whole window from its own refusal, by when all that was spent
-            before is free again, and a little of its own, so that they do not come all at once.
+        :param mapped: whether the task has siblings, see :func:`seconds_to_wait`.
         """
         if error.retry_after is None:
             return
-        seconds = error.retry_after
-        if mapped and error.window:
-            seconds = max(seconds, error.window) + random.uniform(0, error.window / SPREAD)
+        seconds = seconds_to_wait(error, mapped)
         self.log.warning("%s The task goes on in %.0f s.", error, seconds)
         if self.deferrable:
             self.defer(trigger=RateLimitTrigger(seconds), method_name="resume")
         if _dates_are_obeyed():
             reschedule(seconds)
+
+
+def seconds_to_wait(error: RateLimitedError, mapped: bool) -> float:
+    """Return how long a task had better wait after a rate limit.
+
+    :param error: the refusal.
+    :param mapped: whether the task has siblings, which are told the same moment: at it, there is room for
+        one of them. So each waits for a whole window from its own refusal, by when all that was spent before
+        is free again, and a little of its own, so that they do not come all at once.
+    """
+    seconds = error.retry_after or 0.0
+    if mapped and error.window:
+        seconds = max(seconds, error.window) + random.uniform(0, error.window / SPREAD)
+    return seconds
+
+
+def is_mapped(context: Any) -> bool:
+    """Tell whether a task is one of several that came out of a mapping.
+
+    :param context: the task's context, or None.
+    """
+    index = getattr(context["ti"], "map_index", None) if context else None
+    return index is not None and index >= 0
 
 
 def patiently(execute: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
@@ -73,7 +92,7 @@ def patiently(execute: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
                 return execute(self, context)
         except AirflowException as error:
             if isinstance(error.__cause__, RateLimitedError):
-                self.wait_out(error.__cause__, getattr(context["ti"], "map_index", -1) >= 0)
+                self.wait_out(error.__cause__, is_mapped(context))
             raise
 
     return patient

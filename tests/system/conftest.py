@@ -69,6 +69,21 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             yield Site(airflow, emulator, s3, folder)
 
 
+@pytest.fixture(scope="module")
+def hasty(site: Site) -> Iterator[None]:
+    """A connection whose tasks wait for no rate limit themselves."""
+    connection = {
+        "connection_id": "three_sixty_hasty",
+        "conn_type": "three_sixty",
+        "host": site.emulator.url,
+        "password": "sk_hasty",
+        "extra": '{"rate_limit_wait": 1}',
+    }
+    site.airflow.request("POST", "/connections", json=connection)
+    yield
+    site.airflow.request("DELETE", "/connections/three_sixty_hasty")
+
+
 @pytest.fixture(scope="session")
 def samples(site: Site) -> Path:
     """Return a folder of real scans; of made ones on a machine that has none."""

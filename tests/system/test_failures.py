@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -317,21 +317,6 @@ def test_lost_reply_to_the_project(
     assert projects_of(site, upload_id) == [project]
     assert {i["try_number"] for i in site.airflow.task_instances(*run)} == {1}
     assert identical(site, upload_id, folder)
-
-
-@pytest.fixture(scope="module")
-def hasty(site: Site) -> Iterator[None]:
-    """A connection whose tasks wait for no rate limit themselves."""
-    connection = {
-        "connection_id": "three_sixty_hasty",
-        "conn_type": "three_sixty",
-        "host": site.emulator.url,
-        "password": "sk_hasty",
-        "extra": '{"rate_limit_wait": 1}',
-    }
-    site.airflow.request("POST", "/connections", json=connection)
-    yield
-    site.airflow.request("DELETE", "/connections/three_sixty_hasty")
 
 
 @pytest.mark.parametrize(

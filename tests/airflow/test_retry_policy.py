@@ -1,0 +1,138 @@
+"""What is retried, and when, on Airflow 3.3; and what an older one is told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowException
+
+from airflow_360.exceptions import (
+    AuthenticationError,
+    FileRejectedError,
+    NoReplyError,
+    ProjectError,
+    QuotaError,
+    RateLimitedError,
+    ServerError,
+    ThreeSixtyError,
+    UploadStalledError,
+)
+from tests.airflow.conftest import context
+
+policies = pytest.importorskip("airflow.sdk.definitions.retry_policy", reason="retry policies came with 3.3")
+
+# After the line above, which an older Airflow does not pass.
+from airflow_360.retry_policy import ThreeSixtyRetryPolicy  # noqa: E402
+
+
+def decide(error: BaseException, given: Any = None) -> Any:
+    return ThreeSixtyRetryPolicy().evaluate(error, 1, 3, given)
+
+
+def caused_by(error: Exception) -> Exception:
+    try:
+        raise AirflowException("what an operator raises") from error
+    except AirflowException as raised:
+        return raised
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AuthenticationError("no", status=401),
+        QuotaError("no", status=402),
+        FileRejectedError("no", status=415),
+        ProjectError("no"),
+        ThreeSixtyError("no"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_permanent(error: ThreeSixtyError) -> None:
+    """What trying again cannot mend fails at once, raised as itself or as the cause of another error."""
+    for raised in (error, caused_by(error), caused_by(caused_by(error))):
+        decision = decide(raised)
+        assert decision.action is policies.RetryAction.FAIL
+        assert decision.reason == "Trying again cannot help. no"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NoReplyError("later"),
+        ServerError("later", status=503),
+        UploadStalledError("later"),
+        RateLimitedError("later"),
+        ValueError("not ours"),
+        KeyboardInterrupt(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_left_to_airflow(error: BaseException) -> None:
+    """What may pass by itself, and what is no error of this package, is left to Airflow's settings."""
+    assert decide(error) == policies.RetryDecision.default()
+
+
+def test_handled_errors_are_no_cause() -> None:
+    """An error of this package that was handled when another one happened decides nothing."""
+
+    def stumble() -> None:
+        try:
+            raise ProjectError("handled")
+        except ProjectError:
+            raise ValueError("another")  # noqa: B904 - that it is not the cause is the point
+
+    with pytest.raises(ValueError) as raised:
+        stumble()
+    assert isinstance(raised.value.__context__, ProjectError)
+    assert decide(raised.value) == policies.RetryDecision.default()
+
+
+def test_circle_of_causes() -> None:
+    """Errors that are each other's cause end in Airflow's own decision."""
+    one, other = ValueError("one"), ValueError("other")
+    one.__cause__, other.__cause__ = other, one
+    assert decide(one) == policies.RetryDecision.default()
+
+
+def test_rate_limit() -> None:
+    """A rate limit is waited for as long as the server said, and the reason says how long."""
+    decision = decide(RateLimitedError("Slow down.", retry_after=1234.0, window=3600.0), context())
+    assert decision.action is policies.RetryAction.RETRY
+    assert decision.retry_delay == timedelta(seconds=1234)
+    assert decision.reason == "Slow down. Again in 1234 s."
+
+
+def test_rate_limit_of_siblings() -> None:
+    """A mapped task waits for the whole window and a little of its own, as an operator does."""
+    given = context()
+    given["ti"].map_index = 0
+    error = RateLimitedError("Slow down.", retry_after=10.0, window=3600.0)
+    delays = {decide(error, given).retry_delay.total_seconds() for _ in range(20)}
+    assert all(3600 <= delay <= 3600 * 1.05 for delay in delays)
+    assert len(delays) > 1
+
+
+def test_serialized() -> None:
+    """The policy survives being written into a DAG's serialized form and read back."""
+    policy = ThreeSixtyRetryPolicy.deserialize(ThreeSixtyRetryPolicy().serialize())
+    assert isinstance(policy, ThreeSixtyRetryPolicy)
+
+
+def test_older_airflow() -> None:
+    """Where Airflow has no retry policies, importing ours says so and what to do; all else imports."""
+    program = (
+        "import sys\n"
+        "sys.modules['airflow.sdk.definitions.retry_policy'] = None\n"
+        "import airflow_360.task_groups, airflow_360.operators.project, airflow_360.sensors.project\n"
+        "try:\n"
+        "    import airflow_360.retry_policy\n"
+        "except ImportError as error:\n"
+        "    print(error)\n"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "ThreeSixtyRetryPolicy needs Airflow 3.3 or newer" in told.stdout
+    assert "Leave retry_policy away" in " ".join(told.stdout.split())
