@@ -34,6 +34,7 @@ def scan_to_project(
     timeout: float | None = None,
     three_sixty_conn_id: str = DEFAULT_CONN_ID,
     aws_conn_id: str | None = "aws_default",
+    outlets: Any = None,
 ) -> Any:
     """Upload everything below a path into one session, make it one project, and wait until it is ready.
 
@@ -59,6 +60,7 @@ def scan_to_project(
     :param timeout: seconds after which the wait fails; Airflow's default when None.
     :param three_sixty_conn_id: the connection to the server.
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves.
+    :param outlets: an asset or an alias, or a list of them, whose event says that the project is ready.
     """
     shared: dict[str, Any] = {"three_sixty_conn_id": three_sixty_conn_id, "deferrable": deferrable}
     session = CreateUploadSessionOperator(task_id="create_session", **shared)
@@ -90,6 +92,8 @@ def scan_to_project(
         task_id="ready",
         project_name=project.output,
         fail_on_errors=fail_on_errors,
+        uploads=uploads.output,
+        outlets=outlets,
         poke_interval=poke_interval,
         timeout=conf.getfloat("sensors", "default_timeout") if timeout is None else timeout,
         **shared,

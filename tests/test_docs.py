@@ -19,7 +19,10 @@ PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if "_bu
 KINDS = ("hooks", "links", "operators", "sensors", "triggers")
 CORE = ("api/backoff.py", "api/client.py", "api/records.py", "exceptions.py", "task_groups.py")
 SKIN = (*CORE, "retry_policy.py", *(f"{kind}/*.py" for kind in KINDS))
-INNER = {"airflow_360.hooks.task_state", "airflow_360.operators.once"}
+INNER = {
+    *(f"airflow_360.hooks.{name}" for name in ("assets", "results", "task_state")),
+    "airflow_360.operators.once",
+}
 DAGS = [
     pytest.param(block, id=f"{page.stem} {number}")
     for page in PAGES
@@ -40,10 +43,12 @@ def test_dags_in_pages(block: str) -> None:
         block = block.replace("catchup=False)", "catchup=False, start_date=datetime(2026, 1, 1))")
     names: dict[str, object] = {"datetime": datetime}
     exec(compile(block, "page", "exec"), names)
-    (made,) = re.findall(r"^(\w+)\(\)$", block, re.MULTILINE)
-    dag = names[made]()  # type: ignore[operator]
-    assert isinstance(dag, DAG)
-    assert dag.task_dict
+    made = re.findall(r"^(\w+)\(\)$", block, re.MULTILINE)
+    assert made
+    for name in made:
+        dag = names[name]()  # type: ignore[operator]
+        assert isinstance(dag, DAG)
+        assert dag.task_dict
 
 
 def test_connection_fields() -> None:

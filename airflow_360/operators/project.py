@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.common.compat.sdk import conf, mask_secret
 
 from airflow_360.exceptions import ProjectError, some
+from airflow_360.hooks.assets import announce
+from airflow_360.hooks.results import results_of
 from airflow_360.hooks.task_state import TaskState, time_left
 from airflow_360.hooks.three_sixty import airflow_errors
 from airflow_360.links.project import ProjectLink
@@ -22,7 +24,7 @@ from airflow_360.triggers.project import ProjectReadyTrigger, look, project_of, 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_360.api.records import FileProgress
+    from airflow_360.api.records import FileProgress, Project
 
 __all__ = ["CreateProjectOperator"]
 
@@ -32,7 +34,8 @@ PRIVACY_MODES = {"public": 0, "link": 1, "private": 2}
 class CreateProjectOperator(ThreeSixtyOperator):
     """Create one project from a session whose files are complete, or from a link.
 
-    XCom: ``project_name``, the project's slug; and ``project_url``, its page, which the button opens.
+    XCom: ``project_name``, the project's slug; and ``project_url``, its page, which the button opens. With
+    ``wait_for_completion`` the event of an asset or an alias in ``outlets`` says which project is ready.
 
     The session is listed first: nothing is created unless every file is complete and, with ``uploads``,
     unless the session holds exactly what was uploaded.
@@ -123,14 +126,14 @@ class CreateProjectOperator(ThreeSixtyOperator):
         self.log.info("Project %s: %s", project.name, page)
         ProjectLink.persist(context, page)
         if self.wait_for_completion:
-            self._wait(project.name, state)
+            self._wait(context, project.name, state)
         return project.name
 
     @airflow_errors()
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> str:
         """Return the project's name once the trigger saw it ready."""
         project = project_of(event)
-        ready_record(project, self.hook.client.project_url(project.name))
+        self._ready(context, project)
         return project.name
 
     def _fields(self) -> dict[str, Any]:
@@ -178,7 +181,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         """Make sure that the session holds exactly what was uploaded."""
         if self.upload_id:
             _check_session(
-                self.upload_id, self.hook.client.list_files(self.upload_id), _results(self.uploads)
+                self.upload_id, self.hook.client.list_files(self.upload_id), results_of(self.uploads)
             )
 
     @property
@@ -187,13 +190,13 @@ class CreateProjectOperator(ThreeSixtyOperator):
         link = hashlib.sha256((self.download_link or "").encode()).hexdigest()[:16]
         return f"session {self.upload_id}" if self.upload_id else f"link {link}"
 
-    def _wait(self, project_name: str, state: TaskState) -> None:
+    def _wait(self, context: Context, project_name: str, state: TaskState) -> None:
         """Return when the project is ready; until then give the slot back."""
         # Without a memory the next run of a rescheduled task could not know of the project.
         defers = self.deferrable or not state.available
         project = look(self.hook, project_name, None if defers else state, self.poll_interval)
         if project and project.ready:
-            ready_record(project, self.hook.client.project_url(project.name))
+            self._ready(context, project)
             return
         left = time_left(state, project_name, self.timeout)
         if defers:
@@ -204,26 +207,10 @@ class CreateProjectOperator(ThreeSixtyOperator):
             )
         reschedule(min(self.poll_interval, left))
 
-
-def _results(uploads: Any) -> list[Mapping[str, Any]] | None:
-    """Return what upload tasks returned as a flat list; None where nothing was given.
-
-    :param uploads: one result, or a list or lazy sequence of them, or of such lists.
-    :raises ProjectError: when it is something else.
-    """
-    if uploads is None:
-        return None
-    found: list[Mapping[str, Any]] = []
-    for result in [uploads] if isinstance(uploads, Mapping) else _items(uploads):
-        found += [result] if isinstance(result, Mapping) else _results(_items(result)) or []
-    return found
-
-
-def _items(value: Any) -> list[Any]:
-    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-        raise ProjectError(f"uploads must be what the upload tasks returned, not {value!r}.")
-    # Iterating the results of a mapped task costs one request per item, slicing them one in all.
-    return list(value[:] if type(value).__name__ == "LazyXComSequence" else value)
+    def _ready(self, context: Context, project: Project) -> None:
+        page = self.hook.client.project_url(project.name)
+        ready_record(project, page)
+        announce(context, self.outlets, project, page, self.uploads)
 
 
 def _check_session(

@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_360.hooks.assets import announce
 from airflow_360.hooks.task_state import TaskState, time_left
 from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors, required
 from airflow_360.links.project import ProjectLink
@@ -38,12 +39,16 @@ __all__ = ["ProjectReadySensor"]
 class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
     """Wait until a project is ready (status 100).
 
-    XCom: the project's full record; and ``project_url``, its page, which the button opens.
+    XCom: the project's full record; and ``project_url``, its page, which the button opens. The event of an
+    asset or an alias in ``outlets`` says which project is ready.
 
     On retry and on clear it waits again, and a project that is ready ends it at once.
 
     :param project_name: the project's slug (templated).
     :param fail_on_errors: whether a project that is ready but counts errors fails; by default a warning.
+    :param uploads: what the upload tasks returned, as in
+        :class:`~airflow_360.operators.project.CreateProjectOperator`; only for the number of files in the
+        event of an asset (templated).
     :param stall_timeout: seconds for which the status may stand still before the wait fails; off by default,
         since nothing says how long a step of the server takes.
     :param three_sixty_conn_id: the connection to the server (templated).
@@ -54,7 +59,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
     :param mode: when not deferrable: ``"reschedule"``, the default, holds no worker slot; ``"poke"`` does.
     """
 
-    template_fields: Sequence[str] = ("project_name", "three_sixty_conn_id")
+    template_fields: Sequence[str] = ("project_name", "uploads", "three_sixty_conn_id")
     operator_extra_links = (ProjectLink(),)
 
     def __init__(
@@ -62,6 +67,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         *,
         project_name: str | XComArg,
         fail_on_errors: bool = False,
+        uploads: Any = None,
         stall_timeout: float | None = None,
         three_sixty_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -71,6 +77,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         super().__init__(mode=mode, **kwargs)
         self.project_name = cast("str", project_name)
         self.fail_on_errors = fail_on_errors
+        self.uploads = uploads
         self.stall_timeout = stall_timeout
         self.three_sixty_conn_id = three_sixty_conn_id
         self.deferrable = deferrable
@@ -104,7 +111,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         if project is None:
             return PokeReturnValue(False)
         if project.ready:
-            return PokeReturnValue(True, self._ready(project))
+            return PokeReturnValue(True, self._ready(context, project))
         if self.stall_timeout is not None:
             check_stall(project, self._unchanged_for(project, state), self.stall_timeout)
         return PokeReturnValue(False)
@@ -112,7 +119,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
     @airflow_errors()
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the record of the project that the trigger saw ready."""
-        return self._ready(project_of(event))
+        return self._ready(context, project_of(event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Go on after the wait in the triggerer, and say what was waited for where it took too long."""
@@ -141,5 +148,8 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
             state.set("status of", project.name, state.clears, value=seen)
         return float(time.time() - seen["since"])
 
-    def _ready(self, project: Project) -> dict[str, Any]:
-        return ready_record(project, self.hook.client.project_url(project.name), self.fail_on_errors)
+    def _ready(self, context: Context, project: Project) -> dict[str, Any]:
+        page = self.hook.client.project_url(project.name)
+        record = ready_record(project, page, self.fail_on_errors)
+        announce(context, self.outlets, project, page, self.uploads)
+        return record

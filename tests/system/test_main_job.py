@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Runs:
     many: tuple[str, str]
     local: tuple[str, str]
     link: tuple[str, str]
+    new: tuple[str, str]
     title: str
     folders: dict[str, list[Path]]
     photos: Path
@@ -58,6 +60,11 @@ def runs(site: Site, samples: Path) -> Runs:
     for name, files in folders.items():
         for file in files:
             site.s3.put_file("many-scans", f"{prefix}{name}/{file.name}", file)
+    site.s3.make_bucket("new-scans")
+    for name in ("bridge", "tunnel"):
+        for file in folders["photoset"]:
+            site.s3.put_file("new-scans", f"{name}/{file.name}", file)
+    site.airflow.unpause("example_new_scans_catalog")
     photos = site.folder / "photos"
     make_scans(photos)
     return Runs(
@@ -65,6 +72,7 @@ def runs(site: Site, samples: Path) -> Runs:
         site.run("example_many_scans", date),
         site.run("example_local_files", folder=str(photos), title="Photos"),
         site.run("example_from_download_link", link="https://example.com/scan.e57"),
+        site.run("example_new_scans"),
         f"Scan of {date:%Y-%m-%d}",
         folders,
         photos,
@@ -133,6 +141,34 @@ def test_download_link(site: Site, runs: Runs) -> None:
     finish(site, runs.link)
     (record,) = records(site, runs.link, "ready")
     assert site.emulator.store.projects[record["name"]].options["coordinate_system"] == "EPSG:25832"
+
+
+def test_new_scans(site: Site, runs: Runs) -> None:
+    """Each project that is ready runs the DAG that the asset schedules, and that one reads which it is."""
+    finish(site, runs.new)
+    ready = records(site, runs.new, "scan_to_project.ready")
+    expected = {
+        record["name"]: {
+            "name": record["name"],
+            "title": record["title"],
+            "url": f"{site.emulator.url}/projects/{record['name']}",
+            "size": record["size"],
+            "files": len(runs.folders["photoset"]),
+            "errors": 0,
+        }
+        for record in ready
+    }
+    assert {record["title"] for record in ready} == {"bridge", "tunnel"}
+    entered: dict[str, dict[str, Any]] = {}
+    for _ in range(60):
+        for run in site.airflow.request("GET", "/dags/example_new_scans_catalog/dagRuns")["dag_runs"]:
+            finish(site, ("example_new_scans_catalog", run_id := run["dag_run_id"]))
+            projects = site.airflow.xcom("example_new_scans_catalog", run_id, "enter")
+            entered |= {project["name"]: project for project in projects}
+        if len(entered) == len(expected):
+            break
+        time.sleep(1)
+    assert entered == expected
 
 
 def test_empty_night(site: Site) -> None:

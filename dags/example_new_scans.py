@@ -1,0 +1,48 @@
+"""Scans that become projects, and a DAG that runs whenever a project is ready and reads which."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Asset, dag, task
+
+from airflow_360.operators.upload import ListScansOperator
+from airflow_360.task_groups import scan_to_project
+
+# A name and no address: an address makes Airflow load all providers in every task that names it.
+PROJECTS = Asset("360_projects")
+
+
+@dag(
+    schedule="0 2 * * *",
+    start_date=datetime(2026, 1, 1, tzinfo=UTC),
+    catchup=False,
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=2)},
+    tags=["360"],
+)
+def example_new_scans() -> None:
+    scans = ListScansOperator(task_id="list_scans", path="s3://new-scans/")
+
+    # Each project that is ready is one event of the asset.
+    scan_to_project.partial(outlets=[PROJECTS], deferrable=True, poke_interval=30).expand(path=scans.output)
+
+
+@dag(schedule=[PROJECTS], start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, tags=["360"])
+def example_new_scans_catalog() -> None:
+    @task
+    def enter(**context: Any) -> list[dict[str, Any]]:
+        # Airflow 2.11 calls it triggering_dataset_events.
+        by_asset = context.get("triggering_asset_events") or context["triggering_dataset_events"]
+        projects = [event.extra for events in by_asset.values() for event in events]
+        for project in projects:
+            print(
+                f"{project['title']}: {project['files']} files, {project['errors']} errors, {project['url']}"
+            )
+        return projects
+
+    enter()
+
+
+example_new_scans()
+example_new_scans_catalog()
