@@ -218,8 +218,6 @@ def test_task_that_made_it_does_not_find_it_yet(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     """A task that waits for the project that it made bears that it does not show at once."""
-    from airflow.sdk.exceptions import AirflowRescheduleException
-
     monkeypatch.setattr("airflow_360.operators.once.MISSING", 0.2)
     monkeypatch.setattr("airflow_360.operators.once.LOOK_EVERY", 0.1)
     emulator.store.processing_seconds = 3600
@@ -303,6 +301,19 @@ def test_poke_bears_failures(emulator: Emulator, project: str, monkeypatch: pyte
     time.sleep(0.01)
     with pytest.raises(AirflowException, match="503"):
         poked.poke(context(store=store))
+
+
+def test_two_at_once(emulator: Emulator, project: str) -> None:
+    """Two waits for one project, as of two triggerers, end alike, and change nothing on the server."""
+
+    async def both() -> list[Any]:
+        waits = [anext(ProjectReadyTrigger(project, "three_sixty_default", 0.1).run()) for _ in range(2)]
+        return [event.payload for event in await asyncio.gather(*waits)]
+
+    first, second = asyncio.run(both())
+    assert first == second
+    assert sensor(project).execute_complete(context(), first)["status"] == 100
+    assert {e.method for e in emulator.exchanges[1:]} == {"GET"}
 
 
 def test_timeout_counts_from_the_first_attempt(emulator: Emulator, project: str) -> None:

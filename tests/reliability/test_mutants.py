@@ -225,6 +225,44 @@ def test_what_is_told_of_a_project(emulator: Emulator, told: list[str]) -> None:
     ]
 
 
+def test_what_is_told_of_a_stranger(emulator: Emulator, told: list[str]) -> None:
+    """A project that is made anew beside one of the session's name is told of with both."""
+    emulator.store.take_name()
+    task = Task(emulator)
+    emulator.faults.add({"on": POST, "do": "status", "status": 503})
+    with pytest.raises(ProjectError):
+        task.run()
+    told.clear()
+    task.run(attempt=2, clears=1)
+    assert told == [
+        f"Creating a project of session {task.upload_id} anew: this task was cleared after a request to "
+        f"create it got no answer, and {task.upload_id} is the name of an older project."
+    ]
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_what_is_told_without_a_memory(emulator: Emulator, link: bool) -> None:
+    """A task that remembers nothing says what it found and what would make another project."""
+    task = Task(emulator, memory=False)
+    task.run()
+    about, found, over = (
+        f"session {task.upload_id}",
+        f"a project called {task.upload_id} is there",
+        "clear the session task",
+    )
+    once = OnlyOnce(task.client, task.state, about, task.upload_id, attempt=2, clears=0)
+    if link:
+        once.upload_id, found, over = None, "there is nothing to ask for", "trigger a new run"
+    with pytest.raises(ProjectError) as raised:
+        once.project(lambda: task.client.create_project({"download_link": "https://x/y.e57"}))
+    assert str(raised.value) == (
+        f"Nobody can tell whether a project was created of {about}: this Airflow keeps nothing of this "
+        f"task's earlier attempts, and {found}. Look at your projects on {emulator.url}. If it is there, mark this "
+        f"task as success; to make another, {over}."
+    )
+    assert len(emulator.store.projects) == 1
+
+
 HERE = "GET /api/v1/projects: the server answered"
 NO_JSON = "without the JSON of a 360 server."
 PROXY = "Check that the connection's host is a 360 server and that no proxy stands between."

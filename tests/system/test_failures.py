@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from airflow_360.emulator import Exchange
+from demo.airflow import COMMANDS
+from demo.processes import Child, end
 from tests.system.conftest import Site
 
 pytestmark = pytest.mark.system
@@ -96,6 +100,18 @@ def title_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace")
     except OSError:
         return ""
+
+
+def session_of(pid: int) -> int | None:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return None
+
+
+def signal_all(processes: list[int], number: signal.Signals) -> None:
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def identical(site: Site, project: str, folder: Path) -> bool:
@@ -220,6 +236,45 @@ def test_triggerer_killed_during_the_wait(site: Site, folder: Path, monkeypatch:
     finish(site, run)
     assert site.airflow.task_instance(*run, "ready")["try_number"] == 1
     assert site.airflow.xcom(*run, "ready")["status"] == 100
+
+
+@pytest.mark.long
+def test_two_triggerers(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A triggerer that froze and wakes up waits beside the one that took over; the task ends once."""
+    monkeypatch.setattr(site.emulator.store, "processing_seconds", 3600)
+    since = Since(site)
+    run = site.run("chunked_upload", folder=str(folder))
+    until(site, "a wait", lambda: site.airflow.task_instance(*run, "ready")["state"] == "deferred")
+    name = site.airflow.xcom(*run, "create_project")
+    polls = f"/projects/{name}"
+    first = len(since("GET", polls))
+    until(site, "polls by the triggerer", lambda: len(since("GET", polls)) > first + 1)
+
+    frozen = [pid for pid in pids() if session_of(pid) == site.airflow.pid("triggerer")]
+    signal_all(frozen, signal.SIGSTOP)
+    asked = len(since("GET", polls))
+    second = Child(
+        "triggerer",
+        [sys.executable, "-m", "airflow", *COMMANDS["triggerer"]],
+        log=site.folder / "second-triggerer.log",
+        # It takes the other for dead after five seconds and not after thirty.
+        env={**site.airflow.env, "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5"},
+        cwd=site.airflow.home,
+    )
+    try:
+        until(site, "polls by the second", lambda: len(since("GET", polls)) > asked + 1, timeout=150)
+        ready = Since(site)
+        site.emulator.store.projects[name].processing_seconds = 0
+        signal_all(frozen, signal.SIGCONT)
+        finish(site, run)
+        until(site, "a poll by each", lambda: len(ready("GET", polls)) == 2, timeout=30)
+    finally:
+        signal_all(frozen, signal.SIGCONT)
+        end([second])
+    assert site.airflow.task_instance(*run, "ready")["try_number"] == 1
+    assert site.airflow.xcom(*run, "ready")["status"] == 100
+    assert site.airflow.log(*run, "ready").count(f"Project {name} is ready: ") == 1
+    assert len(since("POST", "/projects")) == 1
 
 
 # -- a button is pressed after the run
