@@ -257,8 +257,8 @@ def test_what_is_told_without_a_memory(emulator: Emulator, link: bool) -> None:
         once.project(lambda: task.client.create_project({"download_link": "https://x/y.e57"}))
     assert str(raised.value) == (
         f"Nobody can tell whether a project was created of {about}: this Airflow keeps nothing of this "
-        f"task's earlier attempts, and {found}. Look at your projects on {emulator.url}. If it is there, mark this "
-        f"task as success; to make another, {over}."
+        f"task's earlier attempts, and {found}. Look at your projects on {emulator.url}. If it is there, "
+        f"mark this task as success; to make another, {over}."
     )
     assert len(emulator.store.projects) == 1
 
