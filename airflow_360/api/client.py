@@ -65,6 +65,10 @@ class ThreeSixtyClient:
         """Return the address of a project's page, for people."""
         return f"{self.server}/projects/{quote(project_name, safe='')}"
 
+    def session_url(self, upload_id: str) -> str:
+        """Return the address of an upload session, by which lineage knows it."""
+        return f"{self.server}/api/v1/uploads/{quote(upload_id, safe='')}"
+
     def create_upload_session(self) -> UploadSession:
         """Create an upload session: ``POST /uploads``; 30 an hour.
 

@@ -25,6 +25,7 @@ from airflow_360.exceptions import (
     some,
 )
 from airflow_360.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
+from airflow_360.hooks.lineage import Lineage
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Semaphore
@@ -70,6 +71,8 @@ class ThreeSixtyHook(BaseHook):
         super().__init__()
         self.three_sixty_conn_id = three_sixty_conn_id
         self._s3_clients: dict[str, Any] = {}
+        #: What was moved by this hook, for collectors of lineage.
+        self.lineage = Lineage(self)
 
     @cached_property
     def client(self) -> ThreeSixtyClient:
@@ -164,6 +167,7 @@ class ThreeSixtyHook(BaseHook):
             lines = ProgressLog(name, source.size)
             on_progress = on_progress or (lambda progress: lines.update(progress.received))
             self._send(upload_id, source, name, chunk_size, on_progress, ask)
+            self.lineage.moved([path], self.client.session_url(upload_id))
         return {"filename": name, "path": path, "size": source.size}
 
     def upload_files(
@@ -243,6 +247,7 @@ class ThreeSixtyHook(BaseHook):
                 size_text(total),
                 duration_text(seconds()),
             )
+            self.lineage.moved((file.path for file in files), self.client.session_url(upload_id))
         return {"files": len(files), "bytes": total}
 
     def upload_archive(
@@ -303,6 +308,7 @@ class ThreeSixtyHook(BaseHook):
             except BaseException:
                 kept.save()
                 raise
+            self.lineage.moved((file.path for file in files), self.client.session_url(upload_id))
         return {"files": 1, "bytes": source.size}
 
     def _send(

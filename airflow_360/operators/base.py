@@ -43,6 +43,10 @@ class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
         """Run the task again after a rate limit was waited for; it goes on where it was."""
         return self.execute(context)
 
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Tell OpenLineage what this task moved: sources into the session, or that into the project."""
+        return self.hook.lineage.facets()
+
     def wait_out(self, error: RateLimitedError, mapped: bool) -> None:
         """Give the worker slot back until a rate limit is over; no retry is spent.
 

@@ -125,6 +125,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         page = client.project_url(project.name)
         self.log.info("Project %s: %s", project.name, page)
         ProjectLink.persist(context, page)
+        self._trace(page)
         if self.wait_for_completion:
             self._wait(context, project.name, state)
         return project.name
@@ -207,8 +208,14 @@ class CreateProjectOperator(ThreeSixtyOperator):
             )
         reschedule(min(self.poll_interval, left))
 
+    def _trace(self, page: str) -> None:
+        """Take note for lineage; a link may be a secret, and names no source here."""
+        sources = [self.hook.client.session_url(self.upload_id)] if self.upload_id else []
+        self.hook.lineage.moved(sources, page)
+
     def _ready(self, context: Context, project: Project) -> None:
         page = self.hook.client.project_url(project.name)
+        self._trace(page)
         ready_record(project, page)
         announce(context, self.outlets, project, page, self.uploads)
 

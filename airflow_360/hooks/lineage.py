@@ -1,0 +1,120 @@
+"""Where bytes came from and what became of them, for whoever collects lineage.
+
+Two kinds of collectors are told: readers of Airflow's hook-level lineage, and OpenLineage. Without either
+nothing is imported: only to ask Airflow for its collector costs half a second of CPU time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+__all__ = ["Lineage", "collapsed", "dataset_of", "uri_of"]
+
+log = logging.getLogger(__name__)
+
+MOST = 20  # sources of one bucket, or of the disk, that are named one by one; Airflow keeps 100 in all
+
+
+class Lineage:
+    """Keep what one hook moved.
+
+    :param hook: the hook, which readers are told as the context.
+    """
+
+    def __init__(self, hook: Any) -> None:
+        self._hook = hook
+        self.inputs: list[str] = []
+        self.outputs: list[str] = []
+
+    def moved(self, sources: Iterable[str], target: str) -> None:
+        """Take note of bytes that have arrived.
+
+        :param sources: the paths, or addresses, that they came from; many become the folder that holds them.
+        :param target: the address that they went to.
+        """
+        inputs = collapsed(uri_of(source) for source in sources)
+        self.inputs += inputs
+        self.outputs.append(target)
+        if _has_readers():
+            self._tell(inputs, target)
+
+    def facets(self) -> Any:
+        """Return the same as OpenLineage's ``OperatorLineage``; None where OpenLineage is not installed."""
+        try:
+            from airflow.providers.common.compat.openlineage.facet import Dataset
+            from airflow.providers.openlineage.extractors import OperatorLineage
+        except ImportError:
+            return None
+        inputs, outputs = (
+            [Dataset(*dataset_of(uri)) for uri in dict.fromkeys(uris)] for uris in (self.inputs, self.outputs)
+        )
+        return OperatorLineage(inputs=inputs, outputs=outputs)
+
+    def _tell(self, inputs: Sequence[str], output: str) -> None:
+        from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
+
+        collector = get_hook_lineage_collector()
+        try:
+            for uri in inputs:
+                collector.add_input_asset(context=self._hook, uri=uri)
+            collector.add_output_asset(context=self._hook, uri=output)
+        except (TypeError, ValueError) as error:  # an address that Airflow takes for no asset
+            log.warning("Lineage is incomplete: %s", error)
+
+
+def uri_of(path: str) -> str:
+    """Return the address of what a user called by a path: without connection, password or signature.
+
+    :param path: local, or any ``scheme://``.
+    """
+    scheme, remote, rest = path.partition("://")
+    if not remote:
+        return Path(path).expanduser().absolute().as_uri()
+    authority, slash, key = rest.partition("/")
+    if scheme in ("http", "https"):
+        key = key.partition("?")[0]  # a presigned address is a secret
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{key}"
+
+
+def collapsed(uris: Iterable[str]) -> list[str]:
+    """Return addresses, those of each bucket or disk as one folder where there are many.
+
+    :param uris: the addresses.
+    """
+    places: dict[str, list[str]] = {}
+    for uri in dict.fromkeys(uris):
+        places.setdefault(dataset_of(uri)[0], []).append(uri)
+    return [uri for there in places.values() for uri in (there if len(there) <= MOST else [_folder(there)])]
+
+
+def dataset_of(uri: str) -> tuple[str, str]:
+    """Return an address as OpenLineage names data: by namespace and name.
+
+    :param uri: the address.
+    """
+    scheme, _, rest = uri.partition("://")
+    authority, _, name = rest.partition("/")
+    return ("file", f"/{unquote(name)}") if scheme == "file" else (f"{scheme}://{authority}", name or "/")
+
+
+def _folder(uris: list[str]) -> str:
+    """Return the folder that holds all addresses; a path's function would make one slash of two."""
+    return os.path.commonprefix(uris).rpartition("/")[0] + "/"  # noqa: RUF071 (cut at a slash)
+
+
+def _has_readers() -> bool:
+    """Tell whether a plugin reads lineage; a task's process has loaded its plugins by then."""
+    try:
+        from airflow.sdk.plugins_manager import get_hook_lineage_readers_plugins
+    except ImportError:  # before 3.2
+        import airflow.plugins_manager
+
+        older: Any = airflow.plugins_manager
+        older.initialize_hook_lineage_readers_plugins()
+        return bool(older.hook_lineage_reader_classes)
+    return bool(get_hook_lineage_readers_plugins())
