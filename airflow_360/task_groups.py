@@ -82,7 +82,7 @@ def scan_to_project(
         upload_id=session.output,
         uploads=uploads.output,
         title=title,
-        title_path=path,
+        path=path,
         privacy_mode=privacy_mode,
         coordinate_system=coordinate_system,
         options=options,

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.records import FileProgress
     from airflow_360.hooks.task_state import TaskState
-    from airflow_360.sources import Listed, Location, Source
+    from airflow_360.sources import Listed, Location, Scan, Source
     from airflow_360.upload.engine import OnProgress
 
 T = TypeVar("T")
@@ -374,6 +374,21 @@ class ThreeSixtyHook(BaseHook):
 
         with airflow_errors():
             return list_scans(lambda p: self.open_location(p, aws_conn_id), path, pattern)
+
+    def look_at_scans(self, paths: Sequence[str], aws_conn_id: str | None = "aws_default") -> Iterator[Scan]:
+        """Yield what each of several folders holds at the moment.
+
+        :param paths: what :meth:`list_scans` returned.
+        :param aws_conn_id: see :meth:`upload`.
+        :raises AirflowException: when one cannot be listed.
+        """
+        import time
+
+        from airflow_360.sources.listing import look_at_scan
+
+        with airflow_errors():
+            for path in paths:
+                yield look_at_scan(self.open_location(path, aws_conn_id), path, time.time())
 
     def open_source(
         self,

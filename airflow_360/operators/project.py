@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import conf, mask_secret
+from airflow.providers.common.compat.sdk import AirflowSkipException, conf, mask_secret
 
 from airflow_360.exceptions import ProjectError, some
 from airflow_360.hooks.assets import announce
+from airflow_360.hooks.done_scans import SCANS, DoneScan, lister_of, memory
 from airflow_360.hooks.results import results_of
 from airflow_360.hooks.task_state import TaskState, time_left
 from airflow_360.hooks.three_sixty import airflow_errors
@@ -50,7 +51,9 @@ class CreateProjectOperator(ThreeSixtyOperator):
     :param uploads: what the upload tasks returned: one result, a list, or a mapped task's ``output``
         (templated).
     :param title: the human title; the server makes one up without it (templated).
-    :param title_path: a path whose last part is the title where ``title`` is empty (templated).
+    :param path: the folder that the files came from. Its last part is the title where ``title`` is empty;
+        and where it is the output of a ``ListScansOperator(only_new=True)``, the scan is recorded as done
+        once its project exists. A scan that another run made into a project meanwhile is skipped (templated).
     :param privacy_mode: ``"private"`` (only the owner and who is invited), ``"link"``, ``"public"``, or the
         server's number. Private by default, as in the vendor's own client (templated).
     :param coordinate_system: such as ``"EPSG:25832"`` (templated).
@@ -67,7 +70,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         "download_link",
         "uploads",
         "title",
-        "title_path",
+        "path",
         "privacy_mode",
         "coordinate_system",
         "options",
@@ -82,7 +85,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         download_link: str | None = None,
         uploads: Any = None,
         title: str | None = None,
-        title_path: str | None = None,
+        path: str | XComArg | None = None,
         privacy_mode: str | int = "private",
         coordinate_system: str | None = None,
         options: Mapping[str, Any] | None = None,
@@ -99,7 +102,10 @@ class CreateProjectOperator(ThreeSixtyOperator):
         self.uploads = uploads
         self._wants_uploads = uploads is not None
         self.title = title
-        self.title_path = title_path
+        self.path = cast("str | None", path)
+        self.lister = lister_of(path)
+        if self.lister:
+            self.inlets = [*self.inlets, *memory()]
         self.privacy_mode = privacy_mode
         self.coordinate_system = coordinate_system
         self.options = options
@@ -119,9 +125,13 @@ class CreateProjectOperator(ThreeSixtyOperator):
     def execute(self, context: Context) -> str:
         """Create the project, or take over the one that the session already became."""
         fields = self._fields()
+        scan = DoneScan(context, self._key(context))
+        if made := scan.made_by_another_run():
+            raise AirflowSkipException(f"{self.path} {made}: no second one is made of it.")
         state, ti, client = TaskState(context), context["ti"], self.hook.client
         once = OnlyOnce(client, state, self._about, self.upload_id, ti.try_number, ti.max_tries)
         project = once.project(lambda: client.create_project(fields), self._check)
+        scan.add(str(self.path), project.name)
         page = client.project_url(project.name)
         self.log.info("Project %s: %s", project.name, page)
         ProjectLink.persist(context, page)
@@ -136,6 +146,17 @@ class CreateProjectOperator(ThreeSixtyOperator):
         project = project_of(event)
         self._ready(context, project)
         return project.name
+
+    def _key(self, context: Context) -> str | None:
+        """Return what the scan is remembered by, where a lister that remembers handed it out."""
+        if not self.lister:
+            return None
+        keys = context["ti"].xcom_pull(task_ids=self.lister, key=SCANS, map_indexes=-1) or {}
+        if self.path not in keys:
+            self.log.warning(
+                "%s is not what %s handed out last: it is not recorded as done.", self.path, self.lister
+            )
+        return keys.get(self.path)
 
     def _fields(self) -> dict[str, Any]:
         """Return the request's body, after looking at what the templates came out as."""
@@ -156,7 +177,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         given = {
             "upload_id": self.upload_id,
             "download_link": self.download_link,
-            "title": self.title or (self.title_path or "").rstrip("/").rpartition("/")[2],
+            "title": self.title or (self.path or "").rstrip("/").rpartition("/")[2],
             "privacy_mode": _privacy_mode(self.privacy_mode),
             "coordinate_system": self.coordinate_system,
         }

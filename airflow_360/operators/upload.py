@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, conf
 
-from airflow_360.exceptions import NotFoundError, ProjectError
+from airflow_360.exceptions import NotFoundError, ProjectError, SourceError, ThreeSixtyError
+from airflow_360.hooks.done_scans import SCANS, DoneScan, key_of, memory
 from airflow_360.hooks.task_state import TaskState
 from airflow_360.hooks.three_sixty import airflow_errors, required
 from airflow_360.operators.base import ThreeSixtyOperator, patiently
@@ -16,7 +17,7 @@ from airflow_360.operators.base import ThreeSixtyOperator, patiently
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_360.sources import Listed
+    from airflow_360.sources import Listed, Scan
 
 __all__ = [
     "CreateUploadSessionOperator",
@@ -96,10 +97,19 @@ class ListFilesOperator(ThreeSixtyOperator):
 class ListScansOperator(ThreeSixtyOperator):
     """List the folders directly below a path that hold a scan: at least one file, at any depth.
 
-    XCom: a list of folder paths, to map a task group over. On retry and on clear it lists anew.
+    XCom: a list of folder paths, to map a task group over. On retry and on clear it lists anew; with
+    ``only_new`` what its own run made into projects before counts as new then, so that clearing a run does
+    that run's work again.
 
     :param path: a folder or prefix; local or any ``scheme://`` (templated).
     :param pattern: a glob for the names of files that make a folder a scan; None counts any file (templated).
+    :param only_new: whether to leave out what another run made into a project already, as it is now: same
+        folder, and same names, sizes, and ETags or modification times of all its files. Recorded by the
+        :class:`~airflow_360.operators.project.CreateProjectOperator` that takes this task's output as its
+        ``path``, as in ``scan_to_project.expand(path=scans.output)``. Of more folders than Airflow maps, the
+        rest is left to later runs.
+    :param settle_seconds: leaves out a folder in which a file was written less than so many seconds ago: more
+        may be to come. 0 takes every folder.
     :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator`.
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
     """
@@ -111,6 +121,8 @@ class ListScansOperator(ThreeSixtyOperator):
         *,
         path: str,
         pattern: str | None = None,
+        only_new: bool = False,
+        settle_seconds: float = 0.0,
         on_empty: str = "skip",
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
@@ -118,16 +130,83 @@ class ListScansOperator(ThreeSixtyOperator):
         super().__init__(**kwargs)
         self.path = path
         self.pattern = pattern
+        self.only_new = only_new
+        self.settle_seconds = settle_seconds
         self.on_empty = _checked_on_empty(on_empty)
         self.aws_conn_id = aws_conn_id
+        if only_new:
+            self.inlets = [*self.inlets, *memory()]
 
+    @airflow_errors()
     def execute(self, context: Context) -> list[str]:
         """List the folders."""
-        scans = self.hook.list_scans(self.path, self.pattern, self.aws_conn_id)
-        if not scans:
-            _empty(self.on_empty, self.path, self.pattern)
-        self.log.info("%s: %d scans", self.path, len(scans))
-        return scans
+        if self.only_new:
+            self._check_remembered()
+        paths = self.hook.list_scans(self.path, self.pattern, self.aws_conn_id)
+        self.log.info("%s: %s scans", self.path, f"{len(paths):,}")
+        if self.only_new or self.settle_seconds:
+            scans = self._settled(self.hook.look_at_scans(paths, self.aws_conn_id))
+            paths = self._new(scans, context) if self.only_new else [scan.path for scan in scans]
+        if not paths:
+            _empty(self.on_empty, self.path, self.pattern, "new scans" if self.only_new else "scans")
+        return paths
+
+    def _settled(self, scans: Iterable[Scan]) -> list[Scan]:
+        settled = []
+        for scan in scans:
+            if self.settle_seconds and scan.age is None:
+                raise SourceError(
+                    f"{scan.path} lies in a store that does not say when a file was written: leave "
+                    "settle_seconds away. A pattern for the file that comes last tells it as well."
+                )
+            if scan.age is None or scan.age >= self.settle_seconds:
+                settled.append(scan)
+            else:
+                self.log.info(
+                    "%s is left to a later run: a file in it was written %.0f s ago.", scan.path, scan.age
+                )
+        return settled
+
+    def _new(self, scans: Sequence[Scan], context: Context) -> list[str]:
+        """Return the paths of the scans that no other run made, and keep by what each is remembered."""
+        keys = {}
+        for scan in scans:
+            key = key_of(self.three_sixty_conn_id, self.pattern, scan)
+            if made := DoneScan(context, key).made_by_another_run():
+                self.log.info("%s %s.", scan.path, made)
+            else:
+                keys[scan.path] = key
+        most = conf.getint("core", "max_map_length", fallback=1024)
+        if len(keys) > most:
+            self.log.warning(
+                "%s scans are new, and Airflow maps at most %s ([core] max_map_length): the rest is left to "
+                "later runs.",
+                f"{len(keys):,}",
+                f"{most:,}",
+            )
+        handed_out = dict(list(keys.items())[:most])
+        self.log.info("%s of %s scans are new.", f"{len(keys):,}", f"{len(scans):,}")
+        context["ti"].xcom_push(key=SCANS, value=handed_out)
+        return list(handed_out)
+
+    def _check_remembered(self) -> None:
+        """Make sure that some task of the DAG records what becomes of the scans, by the same connection."""
+        if not self.has_dag():  # type: ignore[no-untyped-call]
+            return
+        makers = [task for task in self.dag.tasks if getattr(task, "lister", None) == self.task_id]
+        if not makers:
+            raise ThreeSixtyError(
+                f"only_new=True, and no task records what is done, so that everything would be new each "
+                f"time. Map scan_to_project.expand(path={self.task_id}.output), or give "
+                f"CreateProjectOperator path={self.task_id}.output."
+            )
+        for task in makers:
+            conn_id = getattr(task, "three_sixty_conn_id", None)
+            if isinstance(conn_id, str) and "{{" not in conn_id and conn_id != self.three_sixty_conn_id:
+                raise ThreeSixtyError(
+                    f"What is done is remembered for each connection: give {self.task_id} the "
+                    f"three_sixty_conn_id={conn_id!r} of {task.task_id} too."
+                )
 
 
 class CreateUploadSessionOperator(ThreeSixtyOperator):
@@ -441,8 +520,8 @@ def _checked_on_empty(on_empty: str) -> str:
     return on_empty
 
 
-def _empty(on_empty: str, path: str, pattern: str | None) -> None:
-    said = f"No files in {path}" + (f" that match {pattern}" if pattern else "")
+def _empty(on_empty: str, path: str, pattern: str | None, what: str = "files") -> None:
+    said = f"No {what} in {path}" + (f" that match {pattern}" if pattern else "")
     if on_empty == "fail":
         raise AirflowFailException(f"{said}. Check the path and the pattern, or set on_empty to skip.")
     raise AirflowSkipException(f"{said}: skipping. Set on_empty to fail if that is an error.")

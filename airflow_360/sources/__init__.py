@@ -7,10 +7,10 @@ handed in here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["Listed", "Location", "Reader", "Source"]
+__all__ = ["Listed", "Location", "Reader", "Scan", "Source"]
 
 
 class Reader(Protocol):
@@ -66,6 +66,8 @@ class Listed:
     :param size: its length in bytes.
     :param etag: its ETag without quotes, or None where the store has none.
     :param modified: when it was changed last, in seconds since the epoch, where the store has no ETag.
+    :param written: when it was written last, in seconds since the epoch, or None where the store does not
+        say. No part of what makes two files the same: it tells whether more is to come.
     """
 
     path: str
@@ -73,6 +75,23 @@ class Listed:
     size: int
     etag: str | None = None
     modified: float | None = None
+    written: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Hold what a folder was found to hold.
+
+    :param path: the folder's path as a user would write it.
+    :param fingerprint: changes with the names, sizes, and ETags or modification times of its files.
+    :param age: seconds between now and the nearest moment at which a file was written; a file that is dated
+        well ahead counts like one that is dated back, since nobody is writing it now. None where the store
+        does not say.
+    """
+
+    path: str
+    fingerprint: str
+    age: float | None
 
 
 class Location(Protocol):

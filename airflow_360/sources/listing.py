@@ -6,13 +6,14 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
+from hashlib import sha256
 from pathlib import PurePosixPath
 
 from airflow_360.exceptions import SourceError
-from airflow_360.sources import Listed, Location
+from airflow_360.sources import Listed, Location, Scan
 from airflow_360.sources.names import KNOWN_EXTENSIONS, extension, is_litter
 
-__all__ = ["list_files", "list_scans"]
+__all__ = ["list_files", "list_scans", "look_at_scan"]
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,24 @@ def list_scans(open_location: Open, path: str, pattern: str | None = None) -> li
     if loose:
         log.warning("%s: %s files lie beside the folders and belong to no scan.", path, f"{loose:,}")
     return [folder for folder in location.folders() if _holds_scan(open_location(folder), pattern)]
+
+
+def look_at_scan(folder: Location, path: str, now: float) -> Scan:
+    """Return what a scan's folder holds, at any depth; hidden files and litter do not count.
+
+    :param folder: the folder, opened.
+    :param path: its path, as :func:`list_scans` returned it.
+    :param now: the present, in seconds since the epoch.
+    :raises SourceError: when it cannot be read.
+    """
+    digest, age, dated = sha256(), float("inf"), True
+    for file in folder.files(None):
+        if not is_litter(file.relative):
+            line = f"{file.relative} {file.size} {file.etag} {file.modified}\n"
+            digest.update(line.encode("utf-8", "surrogateescape"))
+            dated = dated and file.written is not None
+            age = min(age, abs(now - (file.written or 0.0)))
+    return Scan(path, digest.hexdigest(), age if dated else None)
 
 
 def _holds_scan(folder: Location, pattern: str | None) -> bool:

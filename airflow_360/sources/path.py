@@ -210,7 +210,9 @@ def _walk(children: list[Any], prefix: str, depth: int | None) -> Iterator[Liste
 
 
 def _listed(path: Any, relative: str, status: Any) -> Listed:
-    return Listed(str(path), relative, int(status.st_size), modified=status.st_mtime)
+    # Stores that do not say when say 0.
+    written = status.st_mtime if status.st_mtime or "://" not in str(path) else None
+    return Listed(str(path), relative, int(status.st_size), modified=status.st_mtime, written=written)
 
 
 def _is_regular(status: Any) -> bool:

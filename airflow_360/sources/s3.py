@@ -131,7 +131,7 @@ class S3Location:
             raise not_a_file(self.path)
         with _reading(self.path):
             head = self._client.head_object(Bucket=self._bucket, Key=self._key)
-        return Listed(self.path, self._key.rpartition("/")[2], head["ContentLength"], head["ETag"].strip('"'))
+        return self._listed(self._key.rpartition("/")[2], self._key, head["ContentLength"], head)
 
     def files(self, depth: int | None) -> Iterator[Listed]:
         """Yield the objects below, in the order of their keys.
@@ -172,7 +172,12 @@ class S3Location:
             for item in page.get("Contents", ()):
                 relative = item["Key"].removeprefix(base)
                 if depth is None or relative.count("/") < depth:
-                    yield Listed(self._path_of(item["Key"]), relative, item["Size"], item["ETag"].strip('"'))
+                    yield self._listed(relative, item["Key"], item["Size"], item)
+
+    def _listed(self, relative: str, key: str, size: int, found: Any) -> Listed:
+        etag, modified = found["ETag"].strip('"'), found.get("LastModified")
+        written = modified.timestamp() if modified else None
+        return Listed(self._path_of(key), relative, size, etag, written=written)
 
     def _pages(self, prefix: str, delimiter: str) -> Iterator[Any]:
         paginator = self._client.get_paginator("list_objects_v2")

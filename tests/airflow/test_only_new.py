@@ -1,0 +1,261 @@
+"""A nightly increment: what is new, what is settled, what is remembered and by whom."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException
+
+from airflow_360.emulator import Emulator
+from airflow_360.hooks import done_scans
+from airflow_360.operators.project import CreateProjectOperator
+from airflow_360.operators.upload import ListScansOperator
+from airflow_360.sources import Scan
+from airflow_360.task_groups import scan_to_project
+from tests.airflow.conftest import StateStore, TaskInstance
+
+
+class Variables(StateStore):
+    """Airflow's variables, as far as they are used."""
+
+    def get(self, key: str, default: Any = None, deserialize_json: bool = False) -> Any:
+        assert deserialize_json
+        return json.loads(self[key]) if key in self else default
+
+    def set(self, key: str, value: Any, description: str = "", serialize_json: bool = False) -> None:
+        assert serialize_json
+        assert description
+        self[key] = json.dumps(value)
+
+
+class Nights:
+    """One DAG over a drop folder, whose tasks are run by hand.
+
+    :param folder: the drop folder.
+    :param stores: what Airflow passes to tasks to remember by, or None where it cannot.
+    """
+
+    def __init__(self, folder: Path, stores: Any, conn_id: str = "three_sixty_default", **more: Any) -> None:
+        self.folder = folder
+        self.stores = stores
+        with DAG("nightly", schedule=None) as self.dag:
+            self.scans = ListScansOperator(task_id="list", path=str(folder), only_new=True, **more)
+            scan_to_project.partial(three_sixty_conn_id=conn_id).expand(path=self.scans.output)
+        self.handed_out: dict[str, Any] = {}
+
+    def put(self, scan: str, content: bytes = b"scan") -> None:
+        (self.folder / scan / "sub").mkdir(parents=True, exist_ok=True)
+        (self.folder / scan / "sub" / "a.e57").write_bytes(content)
+
+    def context(self, run: str) -> Any:
+        ti: Any = TaskInstance()
+        ti.dag_id, ti.run_id = "nightly", run
+        ti.xcom_pull = lambda task_ids, key, map_indexes: self.handed_out.get(f"{run} {task_ids} {key}")
+        return {"ti": ti, "asset_state_store": self.stores}
+
+    def lists(self, run: str) -> list[str]:
+        """Return the names of the scans that a run hands out."""
+        given = self.context(run)
+        paths = self.scans.execute(given)
+        self.handed_out[f"{run} list scans"] = given["ti"].pushed["scans"]
+        return [path.rpartition("/")[2] for path in paths]
+
+    def keys(self, run: str) -> list[str]:
+        """Return what the scans are remembered by that a run handed out."""
+        return list(self.handed_out[f"{run} list scans"].values())
+
+    def looks(self) -> list[Scan]:
+        """Return what the folders hold."""
+        return list(self.scans.hook.look_at_scans([str(path) for path in sorted(self.folder.iterdir())]))
+
+    def make(self, run: str, scan: str) -> str:
+        """Make one scan's project, as the task of a run does that is mapped to it."""
+        link = f"https://example.com/{scan}.e57"
+        maker = CreateProjectOperator(task_id="create", download_link=link, path=str(self.folder / scan))
+        maker.lister = getattr(self.dag.get_task("scan_to_project.create_project"), "lister")  # noqa: B009
+        return maker.execute(self.context(run))
+
+
+@pytest.fixture(params=["asset", "variables"])
+def stores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Both places that Airflow may remember in; the real ones are in tests/system/test_only_new.py."""
+    if request.param == "asset":
+        if not done_scans.memory():
+            pytest.skip("the state of assets came with Airflow 3.3")
+        return {done_scans.memory()[0]: StateStore()}
+    monkeypatch.setattr(done_scans, "memory", list)
+    monkeypatch.setattr(done_scans, "Variable", Variables())
+    return None
+
+
+@pytest.fixture
+def nights(tmp_path: Path, stores: Any, emulator: Emulator) -> Nights:
+    return Nights(tmp_path, stores)
+
+
+def test_each_scan_once(nights: Nights) -> None:
+    """What a run made into a project is not handed out to a later one; what it did not make is."""
+    nights.put("bridge")
+    nights.put("tunnel")
+    assert nights.lists("monday") == ["bridge", "tunnel"]
+    nights.make("monday", "bridge")
+    assert nights.lists("tuesday") == ["tunnel"]
+    nights.make("tuesday", "tunnel")
+    with pytest.raises(AirflowSkipException, match="No new scans in"):
+        nights.lists("wednesday")
+
+
+def test_siblings_do_not_undo_each_other(nights: Nights) -> None:
+    """What mapped tasks record at the same time is all there afterwards, since each has a key of its own."""
+    for number in range(5):
+        nights.put(str(number))
+    nights.lists("monday")
+    begun = [done_scans.DoneScan(nights.context("monday"), key) for key in nights.keys("monday")]
+    assert [scan.made_by_another_run() for scan in begun] == [None] * 5
+    for scan in reversed(begun):
+        scan.add("/scans", "project")
+    with pytest.raises(AirflowSkipException):
+        nights.lists("tuesday")
+
+
+def test_cleared_run(nights: Nights, emulator: Emulator) -> None:
+    """A cleared run hands out what it made itself, and nothing that a later run made."""
+    nights.put("bridge")
+    nights.put("tunnel")
+    nights.lists("monday")
+    nights.make("monday", "bridge")
+    nights.lists("tuesday")
+    nights.make("tuesday", "tunnel")
+    assert nights.lists("monday") == ["bridge"]
+    nights.make("monday", "bridge")
+    assert nights.lists("monday") == ["bridge"]
+    assert len(emulator.store.projects) == 3
+
+
+def test_changed_scan(nights: Nights) -> None:
+    """A scan whose content changed since is new; once it is a project too, neither content is."""
+    nights.put("bridge")
+    nights.lists("monday")
+    nights.make("monday", "bridge")
+    nights.put("bridge", b"more of it")
+    assert nights.lists("tuesday") == ["bridge"]
+    nights.make("tuesday", "bridge")
+    with pytest.raises(AirflowSkipException):
+        nights.lists("wednesday")
+
+
+def test_made_meanwhile(nights: Nights, emulator: Emulator) -> None:
+    """Of two runs that were handed the same scan, the second one makes no project of it, and says why."""
+    nights.put("bridge")
+    nights.lists("monday")
+    nights.lists("tuesday")
+    name = nights.make("monday", "bridge")
+    with pytest.raises(AirflowSkipException, match=f"became project {name} in run nightly monday"):
+        nights.make("tuesday", "bridge")
+    assert len(emulator.store.projects) == 1
+
+
+def test_nothing_is_recorded_without_a_project(nights: Nights, emulator: Emulator) -> None:
+    """A scan whose project was refused stays new."""
+    nights.put("bridge")
+    nights.lists("monday")
+    emulator.faults.add({"on": "POST /projects", "do": "status", "status": 402})
+    with pytest.raises(AirflowFailException):
+        nights.make("monday", "bridge")
+    assert nights.lists("tuesday") == ["bridge"]
+
+
+def test_unknown_path(nights: Nights, capfd: pytest.CaptureFixture[str]) -> None:
+    """A project task whose path was not handed out makes its project, records nothing, and says so."""
+    nights.put("bridge")
+    nights.make("monday", "bridge")
+    assert "it is not recorded as done" in capfd.readouterr().out
+    assert nights.lists("tuesday") == ["bridge"]
+
+
+def test_more_than_airflow_maps(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more new scans than Airflow maps the first are handed out, and the rest on a later night."""
+    monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", "2")
+    for name in ("a", "b", "c"):
+        nights.put(name)
+    assert nights.lists("monday") == ["a", "b"]
+    for name in ("a", "b"):
+        nights.make("monday", name)
+    assert nights.lists("tuesday") == ["c"]
+
+
+def test_another_account_or_pattern(nights: Nights, tmp_path: Path) -> None:
+    """What one connection made is new to another, and what one pattern found is new to another."""
+    nights.put("bridge")
+    nights.lists("monday")
+    nights.make("monday", "bridge")
+    for more in ({"three_sixty_conn_id": "other"}, {"pattern": "*.e57"}):
+        conn_id = more.get("three_sixty_conn_id", "three_sixty_default")
+        assert Nights(tmp_path, nights.stores, conn_id=conn_id, **more).lists("tuesday") == ["bridge"]
+
+
+def test_nobody_records(tmp_path: Path) -> None:
+    """A DAG in which no task would record what is done fails before a byte moves, and says what to do."""
+    with DAG("forgetful", schedule=None):
+        scans = ListScansOperator(task_id="list", path=str(tmp_path), only_new=True)
+        scan_to_project(path="/elsewhere")
+    with pytest.raises(AirflowFailException, match=r"scan_to_project\.expand\(path=list\.output\)"):
+        scans.execute({})
+
+
+def test_two_connections(tmp_path: Path) -> None:
+    """A lister that remembers for another connection than the projects' is an error that names both tasks."""
+    nights = Nights(tmp_path, None, three_sixty_conn_id="other")
+    with pytest.raises(AirflowFailException, match="give list the three_sixty_conn_id='three_sixty_default'"):
+        nights.scans.execute({})
+
+
+def test_who_is_told_of_the_memory(tmp_path: Path) -> None:
+    """Only tasks that remember have the asset of the memory, as an inlet, which schedules nothing."""
+    nights = Nights(tmp_path, None)
+    holders = {task.task_id for task in nights.dag.tasks if task.inlets or task.outlets}
+    expected = {"list", "scan_to_project.create_project"} if done_scans.memory() else set()
+    assert holders == expected
+    with DAG("plain", schedule=None) as plain:
+        scan_to_project.expand(path=ListScansOperator(task_id="list", path=str(tmp_path)).output)
+    assert not any(task.inlets or task.outlets for task in plain.tasks)
+
+
+def dated(path: Path, seconds: float) -> None:
+    os.utime(path, (time.time() + seconds, time.time() + seconds))
+
+
+def test_settle_seconds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A folder in which any file is younger than the time to settle is left out, and the log says which."""
+    for scan, ages in {"old": (-700, -5000), "young": (-5000, -60), "ahead": (90000,), "soon": (50,)}.items():
+        (tmp_path / scan).mkdir()
+        for number, age in enumerate(ages):
+            (tmp_path / scan / f"{number}.e57").write_bytes(b"x")
+            dated(tmp_path / scan / f"{number}.e57", age)
+    operator = ListScansOperator(task_id="list", path=str(tmp_path), settle_seconds=600)
+    given: Any = {"ti": TaskInstance()}
+    # A camera whose clock is wrong must not hold its scans back for ever.
+    assert operator.execute(given) == [str(tmp_path / "ahead"), str(tmp_path / "old")]
+    assert (
+        f"{tmp_path / 'young'} is left to a later run: a file in it was written 60 s ago."
+        in capfd.readouterr().out
+    )
+    operator.settle_seconds = 0
+    assert len(operator.execute(given)) == 4
+
+
+def test_settle_seconds_of_hidden_files(tmp_path: Path) -> None:
+    """Litter and hidden files that were just written hold no scan back, and make none new."""
+    nights = Nights(tmp_path, None, settle_seconds=600)
+    nights.put("bridge")
+    dated(tmp_path / "bridge/sub/a.e57", -700)
+    (before,) = nights.looks()
+    (tmp_path / "bridge/.DS_Store").write_bytes(b"x")
+    (after,) = nights.looks()
+    assert after.fingerprint == before.fingerprint
+    assert after.age == pytest.approx(700, abs=5)
