@@ -439,6 +439,23 @@ class ThreeSixtyHook(BaseHook):
             raise SourceError(f"{path} names no bucket; write it like s3://bucket/folder/.", path=path)
         return S3Location(self._s3_client(conn_id or aws_conn_id), authority, key)
 
+    def presigned_link(self, path: str, seconds: int, aws_conn_id: str | None = "aws_default") -> str:
+        """Return a URL by which anybody can read an object in S3 for some time: a secret.
+
+        :param path: the object, ``s3://[conn_id@]bucket/key``.
+        :param seconds: how long the URL is valid.
+        :param aws_conn_id: see :meth:`upload`.
+        :raises AirflowFailException: when the path is none of S3, or there is no such object.
+        :raises AirflowException: when the store cannot be asked at the moment.
+        """
+        from airflow_360.sources.s3 import S3Location
+
+        with airflow_errors():
+            location = self.open_location(path, aws_conn_id)
+            if not isinstance(location, S3Location):
+                raise SourceError(f"{path} does not begin with s3://, and only S3 makes links.", path=path)
+            return location.link(seconds)
+
     def _s3_client(self, aws_conn_id: str | None) -> Any:
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 

@@ -1,4 +1,4 @@
-"""From a filled session, or a link, to a project."""
+"""From a filled session, a link, or an object in S3, to a project."""
 
 from __future__ import annotations
 
@@ -29,11 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = ["CreateProjectOperator"]
 
+#: What a project is made of: one of these.
+ORIGINS = ("upload_id", "download_link", "download_from")
+OF_A_PATH = 200  # how much of a path a key of Airflow's task state has room for, from its end
+LINK_SECONDS = 24 * 3600  # nobody says how long a project waits before the server fetches what it is made of
 PRIVACY_MODES = {"public": 0, "link": 1, "private": 2}
 
 
 class CreateProjectOperator(ThreeSixtyOperator):
-    """Create one project from a session whose files are complete, or from a link.
+    """Create one project from a session whose files are complete, from a link, or from an object in S3.
 
     XCom: ``project_name``, the project's slug; and ``project_url``, its page, which the button opens. With
     ``wait_for_completion`` the event of an asset or an alias in ``outlets`` says which project is ready.
@@ -48,6 +52,10 @@ class CreateProjectOperator(ThreeSixtyOperator):
 
     :param upload_id: the session (templated).
     :param download_link: a URL that the server fetches by itself, instead of a session (templated).
+    :param download_from: an object, ``s3://bucket/key``, instead of either: the server fetches it by itself,
+        so that no bytes pass the worker, with a link that is made when the project is, opens this object
+        alone, and is valid for a day. The link is written nowhere (templated).
+    :param aws_conn_id: the connection for a ``download_from`` that names none itself (templated).
     :param uploads: what the upload tasks returned: one result, a list, or a mapped task's ``output``
         (templated).
     :param title: the human title; the server makes one up without it (templated).
@@ -68,6 +76,8 @@ class CreateProjectOperator(ThreeSixtyOperator):
     template_fields: Sequence[str] = (
         "upload_id",
         "download_link",
+        "download_from",
+        "aws_conn_id",
         "uploads",
         "title",
         "path",
@@ -83,6 +93,8 @@ class CreateProjectOperator(ThreeSixtyOperator):
         *,
         upload_id: str | XComArg | None = None,
         download_link: str | None = None,
+        download_from: str | XComArg | None = None,
+        aws_conn_id: str | None = "aws_default",
         uploads: Any = None,
         title: str | None = None,
         path: str | XComArg | None = None,
@@ -95,10 +107,12 @@ class CreateProjectOperator(ThreeSixtyOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (upload_id is None) == (download_link is None):
-            raise ValueError(f"{self.task_id}: give either upload_id or download_link, and not both.")
+        if [upload_id, download_link, download_from].count(None) != 2:
+            raise ValueError(f"{self.task_id}: give one of {', '.join(ORIGINS)}.")
         self.upload_id = cast("str | None", upload_id)
         self.download_link = download_link
+        self.download_from = cast("str | None", download_from)
+        self.aws_conn_id = aws_conn_id
         self.uploads = uploads
         self._wants_uploads = uploads is not None
         self.title = title
@@ -116,10 +130,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
     def _do_render_template_fields(self, *args: Any, **more: Any) -> None:
         """Render, and keep the link out of the rendered fields that Airflow stores and shows."""
         super()._do_render_template_fields(*args, **more)
-        link = str(self.download_link or "")
-        for part in {link, link.strip(), link.partition("?")[2]}:
-            if len(part) > 15:  # "dl=1" is no secret, and would be masked wherever it stands
-                mask_secret(part)
+        _mask_link(str(self.download_link or ""))
 
     @patiently
     def execute(self, context: Context) -> str:
@@ -130,7 +141,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
             raise AirflowSkipException(f"{self.path} {made}: no second one is made of it.")
         state, ti, client = TaskState(context), context["ti"], self.hook.client
         once = OnlyOnce(client, state, self._about, self.upload_id, ti.try_number, ti.max_tries)
-        project = once.project(lambda: client.create_project(fields), self._check)
+        project = once.project(lambda: client.create_project(fields), lambda: self._check(fields))
         scan.add(str(self.path), project.name)
         page = client.project_url(project.name)
         self.log.info("Project %s: %s", project.name, page)
@@ -160,13 +171,14 @@ class CreateProjectOperator(ThreeSixtyOperator):
 
     def _fields(self) -> dict[str, Any]:
         """Return the request's body, after looking at what the templates came out as."""
-        for name in ("upload_id", "download_link", "title"):
+        for name in (*ORIGINS, "title"):
             if getattr(self, name) in ("", "None"):  # how templates say nothing
                 setattr(self, name, None)
-        if bool(self.upload_id) == bool(self.download_link):
+        if sum(bool(getattr(self, name)) for name in ORIGINS) != 1:
             raise ProjectError(
-                "A project is made either of an upload session or of a link: upload_id came out as "
-                f"{self.upload_id!r}, and download_link is {'set' if self.download_link else 'empty'}."
+                "A project is made of one thing, a session, a link or an object in S3: upload_id came out as "
+                f"{self.upload_id!r}, download_from as {self.download_from!r}, and download_link is "
+                f"{'set' if self.download_link else 'empty'}."
             )
         if self.download_link and not str(self.download_link).startswith(("http://", "https://")):
             raise ProjectError("download_link must begin with http:// or https://; it is not shown here.")
@@ -199,8 +211,12 @@ class CreateProjectOperator(ThreeSixtyOperator):
             pass
         raise ProjectError(f"options must be a dict of plain JSON values, not {options!r}.")
 
-    def _check(self) -> None:
-        """Make sure that the session holds exactly what was uploaded."""
+    def _check(self, fields: dict[str, Any]) -> None:
+        """Make sure that the session holds exactly what was uploaded, or that the object is there."""
+        if self.download_from:
+            link = self.hook.presigned_link(self.download_from, LINK_SECONDS, self.aws_conn_id)
+            _mask_link(link)
+            fields["download_link"] = link
         if self.upload_id:
             _check_session(
                 self.upload_id, self.hook.client.list_files(self.upload_id), results_of(self.uploads)
@@ -208,6 +224,8 @@ class CreateProjectOperator(ThreeSixtyOperator):
 
     @property
     def _about(self) -> str:
+        if self.download_from:  # its link is another one each time
+            return f"object {self.download_from[-OF_A_PATH:]}"
         # A link may be presigned and thus a secret.
         link = hashlib.sha256((self.download_link or "").encode()).hexdigest()[:16]
         return f"session {self.upload_id}" if self.upload_id else f"link {link}"
@@ -239,6 +257,13 @@ class CreateProjectOperator(ThreeSixtyOperator):
         self._trace(page)
         ready_record(project, page)
         announce(context, self.outlets, project, page, self.uploads)
+
+
+def _mask_link(link: str) -> None:
+    """Keep a link that may be presigned out of logs and of what Airflow shows."""
+    for part in {link, link.strip(), link.partition("?")[2]}:
+        if len(part) > 15:  # "dl=1" is no secret, and would be masked wherever it stands
+            mask_secret(part)
 
 
 def _check_session(

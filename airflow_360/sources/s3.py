@@ -6,6 +6,7 @@ system on top of it and cannot mix two versions of an object.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,9 @@ from airflow_360.sources.ahead import reading_ahead
 from airflow_360.sources.errors import not_a_file
 
 __all__ = ["S3Location", "S3Source"]
+
+
+_SIGNER = "choose-signer.s3.GetObject"  # asked by botocore, by its own account, before it signs
 
 
 class S3Source:
@@ -164,6 +168,23 @@ class S3Location:
             self._client, self._bucket, key, path=listed.path, size=listed.size, etag=listed.etag or ""
         )
 
+    def link(self, seconds: int) -> str:
+        """Return a URL by which anybody can read the object for some time: a secret.
+
+        :param seconds: how long it is valid, where the credentials are valid that long themselves.
+        :raises SourceError: when there is no such object, or it cannot be read: one HeadObject.
+        """
+        self.listed()
+        parameters = {"Bucket": self._bucket, "Key": self._key}
+        signing = self._client.meta.events
+        signing.register_first(_SIGNER, _as_of_today)
+        try:
+            with _reading(self.path), _silent("botocore.auth"):
+                url = self._client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=seconds)
+        finally:
+            signing.unregister(_SIGNER, _as_of_today)
+        return str(url)
+
     def _folder(self) -> str:
         return f"{self._key.rstrip('/')}/" if self._key.strip("/") else ""
 
@@ -191,6 +212,23 @@ class S3Location:
 def _code(error: BaseException | None) -> str:
     reply = getattr(error, "response", None) or {}
     return str(reply.get("Error", {}).get("Code", ""))
+
+
+def _as_of_today(signature_version: Any, **_: Any) -> Any:
+    """Keep boto3 from signing links in the old way, which encrypted objects and newer regions refuse."""
+    return "s3v4-query" if signature_version == "v4-query" else None
+
+
+@contextmanager
+def _silent(logger: str) -> Iterator[None]:
+    """Keep a library from logging at debug level, where botocore writes each signature."""
+    log = logging.getLogger(logger)
+    before = log.level
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 @contextmanager

@@ -360,11 +360,18 @@ class TestCreateProject:
             self.create(session(emulator)).execute(context())
 
     @pytest.mark.parametrize(
-        "given", [{}, {"upload_id": "a", "download_link": "https://x"}], ids=["neither", "both"]
+        "given",
+        [
+            {},
+            {"upload_id": "a", "download_link": "https://x"},
+            {"upload_id": "a", "download_from": "s3://b/k"},
+            {"download_link": "https://x", "download_from": "s3://b/k"},
+        ],
+        ids=["none", "session and link", "session and object", "link and object"],
     )
-    def test_one_of_two(self, given: dict[str, Any]) -> None:
-        """Neither or both of session and link is an error where the DAG is written."""
-        with pytest.raises(ValueError, match="either upload_id or download_link"):
+    def test_one_origin(self, given: dict[str, Any]) -> None:
+        """None or two of session, link and object is an error where the DAG is written."""
+        with pytest.raises(ValueError, match="give one of upload_id, download_link, download_from"):
             CreateProjectOperator(task_id="project", **given)
 
     def test_template_came_out_empty(self, emulator: Emulator) -> None:
