@@ -7,6 +7,7 @@ Only the task's main thread may use it.
 from __future__ import annotations
 
 import base64
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from airflow_360.sources.archive import ArchiveSource
 
 __all__ = ["KeptChecksums", "TaskState", "time_left"]
+
+log = logging.getLogger(__name__)
 
 BYTES_OF_A_VALUE = 40_000  # 10,000 checksums; 53,336 characters, and Airflow takes 65,535 bytes of JSON
 SAVE_EVERY = 10.0  # seconds; a save takes some 20 ms
@@ -30,6 +33,8 @@ class TaskState:
         self._store = context.get("task_state_store")
         #: Changes when a person clears the task, and not on a retry; part of what is begun anew by a clear.
         self.clears = str(getattr(context.get("ti"), "max_tries", 0))
+        #: The try number, from 1.
+        self.attempt = int(getattr(context.get("ti"), "try_number", 1))
 
     @property
     def available(self) -> bool:
@@ -51,6 +56,16 @@ class TaskState:
         """
         if self._store is not None:
             self._store.set(_key(about), value)
+
+    def show(self, **values: Any) -> None:
+        """Keep, for people who look on, how far the task is; that this fails is no reason to fail.
+
+        :param values: plain JSON; what was shown before is replaced.
+        """
+        try:
+            self.set("progress", value={**values, "attempt": self.attempt})
+        except Exception as error:  # noqa: BLE001  (whatever it is: the bytes matter more)
+            log.warning("How far the task is could not be kept for Airflow's pages: %s", error)
 
 
 class KeptChecksums:

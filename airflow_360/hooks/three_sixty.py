@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from airflow_360.hooks.task_state import TaskState
     from airflow_360.sources import Listed, Location, Scan, Source
     from airflow_360.upload.engine import OnProgress
+    from airflow_360.upload.ranges import ChunkSizer
 
 T = TypeVar("T")
 
@@ -154,6 +155,7 @@ class ThreeSixtyHook(BaseHook):
         """
         from airflow_360.sources.names import flat_name
         from airflow_360.upload.progress import ProgressLog, size_text
+        from airflow_360.upload.ranges import ChunkSizer
 
         with airflow_errors():
             required(upload_id=upload_id, path=path)
@@ -164,9 +166,11 @@ class ThreeSixtyHook(BaseHook):
             if state:
                 _same_as_before(state, f"{upload_id} {name}", path, source.fingerprint)
             self.log.info("%s: %s from %s to session %s", name, size_text(source.size), path, upload_id)
-            lines = ProgressLog(name, source.size)
+            chunks = ChunkSizer(_positive(chunk_size))
+            keep = _shown(state, chunks, file=name, upload_id=upload_id)
+            lines = ProgressLog(name, source.size, keep=keep)
             on_progress = on_progress or (lambda progress: lines.update(progress.received))
-            self._send(upload_id, source, name, chunk_size, on_progress, ask)
+            self._send(upload_id, source, name, chunks, lines.begin, on_progress, ask)
             self.lineage.moved([path], self.client.session_url(upload_id))
         return {"filename": name, "path": path, "size": source.size}
 
@@ -218,10 +222,11 @@ class ThreeSixtyHook(BaseHook):
                 _same_as_before(state, about, "The folder", _digest(files))
             total = sum(file.size for file in files)
             self.log.info("%s files, %s, to session %s", f"{len(files):,}", size_text(total), upload_id)
-            lines = ProgressLog(f"session {upload_id}", total)
             seconds = _stopwatch()
             jobs = [Job(flat[file.path], file.size, self._opener(file, aws_conn_id)) for file in files]
             chunks = ChunkSizer(_positive(chunk_size))
+            keep = _shown(state, chunks, upload_id=upload_id)
+            lines = ProgressLog(f"session {upload_id}", total, files=len(files), keep=keep)
             try:
                 self.with_current_key(
                     lambda client: upload_many(
@@ -230,9 +235,7 @@ class ThreeSixtyHook(BaseHook):
                         jobs,
                         parallel=parallel,
                         chunks=chunks,
-                        on_progress=lambda tally: lines.update(
-                            tally.received, f"{tally.files:,} of {len(files):,} files, "
-                        ),
+                        on_progress=lambda tally: lines.update(tally.received, tally.files),
                     )
                 )
             except UploadError as error:
@@ -278,6 +281,7 @@ class ThreeSixtyHook(BaseHook):
         from airflow_360.hooks.task_state import KeptChecksums, TaskState
         from airflow_360.sources.archive import ArchiveSource, Member
         from airflow_360.upload.progress import ProgressLog, size_text
+        from airflow_360.upload.ranges import ChunkSizer
 
         with airflow_errors():
             required(upload_id=upload_id, archive=archive)
@@ -296,7 +300,9 @@ class ThreeSixtyHook(BaseHook):
                 f"{len(files):,}",
                 upload_id,
             )
-            lines = ProgressLog(name, source.size)
+            chunks = ChunkSizer(_positive(chunk_size))
+            keep = _shown(state, chunks, file=name, upload_id=upload_id)
+            lines = ProgressLog(name, source.size, keep=keep)
 
             def on_progress(progress: FileProgress) -> None:
                 source.catch_up(progress.received)
@@ -304,7 +310,7 @@ class ThreeSixtyHook(BaseHook):
                 lines.update(progress.received)
 
             try:
-                self._send(upload_id, source, name, chunk_size, on_progress)
+                self._send(upload_id, source, name, chunks, lines.begin, on_progress)
             except BaseException:
                 kept.save()
                 raise
@@ -316,16 +322,15 @@ class ThreeSixtyHook(BaseHook):
         upload_id: str,
         source: Source,
         name: str,
-        chunk_size: int | None,
+        chunks: ChunkSizer,
+        on_begin: Callable[[int], None],
         on_progress: OnProgress,
         ask: bool = True,
     ) -> None:
         from airflow_360.upload.engine import upload
         from airflow_360.upload.progress import duration_text, size_text
-        from airflow_360.upload.ranges import ChunkSizer
 
         seconds, first = _stopwatch(), self.client
-        chunks = ChunkSizer(_positive(chunk_size))
         unasked = not ask and source.size <= chunks.size
         self.with_current_key(
             lambda client: upload(
@@ -335,6 +340,7 @@ class ThreeSixtyHook(BaseHook):
                 name,
                 chunks=chunks,
                 ask=not unasked or client is not first,
+                on_begin=on_begin,
                 on_progress=on_progress,
             )
         )
@@ -547,6 +553,15 @@ async def async_client(three_sixty_conn_id: str) -> ThreeSixtyClient:
         extra = await get_async_extra_dejson(connection)
         # In a thread, since it imports requests, which takes a fifth of a second, and reads certificates.
         return await asyncio.to_thread(client_from, connection, extra, patient=False)
+
+
+def _shown(
+    state: TaskState | None, chunks: ChunkSizer, **about: str
+) -> Callable[[dict[str, Any]], None] | None:
+    """Return what shows an upload's numbers to people, where the task has a memory."""
+    if state is None:
+        return None
+    return lambda numbers: state.show(**numbers, **about, chunk_size=chunks.size)
 
 
 def required(**values: Any) -> None:

@@ -190,8 +190,8 @@ def look(hook: ThreeSixtyHook, project_name: str, state: TaskState | None, every
 
     :param hook: the connection.
     :param project_name: the project's slug.
-    :param state: where the task keeps the failures before; without a memory a project that is not found is
-        gone at once. None where a trigger goes on, which counts for itself.
+    :param state: where the task keeps how far the project is, and the failures before; without a memory a
+        project that is not found is gone at once. None where a trigger goes on, which counts for itself.
     :param every: seconds between two polls.
     :raises ThreeSixtyError: when there is no use in asking again.
     """
@@ -209,6 +209,9 @@ def look(hook: ThreeSixtyHook, project_name: str, state: TaskState | None, every
         _keep(state, _Failures())
     if not project.ready:
         _log_status(project)
+        if state:
+            text = f"status {project.status} of 100"
+            state.show(progress=text, project_name=project.name, percent=project.status)
     return project
 
 
@@ -251,6 +254,7 @@ def project_of(event: Mapping[str, Any] | None) -> Project:
 
 
 def _log_status(project: Project) -> None:
+    # plugin/page.js reads this line, since a trigger can keep nothing.
     log.info("Project %s: status %d of 100", project.name, project.status)
 
 

@@ -49,6 +49,7 @@ def upload(
     chunks: ChunkSizer | None = None,
     ask: bool = True,
     progress: FileProgress | None = None,
+    on_begin: Callable[[int], None] | None = None,
     on_progress: OnProgress | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> FileProgress:
@@ -65,6 +66,7 @@ def upload(
     :param ask: whether to ask the server what it holds before the first byte. Only the first attempt at a
         small file may go without, since a re-PUT of a complete file is accepted whatever its content.
     :param progress: what the server is known to hold, where it was not asked; None for nothing.
+    :param on_begin: called once with the bytes that the server holds before the first one is sent.
     :param on_progress: called with the server's numbers.
     :param clock: seconds, for the sizing of chunks.
     :returns: the complete file's progress.
@@ -78,7 +80,7 @@ def upload(
     try:
         return _Upload(
             client, upload_id, filename, source, feed, chunks or ChunkSizer(), on_progress, clock
-        ).run(ask, progress)
+        ).run(ask, progress, on_begin or _ignore)
     finally:
         feed.close()
 
@@ -108,13 +110,14 @@ class _Upload:
         self._highest = 0
         self._delays = client.backoff.delays()
 
-    def run(self, ask: bool, progress: FileProgress | None) -> FileProgress:
+    def run(self, ask: bool, progress: FileProgress | None, on_begin: Callable[[int], None]) -> FileProgress:
         self._learn(self._client.get_file_progress(*self._address) if ask else progress)
         if ask and self._progress and self._progress.complete:
             log.info("%s: is complete on the server already, nothing is sent", self._address[1])
         elif self._received and not (self._progress and self._progress.complete):
             received, size = size_text(self._received), size_text(self._source.size)
             log.info("%s: resumes at %s of %s (byte %d)", self._address[1], received, size, self._received)
+        on_begin(self._received)
         while self._progress is None or not self._progress.complete:
             self._round()
         return self._progress
@@ -209,7 +212,7 @@ class _Upload:
         )
 
 
-def _ignore(progress: FileProgress) -> None:
+def _ignore(news: object) -> None:
     pass
 
 

@@ -84,7 +84,7 @@ def upload_many(
     :param jobs: the files, each with a name of its own.
     :param parallel: how many at a time.
     :param chunks: see :func:`airflow_360.upload.engine.upload`.
-    :param on_progress: called in the calling thread, about once a second and at the end.
+    :param on_progress: called in the calling thread: at the beginning, about once a second, and at the end.
     :raises UploadError: after all others are done, naming each file that could not be uploaded and why;
         :class:`~airflow_360.exceptions.UploadStalledError` when each of them may pass when tried again.
     :raises ThreeSixtyError: whatever concerns all files.
@@ -99,6 +99,8 @@ def upload_many(
     with ThreadPoolExecutor(parallel, thread_name_prefix="upload") as pool:
         running = {pool.submit(crew.work) for _ in range(min(parallel, len(jobs)))}
         try:
+            if on_progress:
+                on_progress(crew.tally())
             while running:
                 done, running = wait(running, timeout=1.0)
                 if on_progress:

@@ -1,73 +1,126 @@
-"""Progress for people: a line every few seconds with sizes, rate and time left, for someone at 3 a.m."""
+"""Progress for people: every few seconds sizes, rate and time left, for the log and for who looks on."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 __all__ = ["ProgressLog", "duration_text", "size_text"]
 
 log = logging.getLogger(__name__)
 
+EVERY = 5.0  # seconds between two lines; to keep a value costs Airflow some 20 ms
 SESSION_SECONDS = 72 * 3600.0  # the contract's life of an upload session
 
 
 class ProgressLog:
-    """Log how far an upload is, from numbers that the server gave.
+    """Say how far an upload is, from numbers that the server gave: in the log, and to whoever keeps them.
 
     :param what: what is uploaded; begins each line.
     :param size: bytes in all.
-    :param every: seconds between two lines.
+    :param files: how many files these are; None where one file is all there is to say.
+    :param keep: called with each line's numbers, as plain values, and with the text of the line; also with
+        the last numbers, where there were others before.
+    :param every: seconds between two lines; 5 by default.
     :param clock: seconds.
     """
 
     def __init__(
-        self, what: str, size: int, *, every: float = 5.0, clock: Callable[[], float] = time.monotonic
+        self,
+        what: str,
+        size: int,
+        *,
+        files: int | None = None,
+        keep: Callable[[dict[str, Any]], None] | None = None,
+        every: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._what = what
         self._size = size
-        self._every = every
+        self._files = files
+        self._keep = keep or _ignore
+        self._every = EVERY if every is None else every
         self._clock = clock
         self._began = self._last = clock()
         self._from: int | None = None
+        self._kept = False
         self._warned = False
 
-    def update(self, received: int, note: str = "") -> None:
-        """Take note of the server's number, and log it where the last line is some seconds old.
+    def begin(self, received: int) -> None:
+        """Count rates from here: what the server holds before anything is sent.
 
         :param received: bytes that the server holds.
-        :param note: what else to say first, such as how many files are done.
         """
-        now = self._clock()
-        if self._from is None:  # a rate takes two numbers
-            self._from, self._began, self._last = received, now, now
-        if now - self._last >= self._every and received < self._size:
-            self._last = now
-            log.info("%s: %s%s", self._what, note, self._line(received, now - self._began))
-            self._warn(received, now - self._began)
+        if self._from is None:
+            self._from = received
+            self._began = self._last = self._clock()
 
-    def _warn(self, received: int, seconds: float) -> None:
+    def update(self, received: int, files_done: int | None = None) -> None:
+        """Take note of the server's number, and say it where the last line is some seconds old.
+
+        :param received: bytes that the server holds.
+        :param files_done: how many files are complete, where there are several.
+        """
+        if self._from is None:  # a rate takes two numbers
+            self.begin(received)
+            return
+        now = self._clock()
+        ended = received >= self._size
+        if (now - self._last < self._every or ended) and not (ended and self._kept):
+            return
+        self._last = now
+        numbers = self._numbers(received, files_done, now - self._began)
+        text = _text(numbers)
+        if not ended:
+            log.info("%s: %s", self._what, text)
+            self._warn(numbers)
+        self._kept = not ended
+        self._keep({"progress": text, **numbers})
+
+    def _numbers(self, received: int, files_done: int | None, seconds: float) -> dict[str, Any]:
+        begun = self._from or 0
+        rate = (received - begun) / max(seconds, 0.001)
+        numbers: dict[str, Any] = {
+            "received": received,
+            "size": self._size,
+            "percent": 100 * received // self._size if self._size else 100,
+            "rate": round(rate),
+            "seconds_left": round((self._size - received) / rate) if rate > 0 else None,
+            "resumed_from": begun,
+        }
+        if self._files is not None:
+            numbers.update(files_done=files_done or 0, files=self._files)
+        return numbers
+
+    def _warn(self, numbers: dict[str, Any]) -> None:
         """Say once that an upload cannot end before its session does, at the rate of the first lines."""
-        rate = (received - (self._from or 0)) / seconds
-        left = (self._size - received) / rate if rate > 0 else 0.0
+        left = numbers["seconds_left"] or 0.0
         if left > SESSION_SECONDS and not self._warned:
             self._warned = True
             log.warning(
                 "%s: at %s/s the %s that are left take %s, and the server discards a session after %s. Use "
                 "a faster line, or several sessions.",
                 self._what,
-                size_text(rate),
-                size_text(self._size - received),
+                size_text(numbers["rate"]),
+                size_text(self._size - numbers["received"]),
                 duration_text(left),
                 duration_text(SESSION_SECONDS),
             )
 
-    def _line(self, received: int, seconds: float) -> str:
-        rate = (received - (self._from or 0)) / max(seconds, 0.001)
-        left = f", {duration_text((self._size - received) / rate)} left" if rate > 0 else ""
-        share = 100 * received // self._size
-        return f"{size_text(received)} of {size_text(self._size)} ({share} %), {size_text(rate)}/s{left}"
+
+def _text(numbers: dict[str, Any]) -> str:
+    files = f"{numbers['files_done']:,} of {numbers['files']:,} files, " if "files" in numbers else ""
+    left = f", {duration_text(numbers['seconds_left'])} left" if numbers["seconds_left"] is not None else ""
+    return (
+        f"{files}{size_text(numbers['received'])} of {size_text(numbers['size'])} ({numbers['percent']} %), "
+        f"{size_text(numbers['rate'])}/s{left}"
+    )
+
+
+def _ignore(numbers: dict[str, Any]) -> None:
+    pass
 
 
 def size_text(count: float) -> str:

@@ -461,7 +461,9 @@ def test_an_error_of_the_caller_stops_all(emulator: Emulator) -> None:
     emulator.faults.add({"on": session.on("f0.e57"), "do": "stall", "seconds": 1.5, "skip": 2})
 
     def fail(tally: Tally) -> None:
-        raise TimeoutError("the task's")
+        session.tallies.append(tally)
+        if len(session.tallies) > 1:  # the first is told before anything is sent
+            raise TimeoutError("the task's")
 
     with pytest.raises(TimeoutError, match="the task's"):
         session.upload(on_progress=fail)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from typing import Any
 
 import pytest
 
@@ -107,14 +109,48 @@ def test_ends(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == []
 
 
-def test_note(caplog: pytest.LogCaptureFixture) -> None:
-    """A note stands between the name and the numbers."""
+def test_files(caplog: pytest.LogCaptureFixture) -> None:
+    """How many files are done stands between the name and the numbers."""
     with caplog.at_level(logging.INFO):
-        log = ProgressLog("session Bx0xyTjt", 4 * MIB, clock=Steps(10))
-        log.update(0, "0 of 2,000 files, ")
-        log.update(MIB, "37 of 2,000 files, ")
+        log = ProgressLog("session Bx0xyTjt", 4 * MIB, files=2000, clock=Steps(10))
+        log.update(0, 0)
+        log.update(MIB, 37)
     (message,) = caplog.messages
     assert message.startswith("session Bx0xyTjt: 37 of 2,000 files, 1.0 MiB of 4.0 MiB (25 %)")
+
+
+def test_kept(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever keeps the numbers gets those of each line, its text, and at last that all is there."""
+    kept: list[dict[str, Any]] = []
+    with caplog.at_level(logging.INFO):
+        log = ProgressLog("session Bx0xyTjt", 100, files=3, keep=kept.append, clock=Steps(0, 10))
+        log.begin(20)
+        for received, files in ((30, 1), (60, 1), (100, 3)):
+            log.update(received, files)
+    assert [f"session Bx0xyTjt: {numbers.pop('progress')}" for numbers in kept[:2]] == caplog.messages
+    assert kept[1] == {
+        "received": 60,
+        "size": 100,
+        "percent": 60,
+        "rate": 2,
+        "seconds_left": 20,
+        "resumed_from": 20,
+        "files_done": 1,
+        "files": 3,
+    }
+    assert (kept[-1]["percent"], kept[-1]["seconds_left"], kept[-1]["files_done"]) == (100, 0, 3)
+    json.dumps(kept, allow_nan=False)
+
+
+def test_nothing_to_keep() -> None:
+    """An upload that is over before its first line costs no write."""
+    kept: list[dict[str, Any]] = []
+    for size in (0, 100):
+        log = ProgressLog("scan.e57", size, keep=kept.append, clock=Steps(1))
+        log.begin(0)
+        log.update(size)
+        log.update(size)
+    assert kept == []
 
 
 def test_session_would_expire(caplog: pytest.LogCaptureFixture) -> None:
