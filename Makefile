@@ -55,7 +55,7 @@ docs: $(READY) ## build the pages in docs/_build/html
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 screenshots: $(READY) ## the pictures of the docs, anew; needs chromium
-	@SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_browser.py $(ARGS)
+	@SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/system/test_browser.py tests/system/test_page.py $(ARGS)
 
 bench: $(READY) ## the measurements
 	@$(BIN)/python -m benchmarks $(ARGS)

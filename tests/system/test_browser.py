@@ -7,7 +7,6 @@ documentation are made on the way.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,35 +21,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.system
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-dev-shm-usage",
-    "--disable-sync",
-    "--no-first-run",
-]
-SECONDS = 60.0
 CONN_ID = "my_360_server"
 KEY = "sk_typed_into_the_form"
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    """A page of the machine's own browser; Playwright's are not downloaded."""
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip("No browser is on this machine. On Debian: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1100, "height": 1400})
-        page.set_default_timeout(1000 * SECONDS)
-        yield page
-        browser.close()
 
 
 class Form:

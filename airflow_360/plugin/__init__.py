@@ -1,0 +1,1 @@
+"""A page in Airflow's UI: the eighth part of the house beside the kinds of Airflow."""

@@ -1,0 +1,84 @@
+"""The page in Airflow's UI that shows uploads while they run, from Airflow 3.1 on.
+
+Nothing here reads data: Airflow is given one static
+script, and that one asks Airflow's own REST API with the cookie, and so the rights, of whoever is signed in.
+Every process of Airflow loads this module, workers too; so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow import __version__ as airflow_version
+from airflow.configuration import conf
+from airflow.plugins_manager import AirflowPlugin
+
+from airflow_360 import __version__
+
+__all__ = ["ThreeSixtyPlugin"]
+
+PREFIX = "/three-sixty"
+NAME = "360 uploads"  # the label of menu and tab, and the name under which page.js leaves its component
+FILES = {
+    "page.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+    "icon-dark.svg": "image/svg+xml",
+}
+
+
+class _Files:
+    """Serve the page's files to whoever is signed in; built when the first one is asked for."""
+
+    def __init__(self) -> None:
+        self._app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._app is None:
+            self._app = _built()
+        await self._app(scope, receive, send)
+
+
+def _built() -> Any:
+    from airflow.api_fastapi.core_api.security import get_user
+    from fastapi import Depends, FastAPI, HTTPException
+    from fastapi.responses import FileResponse
+
+    def file(name: str) -> Any:
+        if name not in FILES:
+            raise HTTPException(404)
+        headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+        return FileResponse(Path(__file__).parent / name, media_type=FILES[name], headers=headers)
+
+    # A mounted application has no authentication of its own, and its /docs would be open too.
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_api_route("/{name:path}", file, response_model=None, dependencies=[Depends(get_user)])
+    return app
+
+
+def _address(name: str) -> str:
+    """Return a file's address, also where Airflow lives below a path; a new version is loaded anew."""
+    below = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
+    return f"{below}{PREFIX}/{name}?v={__version__}"
+
+
+def _view(destination: str, url_route: str) -> dict[str, Any]:
+    return {
+        "name": NAME,
+        "bundle_url": _address("page.js"),
+        "icon": _address("icon.svg"),
+        "icon_dark_mode": _address("icon-dark.svg"),
+        "destination": destination,
+        "url_route": url_route,
+        "category": "browse",
+    }
+
+
+class ThreeSixtyPlugin(AirflowPlugin):
+    """Put the page into the navigation, and as a tab on each run; on Airflow before 3.1 it is not there."""
+
+    name = "three_sixty"
+    if tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 1):
+        fastapi_apps = [{"app": _Files(), "url_prefix": PREFIX, "name": NAME}]
+        react_apps = [_view("nav", "360"), _view("dag_run", "360_uploads")]

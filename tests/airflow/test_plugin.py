@@ -1,0 +1,90 @@
+"""The page in Airflow's UI, as far as it needs no browser: who is given its files, and what is in them."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from airflow import __version__ as airflow_version
+
+from airflow_360.plugin import page
+
+FOLDER = Path(page.__file__).parent
+FILES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in (".js", ".svg"))
+HAS_PAGES = tuple(map(int, airflow_version.split(".")[:2])) >= (3, 1)
+with_pages = pytest.mark.skipif(not HAS_PAGES, reason="This Airflow has no pages of plugins.")
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The plugin's module, to be loaded anew, and afterwards loaded as it was."""
+    yield page
+    monkeypatch.undo()
+    importlib.reload(page)
+
+
+@pytest.mark.parametrize("version", ["2.11.2", "3.0.6"])
+def test_no_page(plugin: ModuleType, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    """An Airflow that has no pages of plugins is given none."""
+    monkeypatch.setattr("airflow.__version__", version)
+    loaded = importlib.reload(plugin).ThreeSixtyPlugin()
+    assert not loaded.fastapi_apps
+    assert not getattr(loaded, "react_apps", [])
+
+
+@with_pages
+def test_places() -> None:
+    """The page is in the navigation, and a tab of each run, under addresses of their own and one name."""
+    views = page.ThreeSixtyPlugin().react_apps
+    assert [view["destination"] for view in views] == ["nav", "dag_run"]
+    assert len({view["url_route"] for view in views}) == 2
+    (name,) = {view["name"] for view in views}
+    assert f'const NAME = "{name}";' in (FOLDER / "page.js").read_text("utf-8")
+
+
+@with_pages
+@pytest.mark.parametrize(
+    ("base_url", "address"),
+    [
+        ("http://127.0.0.1:8080", "/three-sixty/page.js"),
+        ("https://example.com/airflow/", "/airflow/three-sixty/page.js"),
+        ("https://example.com/a/b", "/a/b/three-sixty/page.js"),
+        ("", "/three-sixty/page.js"),
+    ],
+)
+def test_below_a_path(
+    plugin: ModuleType, monkeypatch: pytest.MonkeyPatch, base_url: str, address: str
+) -> None:
+    """The script's address is right also where Airflow lives below a path."""
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
+    (bundle,) = {view["bundle_url"] for view in importlib.reload(plugin).ThreeSixtyPlugin().react_apps}
+    assert bundle.partition("?")[0] == address
+
+
+@with_pages
+@pytest.mark.parametrize("path", ["", "docs", "redoc", "openapi.json", "page.py", "nothing", *FILES])
+def test_anonymous(path: str) -> None:
+    """Who is not signed in is given nothing, not even what holds no data."""
+    from fastapi.testclient import TestClient
+
+    (served,) = page.ThreeSixtyPlugin.fastapi_apps
+    reply = TestClient(served["app"]).get(f"/{path}")
+    assert reply.status_code == 401
+    assert "Not authenticated" in reply.text
+
+
+def test_script_makes_no_markup_of_data() -> None:
+    """The script has no way to turn a text into markup or code, and loads nothing from elsewhere."""
+    script = (FOLDER / "page.js").read_text("utf-8")
+    markup = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|setHTML|\beval\b|new Function"
+    assert not re.findall(markup, script)
+    assert not re.findall(r"https?://|@import|\bimport\b|url\(", script)
+
+
+def test_every_file_is_served_and_packed() -> None:
+    """What the plugin serves is what lies beside it, and a wheel holds all of it."""
+    assert sorted(page.FILES) == FILES
