@@ -16,7 +16,7 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,6 +237,7 @@ class Heard:
     method: str
     target: str
     headers: Mapping[str, str]
+    names: Sequence[str]  # of its headers, each as often as it came
     body: bytes
 
 
@@ -287,7 +288,8 @@ class Recorder:
 
             def _note(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                recorder.heard.append(Heard(self.command, self.path, dict(self.headers.items()), body))
+                headers = dict(self.headers.items())
+                recorder.heard.append(Heard(self.command, self.path, headers, self.headers.keys(), body))
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
                 pass

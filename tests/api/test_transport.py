@@ -83,6 +83,7 @@ def test_headers() -> None:
         f"airflow-provider-360/{__version__}",
     ]
     assert [heard.headers["Authorization"] for heard in server.heard] == [f"Bearer {KEY}"] * 2
+    assert [sorted(heard.names) for heard in server.heard] == [sorted(set(server.heard[0].names))] * 2
 
 
 def test_cookies_are_not_kept() -> None:

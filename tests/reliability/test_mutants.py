@@ -286,8 +286,8 @@ PROXY = "Check that the connection's host is a 360 server and that no proxy stan
             "429 rate_limited. It asks to wait 3000 s.",
         ),
         (
-            {"status": 418, "body": {"error": "teapot", "a": "", "b": "", "c": 299 * "c", "d": 888 * "d"}},
-            f"418 teapot, a: , b: , c: {299 * 'c'}, d: {300 * 'd'}….",
+            {"status": 418, "body": {"error": "teapot", "a": "", "b": "", "c": 300 * "c", "d": 888 * "d"}},
+            f"418 teapot, a: , b: , c: {300 * 'c'}, d: {300 * 'd'}….",
         ),
         (
             {"status": 418, "body": {"error": "teapot", **{key: 999 * key for key in "abc"}}},
