@@ -128,7 +128,7 @@ def test_a_strangers_project_is_no_doubt(emulator: Emulator, memory: bool) -> No
 
 
 def test_a_stranger_is_remembered(emulator: Emulator) -> None:
-    """A retry after an attempt that sent nothing knows whose project was there before, and waits for none."""
+    """A retry after an attempt that sent nothing knows whose project was there, and takes it for no reply."""
     stranger = emulator.store.take_name()
     task = Task(emulator)
 
@@ -137,7 +137,10 @@ def test_a_stranger_is_remembered(emulator: Emulator) -> None:
 
     with pytest.raises(ProjectError, match="not complete"):
         task.run(check=incomplete)
-    assert task.run(attempt=2) != stranger
+    emulator.faults.add({"on": POST, "do": "status", "status": 503})
+    with pytest.raises(ProjectError, match="the name of an older project"):
+        task.run(attempt=2)
+    assert task.run(attempt=3, clears=1) != stranger
     assert task.waits == []
 
 
