@@ -270,6 +270,18 @@ def test_one_refusal_for_all_clients(emulator: Emulator) -> None:
     assert KEY not in str(caught.value)
 
 
+def test_what_goes_out_again_is_paced_too(emulator: Emulator) -> None:
+    """A GET that goes out once more, since its idle connection was closed, counts once more."""
+    clock = SharedClock()
+    budget = RequestBudget(1 / 60, clock=clock, sleep=clock.sleep)
+    client, began = client_for(emulator, budget=budget), clock()
+    name = emulator.store.create_project({"download_link": "https://x/y.e57"})["name"]
+    client.get_project(name)
+    emulator.faults.add({"on": "GET /projects/*", "do": "hang_up"})
+    client.get_project(name)
+    assert clock() - began == pytest.approx(120, abs=1)
+
+
 def test_a_limit_by_the_hour_is_not_waited_for(emulator: Emulator) -> None:
     """A 429 of a limit by the hour is handed on at once, with the window that it is counted in."""
     emulator.faults.add({"on": "POST /projects", "do": "rate_limit", "retry_after": 5})
