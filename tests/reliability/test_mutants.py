@@ -266,6 +266,17 @@ def test_what_is_told_without_a_memory(emulator: Emulator, link: bool) -> None:
     assert len(emulator.store.projects) == 1
 
 
+def test_what_is_told_where_nobody_answers(emulator: Emulator) -> None:
+    """A request without an answer is told of with the server, the cause, and what to check."""
+    emulator.faults.add({"on": POST, "do": "lost_reply"})
+    client = client_for(emulator)
+    with pytest.raises(NoReplyError) as raised:
+        client.create_project({"download_link": "https://x/y.e57"})
+    told = str(raised.value)
+    assert told.startswith(f"POST /api/v1/projects: no answer from {emulator.url} (RemoteDisconnected: ")
+    assert told.endswith("). If this goes on, check the connection's host and the network.")
+
+
 HERE = "GET /api/v1/projects: the server answered"
 NO_JSON = "without the JSON of a 360 server."
 PROXY = "Check that the connection's host is a 360 server and that no proxy stands between."
