@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import email
 import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import zipfile
-from dataclasses import dataclass
-from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -21,43 +17,9 @@ from airflow_360 import __version__
 from airflow_360.emulator import Emulator
 from demo.processes import clean_environment
 from demo.scans import make_scans
+from tests.packaging.conftest import BIN, PINS, ROOT, Built, run, uv
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 pytestmark = pytest.mark.long
-
-
-def run(command: list[str], cwd: Path, env: dict[str, str] | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=480)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
-def uv(*arguments: str) -> str:
-    """Run uv with the index that this machine's pip knows."""
-    return run(["sh", "-c", '. .ci/index && exec "$0" "$@"', str(BIN / "uv"), *arguments], ROOT)
-
-
-@dataclass
-class Built:
-    """The two files that are published."""
-
-    wheel: Path
-    sdist: Path
-
-    @property
-    def metadata(self) -> Message:
-        with zipfile.ZipFile(self.wheel) as wheel:
-            (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
-            return email.message_from_bytes(wheel.read(name))
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    folder = tmp_path_factory.mktemp("dist")
-    uv("build", "--quiet", "--out-dir", str(folder))
-    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
-    return Built(wheel, sdist)
 
 
 def test_a_registry_would_take_them(built: Built) -> None:
@@ -117,8 +79,7 @@ def test_an_example_runs_from_the_wheel(built: Built, tmp_path: Path) -> None:
     """In an Airflow with nothing but the wheel, the provider is listed and an example DAG makes a project."""
     uv("venv", "--quiet", "--python", sys.executable, str(tmp_path / "env"))
     python = tmp_path / "env" / "bin" / "python"
-    pins = ROOT / "constraints" / "airflow-3.3.txt"
-    uv("pip", "install", "--quiet", "--python", str(python), "--constraint", str(pins), str(built.wheel))
+    uv("pip", "install", "--quiet", "--python", str(python), "--constraint", str(PINS), str(built.wheel))
 
     dags, photos = tmp_path / "dags", tmp_path / "photos"
     dags.mkdir()
