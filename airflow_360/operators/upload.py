@@ -481,33 +481,45 @@ class UploadFilesOperator(ThreeSixtyOperator):
 class DeleteUploadSessionOperator(ThreeSixtyOperator):
     """Discard a session and everything in it; without it a session expires by itself.
 
-    A session that became a project is left alone, and the task fails.
+    A session that became a project is left alone, and the task fails; as a teardown it is skipped then, since
+    there is nothing to clean up.
 
     On retry and on clear it deletes again, which the server takes as done.
 
     :param upload_id: the session (templated).
+    :param project_name: what the project task returned, nothing where it failed. Normally a project bears its
+        session's name and is found without; this is for the rare one that does not (templated).
     """
 
-    template_fields: Sequence[str] = ("upload_id", "three_sixty_conn_id")
+    template_fields: Sequence[str] = ("upload_id", "project_name", "three_sixty_conn_id")
 
-    def __init__(self, *, upload_id: str | XComArg, **kwargs: Any) -> None:
+    def __init__(
+        self, *, upload_id: str | XComArg, project_name: str | XComArg | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.upload_id = cast("str", upload_id)
+        self.project_name = cast("str | None", project_name)
 
     @patiently
     def execute(self, context: Context) -> None:
         """Delete the session, unless it became a project."""
         required(upload_id=self.upload_id)
-        try:
-            project = self.hook.client.get_project(self.upload_id)
-        except NotFoundError:
+        name = self.project_name if self.project_name not in (None, "", "None") else self._project()
+        if name is None:
             self.hook.client.delete_upload_session(self.upload_id)
             self.log.info("Upload session %s is discarded.", self.upload_id)
             return
-        raise ProjectError(
-            f"Upload session {self.upload_id} became project {project.name} and is not deleted: "
-            f"{self.hook.client.project_url(project.name)}."
+        said = (
+            f"Upload session {self.upload_id} became project {name} and is not deleted: "
+            f"{self.hook.client.project_url(name)}."
         )
+        raise AirflowSkipException(said) if self.is_teardown else ProjectError(said)
+
+    def _project(self) -> str | None:
+        try:
+            return self.hook.client.get_project(self.upload_id).name
+        except NotFoundError:
+            return None
 
 
 def _last(path: str) -> str:

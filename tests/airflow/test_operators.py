@@ -277,6 +277,33 @@ class TestDeleteUploadSession:
             DeleteUploadSessionOperator(task_id="delete", upload_id=upload_id).execute(context())
         assert upload_id in emulator.store.sessions
 
+    def test_project_of_another_name(self, emulator: Emulator, folder: Path) -> None:
+        """A session whose project bears another name is not deleted where the name is given."""
+        upload_id = emulator.store.take_name()
+        assert session(emulator) == upload_id
+        upload_all(upload_id, folder)
+        name = CreateProjectOperator(task_id="project", upload_id=upload_id).execute(context())
+        assert name != upload_id
+        operator = DeleteUploadSessionOperator(task_id="delete", upload_id=upload_id, project_name=name)
+        with pytest.raises(AirflowFailException, match=f"became project {name}"):
+            operator.execute(context())
+        assert upload_id in emulator.store.sessions
+
+    @pytest.mark.parametrize("project_name", [None, "None"], ids=["nothing", "as a template says it"])
+    def test_teardown(self, emulator: Emulator, folder: Path, project_name: str | None) -> None:
+        """As a teardown it is skipped where there is a project, and discards a session without one."""
+        upload_id = session(emulator)
+        upload_all(upload_id, folder)
+        operator = DeleteUploadSessionOperator(
+            task_id="delete", upload_id=upload_id, project_name=project_name
+        ).as_teardown()
+        CreateProjectOperator(task_id="project", upload_id=upload_id).execute(context())
+        with pytest.raises(AirflowSkipException, match="became project"):
+            operator.execute(context())
+        operator.upload_id = session(emulator)
+        operator.execute(context())
+        assert operator.upload_id not in emulator.store.sessions
+
 
 class TestCreateProject:
     def create(self, upload_id: str, **more: Any) -> CreateProjectOperator:

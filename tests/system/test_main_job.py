@@ -179,3 +179,20 @@ def test_empty_night(site: Site) -> None:
     finish(site, run)
     assert {i["state"] for i in site.airflow.task_instances(*run)} == {"skipped"}
     assert len(site.emulator.store.sessions) == sessions
+
+
+def test_clean_up(site: Site, tmp_path: Path) -> None:
+    """A session whose upload was refused is discarded and its run fails; one with a project is left alone."""
+    refused, good = tmp_path / "refused", tmp_path / "good"
+    for folder, name in ((refused, "refused.e57"), (good, "good.e57")):
+        folder.mkdir()
+        (folder / name).write_bytes(b"scan")
+    site.emulator.faults.add({"on": "PUT /uploads/*/refused.e57", "do": "status", "status": 402})
+    failing, passing = (site.run("example_clean_up", folder=str(folder)) for folder in (refused, good))
+    assert site.airflow.wait(*failing, timeout=240) == "failed"
+    finish(site, passing)
+    states = {i["task_id"]: i["state"] for i in site.airflow.task_instances(*failing)}
+    assert (states["upload"], states["discard_session"]) == ("failed", "success")
+    assert site.airflow.xcom(*failing, "create_session") not in site.emulator.store.sessions
+    assert site.airflow.task_instance(*passing, "discard_session")["state"] == "skipped"
+    assert site.airflow.xcom(*passing, "create_session") in site.emulator.store.sessions
