@@ -117,8 +117,8 @@ function kindOf(task) {
   const has = (...fields) => fields.every((field) => task.template_fields?.includes(field));
   if (task.class_ref?.class_name === "ListFilesOperator") return "list";
   if (!has("three_sixty_conn_id")) return null;
-  if (has("upload_id", "path")) return has("paths") ? "folder" : "file";
   if (has("download_link")) return "project";
+  if (has("upload_id", "path")) return has("paths") ? "folder" : "file";
   return has("project_name") ? "wait" : null;
 }
 
@@ -421,7 +421,7 @@ function projectView({ create, wait }, uploading) {
   const page = create?.page ?? wait?.page;
   const begun = step === wait || (create && step.group === "active" && step.ti.state !== "running");
   const view = { page, href: at(step.ti), group: step.group, percent: 0, right: "" };
-  view.name = create?.fields.title || last(create?.fields.title_path) || wait?.fields.project_name ||
+  view.name = create?.fields.title || last(create?.fields.path) || wait?.fields.project_name ||
     (first.ti.map_index < 0 ? "Project" : first.name);
   if (step.group === "done") {
     const ready = step === wait || create.percent !== undefined;
@@ -514,7 +514,7 @@ class RunPage {
     this.note.textContent = !model.kinds?.size
       ? "No task of this DAG uploads anything to 360."
       : model.remembers ? ""
-        : `Airflow ${model.version} keeps no numbers of running tasks: how far a single upload or project is, is in ` +
+        : `Airflow ${model.version} keeps no numbers of running uploads: how far a single one is, is in ` +
           "its task's log. From Airflow 3.3 on it is shown here.";
     this.note.hidden = !this.note.textContent;
     parts.total.hidden = parts.uploads.hidden = !uploads.length;

@@ -7,11 +7,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from airflow import __version__ as airflow_version
 
+from airflow_360.operators.project import CreateProjectOperator
+from airflow_360.operators.upload import UploadFileOperator, UploadFilesOperator
 from airflow_360.plugin import page
+from airflow_360.sensors.project import ProjectReadySensor
 
 FOLDER = Path(page.__file__).parent
 FILES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in (".js", ".svg"))
@@ -88,3 +92,25 @@ def test_script_makes_no_markup_of_data() -> None:
 def test_every_file_is_served_and_packed() -> None:
     """What the plugin serves is what lies beside it, and a wheel holds all of it."""
     assert sorted(page.FILES) == FILES
+
+
+def test_kinds_by_fields() -> None:
+    """Each operator has the templated fields by which the script tells what it is."""
+    script = (FOLDER / "page.js").read_text("utf-8")
+    rules = re.findall(r"if \(has\(([^)]*)\)\) return (.*);", script) + re.findall(
+        r'return has\("(project_name)"\) \? (.*) : null', script
+    )
+
+    def kind(operator: type[Any]) -> str:
+        fields = set(operator.template_fields)
+        return next(kind for given, kind in rules if set(re.findall(r"\w+", given)) <= fields)
+
+    assert kind(CreateProjectOperator) == '"project"'
+    assert kind(UploadFileOperator) == kind(UploadFilesOperator) == 'has("paths") ? "folder" : "file"'
+    assert [
+        "paths" in operator.template_fields for operator in (UploadFileOperator, UploadFilesOperator)
+    ] == [
+        False,
+        True,
+    ]
+    assert kind(ProjectReadySensor) == '"wait"'

@@ -120,6 +120,7 @@ def test_a_run(uploads: Uploads, site: Site) -> None:
     assert len(numbers) > 2
     assert numbers == sorted(numbers)
     uploads.page.get_by_text("All uploaded · 66.0 MiB").wait_for()
+    uploads.page.get_by_text("4 files", exact=True).wait_for()
     statuses = uploads.seen("The old town hall", "Ready", 90)
     assert [status for status in statuses if 0 < status < 100] == sorted({*statuses} - {0, 100})
     assert len({*statuses} - {0, 100}) > 1
