@@ -18,11 +18,13 @@ PROJECTS = Asset("360_projects")
     schedule="0 2 * * *",
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
+    max_active_runs=1,  # two nights at once would be handed the same scans
     default_args={"retries": 3, "retry_delay": timedelta(minutes=2)},
     tags=["360"],
 )
 def example_new_scans() -> None:
-    scans = ListScansOperator(task_id="list_scans", path="s3://new-scans/")
+    # Scans arrive in one place over time: each night those that no other night made into projects.
+    scans = ListScansOperator(task_id="list_scans", path="s3://new-scans/", only_new=True)
 
     # Each project that is ready is one event of the asset.
     scan_to_project.partial(outlets=[PROJECTS], deferrable=True, poke_interval=30).expand(path=scans.output)
