@@ -20,7 +20,10 @@ KINDS = ("hooks", "links", "operators", "sensors", "triggers")
 CORE = ("api/backoff.py", "api/client.py", "api/records.py", "exceptions.py", "task_groups.py")
 SKIN = (*CORE, "retry_policy.py", *(f"{kind}/*.py" for kind in KINDS))
 INNER = {
-    *(f"airflow_360.hooks.{name}" for name in ("assets", "done_scans", "lineage", "results", "task_state")),
+    *(
+        f"airflow_360.hooks.{name}"
+        for name in ("assets", "done_scans", "lineage", "manifest", "results", "task_state")
+    ),
     "airflow_360.operators.once",
 }
 DAGS = [

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = ["Lineage", "collapsed", "dataset_of", "uri_of"]
+__all__ = ["MOST", "Lineage", "collapsed", "dataset_of", "uri_of"]
 
 log = logging.getLogger(__name__)
 
@@ -31,38 +32,52 @@ class Lineage:
         self.inputs: list[str] = []
         self.outputs: list[str] = []
 
-    def moved(self, sources: Iterable[str], target: str) -> None:
+        self.sha256: dict[str, str] = {}
+
+    def moved(
+        self, sources: Iterable[str], *targets: str, sha256: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         """Take note of bytes that have arrived.
 
         :param sources: the paths, or addresses, that they came from; many become the folder that holds them.
-        :param target: the address that they went to.
+        :param targets: the paths, or addresses, that they went to.
+        :param sha256: the SHA-256 of sources and targets, as far as they are known.
         """
-        inputs = collapsed(uri_of(source) for source in sources)
+        inputs, outputs = collapsed(map(uri_of, sources)), [uri_of(target) for target in targets]
         self.inputs += inputs
-        self.outputs.append(target)
+        self.outputs += outputs
+        self.sha256 |= {uri_of(path): digest for path, digest in sha256.items()}
         if _has_readers():
-            self._tell(inputs, target)
+            self._tell(inputs, outputs)
 
     def facets(self) -> Any:
         """Return the same as OpenLineage's ``OperatorLineage``; None where OpenLineage is not installed."""
         try:
             from airflow.providers.common.compat.openlineage.facet import Dataset
             from airflow.providers.openlineage.extractors import OperatorLineage
+            from openlineage.client.facet_v2 import dataset_version_dataset as version
         except ImportError:
             return None
-        inputs, outputs = (
-            [Dataset(*dataset_of(uri)) for uri in dict.fromkeys(uris)] for uris in (self.inputs, self.outputs)
-        )
+
+        def dataset(uri: str) -> Dataset:
+            digest = self.sha256.get(uri)
+            facets: Any = (
+                {"version": version.DatasetVersionDatasetFacet(f"sha256:{digest}")} if digest else {}
+            )
+            return Dataset(*dataset_of(uri), facets=facets)
+
+        inputs, outputs = (list(map(dataset, dict.fromkeys(uris))) for uris in (self.inputs, self.outputs))
         return OperatorLineage(inputs=inputs, outputs=outputs)
 
-    def _tell(self, inputs: Sequence[str], output: str) -> None:
+    def _tell(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
         collector = get_hook_lineage_collector()
         try:
-            for uri in inputs:
-                collector.add_input_asset(context=self._hook, uri=uri)
-            collector.add_output_asset(context=self._hook, uri=output)
+            for add, uris in ((collector.add_input_asset, inputs), (collector.add_output_asset, outputs)):
+                for uri in uris:
+                    digest = self.sha256.get(uri)
+                    add(context=self._hook, uri=uri, asset_extra={"sha256": digest} if digest else None)
         except (TypeError, ValueError) as error:  # an address that Airflow takes for no asset
             log.warning("Lineage is incomplete: %s", error)
 

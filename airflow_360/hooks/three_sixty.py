@@ -26,6 +26,7 @@ from airflow_360.exceptions import (
 )
 from airflow_360.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 from airflow_360.hooks.lineage import Lineage
+from airflow_360.hooks.manifest import Manifest
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Semaphore
@@ -136,6 +137,7 @@ class ThreeSixtyHook(BaseHook):
         etag: str | None = None,
         ask: bool = True,
         state: TaskState | None = None,
+        manifest: bool | str | None = None,
     ) -> dict[str, Any]:
         """Upload one file into a session, resuming where the server stands; also for use inside a ``@task``.
 
@@ -149,6 +151,8 @@ class ThreeSixtyHook(BaseHook):
         :param etag: the ETag that it must have.
         :param ask: whether to ask first what the server holds of a file of at most one chunk.
         :param state: what the task remembers: that the bytes are those of its first attempt is checked by it.
+        :param manifest: True writes name, size and SHA-256 of what was sent into the log; a path writes them
+            there, see :class:`~airflow_360.operators.upload.UploadFileOperator`.
         :returns: ``{filename, path, size}``; ``filename`` is the name that the server holds.
         :raises AirflowFailException: when trying again is of no use.
         :raises AirflowException: when it may be of use.
@@ -170,8 +174,11 @@ class ThreeSixtyHook(BaseHook):
             keep = _shown(state, chunks, file=name, upload_id=upload_id)
             lines = ProgressLog(name, source.size, keep=keep)
             on_progress = on_progress or (lambda progress: lines.update(progress.received))
-            self._send(upload_id, source, name, chunks, lines.begin, on_progress, ask)
-            self.lineage.moved([path], self.client.session_url(upload_id))
+            rows = self._manifest(manifest, aws_conn_id)
+            sent = rows.digested(source)
+            self._send(upload_id, sent, name, chunks, lines.begin, on_progress, ask)
+            rows.add(name, sent)
+            rows.finish(name, self.lineage, [path], self.client.session_url(upload_id))
         return {"filename": name, "path": path, "size": source.size}
 
     def upload_files(
@@ -186,6 +193,7 @@ class ThreeSixtyHook(BaseHook):
         shards: int = 1,
         shard: int = 0,
         state: TaskState | None = None,
+        manifest: bool | str | None = None,
     ) -> dict[str, int]:
         """Upload several files into a session side by side, resuming where the server stands.
 
@@ -198,6 +206,7 @@ class ThreeSixtyHook(BaseHook):
         :param shards: how many tasks share the files; each is given all of them, and takes its own.
         :param shard: which of them this is, from 0.
         :param state: see :meth:`upload`; one digest of the shard's files is kept.
+        :param manifest: see :meth:`upload`.
         :returns: ``{files, bytes}``.
         :raises AirflowFailException: when trying again is of no use, naming each file that was refused.
         :raises AirflowException: when it may be of use.
@@ -222,8 +231,11 @@ class ThreeSixtyHook(BaseHook):
                 _same_as_before(state, about, "The folder", _digest(files))
             total = sum(file.size for file in files)
             self.log.info("%s files, %s, to session %s", f"{len(files):,}", size_text(total), upload_id)
-            seconds = _stopwatch()
-            jobs = [Job(flat[file.path], file.size, self._opener(file, aws_conn_id)) for file in files]
+            seconds, rows = _stopwatch(), self._manifest(manifest, aws_conn_id)
+            jobs = [
+                Job(flat[file.path], file.size, rows.opener(self._opener(file, aws_conn_id)), rows.add)
+                for file in files
+            ]
             chunks = ChunkSizer(_positive(chunk_size))
             keep = _shown(state, chunks, upload_id=upload_id)
             lines = ProgressLog(f"session {upload_id}", total, files=len(files), keep=keep)
@@ -250,7 +262,9 @@ class ThreeSixtyHook(BaseHook):
                 size_text(total),
                 duration_text(seconds()),
             )
-            self.lineage.moved((file.path for file in files), self.client.session_url(upload_id))
+            part = f"{upload_id}-{shard}-of-{shards}" if shards > 1 else upload_id
+            paths = (file.path for file in files)
+            rows.finish(part, self.lineage, paths, self.client.session_url(upload_id))
         return {"files": len(files), "bytes": total}
 
     def upload_archive(
@@ -262,6 +276,7 @@ class ThreeSixtyHook(BaseHook):
         chunk_size: int | None = None,
         aws_conn_id: str | None = "aws_default",
         state: TaskState | None = None,
+        manifest: bool | str | None = None,
     ) -> dict[str, int]:
         """Upload several files into a session as one stored zip, resuming where the server stands.
 
@@ -274,6 +289,7 @@ class ThreeSixtyHook(BaseHook):
         :param chunk_size: see :meth:`upload`.
         :param aws_conn_id: see :meth:`upload`.
         :param state: see :meth:`upload`.
+        :param manifest: see :meth:`upload`; the zip is one file.
         :returns: ``{files, bytes}`` as the session holds them: one file, and the bytes of the zip.
         :raises AirflowFailException: when trying again is of no use.
         :raises AirflowException: when it may be of use.
@@ -309,12 +325,16 @@ class ThreeSixtyHook(BaseHook):
                 kept.update()
                 lines.update(progress.received)
 
+            rows = self._manifest(manifest, aws_conn_id)
+            sent = rows.digested(source)
             try:
-                self._send(upload_id, source, name, chunks, lines.begin, on_progress)
+                self._send(upload_id, sent, name, chunks, lines.begin, on_progress)
             except BaseException:
                 kept.save()
                 raise
-            self.lineage.moved((file.path for file in files), self.client.session_url(upload_id))
+            rows.add(name, sent)
+            paths = (file.path for file in files)
+            rows.finish(name, self.lineage, paths, self.client.session_url(upload_id))
         return {"files": 1, "bytes": source.size}
 
     def _send(
@@ -469,6 +489,10 @@ class ThreeSixtyHook(BaseHook):
         if key not in self._s3_clients:
             self._s3_clients[key] = S3Hook(aws_conn_id).get_conn()
         return self._s3_clients[key]
+
+    def _manifest(self, manifest: bool | str | None, aws_conn_id: str | None) -> Manifest:
+        """Return what collects the rows of a manifest, or does nothing where none is wanted."""
+        return Manifest(manifest, lambda conn_id: self._s3_client(conn_id or aws_conn_id))
 
     def _opener(self, file: Listed, aws_conn_id: str | None) -> Callable[[], Source]:
         # Opened here, in the task's main thread: an AWS connection must not be looked up in another.

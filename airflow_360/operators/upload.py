@@ -277,6 +277,11 @@ class UploadFileOperator(ThreeSixtyOperator):
     :param chunk_size: bytes of a chunk; by default it follows the line, so that one takes some seconds and a
         break costs no more (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
+    :param manifest: True writes name, size and SHA-256 of what was sent into the log; a path, local or any
+        ``scheme://``, writes them there as CSV, once all is sent. A path that ends with ``/`` is a folder, in
+        which each task has a file of its own, called by the file's name: right for mapped tasks. The
+        SHA-256 is taken while the bytes are sent; those that an earlier attempt sent are read again
+        (templated).
     :param map_index_template: the label of a mapped row in Airflow's UI; by default the file or folder.
     """
 
@@ -288,6 +293,7 @@ class UploadFileOperator(ThreeSixtyOperator):
         "etag",
         "chunk_size",
         "aws_conn_id",
+        "manifest",
         "three_sixty_conn_id",
     )
 
@@ -301,6 +307,7 @@ class UploadFileOperator(ThreeSixtyOperator):
         etag: str | None = None,
         chunk_size: int | str | None = None,
         aws_conn_id: str | None = "aws_default",
+        manifest: bool | str | None = None,
         map_index_template: str | None = "{{ task.filename or task.path }}",
         **kwargs: Any,
     ) -> None:
@@ -312,6 +319,7 @@ class UploadFileOperator(ThreeSixtyOperator):
         self.etag = etag
         self.chunk_size = chunk_size
         self.aws_conn_id = aws_conn_id
+        self.manifest = manifest
 
     @patiently
     def execute(self, context: Context) -> dict[str, Any]:
@@ -326,6 +334,7 @@ class UploadFileOperator(ThreeSixtyOperator):
             etag=self.etag,
             ask=context["ti"].try_number > 1,
             state=TaskState(context),
+            manifest=self.manifest,
         )
 
 
@@ -362,6 +371,8 @@ class UploadFilesOperator(ThreeSixtyOperator):
     :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator`; the whole folder is meant,
         and not a shard.
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
+    :param manifest: as in :class:`UploadFileOperator`, one row per file; in a folder it is called by the
+        session, and by the shard or the archive (templated).
     :param shards: how many tasks share the files, each about as many, whatever their size (templated).
     :param shard: which of them this is, from 0 to ``shards - 1`` (templated).
     :param map_index_template: the label of a mapped row in Airflow's UI; by default the folder, and which
@@ -379,6 +390,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         "shards",
         "shard",
         "aws_conn_id",
+        "manifest",
         "three_sixty_conn_id",
     )
 
@@ -398,6 +410,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         aws_conn_id: str | None = "aws_default",
         shards: int | str = 1,
         shard: int | str = 0,
+        manifest: bool | str | None = None,
         map_index_template: str | None = _FOLDER_LABEL,
         **kwargs: Any,
     ) -> None:
@@ -415,6 +428,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         self.chunk_size = chunk_size
         self.on_empty = _checked_on_empty(on_empty)
         self.aws_conn_id = aws_conn_id
+        self.manifest = manifest
         self.shards = shards
         self.shard = shard
 
@@ -437,6 +451,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
                 chunk_size=_whole("chunk_size", self.chunk_size),
                 aws_conn_id=self.aws_conn_id,
                 state=TaskState(context),
+                manifest=self.manifest,
             )
         summary = self.hook.upload_files(
             self.upload_id,
@@ -448,6 +463,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
             shards=shards,
             shard=shard,
             state=TaskState(context),
+            manifest=self.manifest,
         )
         return {**summary, "shard": shard, "shards": shards} if shards > 1 else summary
 

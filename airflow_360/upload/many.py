@@ -39,6 +39,10 @@ log = logging.getLogger(__name__)
 OF_THE_SESSION = ("invalid_upload_id", "session_too_large")
 
 
+def _nothing(filename: str, source: Source) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Job:
     """Hold one file to upload.
@@ -46,11 +50,13 @@ class Job:
     :param filename: its flat name.
     :param size: its length in bytes, so that the largest go first.
     :param open_source: opens its bytes; called in the thread that uploads it.
+    :param finished: told name and source in that thread, once the file is complete; also twice.
     """
 
     filename: str
     size: int
     open_source: Callable[[], Source]
+    finished: Callable[[str, Source], None] = _nothing
 
 
 @dataclass(frozen=True)
@@ -208,16 +214,18 @@ class _Crew:
                 status=413,
                 code="file_too_large",
             )
+        source = job.open_source()
         upload(
             self._client,
             self._upload_id,
-            job.open_source(),
+            source,
             job.filename,
             chunks=self._chunks,
             ask=False,
             progress=self._known[job.filename],
             on_progress=lambda progress: self._learn(job, progress),
         )
+        job.finished(job.filename, source)
 
     def _wait(self, seconds: float) -> None:
         """Wait, unless another thread's failure concerns all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -31,7 +32,8 @@ from tests.airflow.conftest import context
 
 folder = sys.argv[1]
 upload_id = CreateUploadSessionOperator(task_id="s").execute(context())
-one = UploadFileOperator(task_id="f", upload_id=upload_id, path=folder + "/one.e57")
+manifest = folder + "/manifests/"
+one = UploadFileOperator(task_id="f", upload_id=upload_id, path=folder + "/one.e57", manifest=manifest)
 many = UploadFilesOperator(task_id="m", upload_id=upload_id, path=folder + "/many")
 project = CreateProjectOperator(task_id="p", upload_id=upload_id)
 name = [task.execute(context()) for task in (one, many, project)][-1]
@@ -41,12 +43,20 @@ told = {"upload_id": upload_id, "name": name, "asked": asked}
 if asked:
     from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
     collected = get_hook_lineage_collector().collected_assets
+    told["sha256"] = {
+        item.asset.uri: item.asset.extra["sha256"]
+        for item in [*collected.inputs, *collected.outputs] if item.asset.extra
+    }
     told["inputs"] = [item.asset.uri for item in collected.inputs]
     told["outputs"] = [item.asset.uri for item in collected.outputs]
 facets = [task.get_openlineage_facets_on_complete(None) for task in (one, many, project)]
 told["facets"] = [
     f and [[(data.namespace, data.name) for data in side] for side in (f.inputs, f.outputs)] for f in facets
 ]
+told["versions"] = {
+    data.name: data.facets["version"].datasetVersion
+    for f in facets if f for data in [*f.inputs, *f.outputs] if data.facets
+}
 print("TOLD " + json.dumps(told))
 """
 
@@ -84,7 +94,14 @@ def test_hook_lineage(emulator: Emulator, folder: Path) -> None:
         f"file://{folder}/many",
         session,
     ]
-    assert list(dict.fromkeys(seen["outputs"])) == [session, f"{emulator.url}/projects/{seen['name']}"]
+    manifest = folder / "manifests" / "one.e57.csv"
+    assert list(dict.fromkeys(seen["outputs"])) == [
+        session,
+        manifest.as_uri(),
+        f"{emulator.url}/projects/{seen['name']}",
+    ]
+    files = (folder / "one.e57", manifest)
+    assert seen["sha256"] == {file.as_uri(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 def test_without_a_reader(emulator: Emulator, folder: Path) -> None:
@@ -97,11 +114,16 @@ def test_openlineage(emulator: Emulator, folder: Path) -> None:
     pytest.importorskip("airflow.providers.openlineage")
     seen = told(folder, folder / "none")
     session = [emulator.url, f"api/v1/uploads/{seen['upload_id']}"]
+    manifest = folder / "manifests" / "one.e57.csv"
     assert seen["facets"] == [
-        [[["file", f"{folder}/one.e57"]], [session]],
+        [[["file", f"{folder}/one.e57"]], [session, ["file", str(manifest)]]],
         [[["file", f"{folder}/many/"]], [session]],
         [[session], [[emulator.url, f"projects/{seen['name']}"]]],
     ]
+    assert seen["versions"] == {
+        str(file): f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+        for file in (folder / "one.e57", manifest)
+    }
 
 
 @pytest.mark.parametrize(

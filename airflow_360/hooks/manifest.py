@@ -1,0 +1,149 @@
+"""The list of what was sent, with SHA-256: for the task's log, for lineage, and as a file.
+
+Rows are kept on the disk as the files are finished, and leave it in one piece at the end, so that nobody ever
+reads half a manifest.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import logging
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from airflow_360.exceptions import SourceError
+from airflow_360.hooks.lineage import MOST, Lineage, uri_of
+
+if TYPE_CHECKING:
+    from airflow_360.sources import Source
+
+__all__ = ["Manifest"]
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("filename", "size", "sha256", "path")
+
+
+class Manifest:
+    """Collect one row per file. Where no manifest is wanted, it does nothing and costs nothing.
+
+    :param wanted: True for the log; a path for a file, or a folder where it ends with ``/``; else nothing.
+    :param s3_client: returns the client for a connection, or for the default one where there is no name.
+    """
+
+    def __init__(self, wanted: bool | str | None, s3_client: Callable[[str], Any]) -> None:
+        self._wanted = wanted not in (None, False, "", "None", "False")  # how templates say nothing
+        self._path = wanted if isinstance(wanted, str) and wanted != "True" else None
+        self._s3_client = s3_client
+        self._lock = threading.Lock()
+        self._names: set[str] = set()
+        self._digests: dict[str, str] = {}  # of as many files as lineage names one by one
+
+    def digested(self, source: Source) -> Source:
+        """Return a source whose SHA-256 is taken while it is read."""
+        if not self._wanted:
+            return source
+        from airflow_360.sources.digest import DigestedSource
+
+        return DigestedSource(source)
+
+    def opener(self, open_source: Callable[[], Source]) -> Callable[[], Source]:
+        """Return what opens a source as :meth:`digested` returns it."""
+        return (lambda: self.digested(open_source())) if self._wanted else open_source
+
+    def add(self, filename: str, source: Source) -> None:
+        """Add a file that is complete on the server; safe to call from any thread, and more than once.
+
+        :param filename: the name that the server holds.
+        :param source: its bytes, from :meth:`digested`.
+        """
+        if not self._wanted or filename in self._names:
+            return
+        from airflow_360.sources.digest import DigestedSource
+
+        assert isinstance(source, DigestedSource)
+        digest = source.digest()
+        with self._lock:
+            self._names.add(filename)
+            if len(self._digests) < MOST:
+                self._digests[source.path] = digest
+            self._row(filename, str(source.size), digest, uri_of(source.path))
+
+    def finish(self, name: str, lineage: Lineage, sources: Iterable[str], target: str) -> None:
+        """Write the manifest, and take note for lineage; from the task's main thread.
+
+        :param name: what the manifest is called in a folder, without ``.csv``.
+        :param lineage: told of everything.
+        :param sources: the paths that the bytes came from.
+        :param target: the address that they went to.
+        :raises SourceError: when the manifest cannot be written. What was sent is complete then.
+        """
+        if not self._wanted:
+            lineage.moved(sources, target)
+            return
+        with self._file as file:
+            if self._path is None:
+                self._log()
+                lineage.moved(sources, target, sha256=self._digests)
+                return
+            path = f"{self._path}{name}.csv" if self._path.endswith("/") else self._path
+            file.seek(0)
+            digest = hashlib.file_digest(cast("io.BufferedRandom", file), "sha256").hexdigest()
+            file.seek(0)
+            try:
+                self._write(file, path)
+            except Exception as error:
+                raise SourceError(
+                    f"The manifest {path} could not be written: {type(error).__name__}: {error}. All "
+                    "files are complete on the server; the next attempt reads them again for the manifest.",
+                    path=path,
+                    retryable=True,
+                ) from error
+            log.info("Manifest of %s files: %s, SHA-256 %s", f"{len(self._names):,}", path, digest)
+            lineage.moved(sources, target, path, sha256={**self._digests, path: digest})
+
+    @cached_property
+    def _file(self) -> IO[bytes]:
+        file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by finish, or with the manifest)
+        file.write((",".join(COLUMNS) + "\n").encode())
+        return file
+
+    def _row(self, *values: str) -> None:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(values)
+        self._file.write(line.getvalue().encode("utf-8", "surrogateescape"))
+
+    def _log(self) -> None:
+        self._file.seek(0)
+        for row in csv.DictReader(line.decode("utf-8", "surrogateescape") for line in self._file):
+            log.info("Sent %(filename)s: %(size)s bytes, SHA-256 %(sha256)s", row)
+
+    def _write(self, file: IO[bytes], path: str) -> None:
+        scheme, remote, rest = path.partition("://")
+        if scheme in ("s3", "s3a", "s3n"):
+            authority, _, key = rest.partition("/")
+            conn_id, _, bucket = authority.rpartition("@")
+            self._s3_client(conn_id).upload_fileobj(file, bucket, key)
+        elif remote:
+            from airflow.providers.common.compat.sdk import ObjectStoragePath
+
+            with ObjectStoragePath(path).open("wb") as target:
+                shutil.copyfileobj(file, target)
+        else:
+            local = Path(path).expanduser()
+            local.parent.mkdir(parents=True, exist_ok=True)
+            part = local.with_name(f".{local.name}.{os.getpid()}")
+            try:
+                with part.open("wb") as target:
+                    shutil.copyfileobj(file, target)
+                part.replace(local)
+            finally:
+                part.unlink(missing_ok=True)
