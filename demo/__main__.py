@@ -38,6 +38,7 @@ from demo.scans import make_scans
 STATE = REPOSITORY / ".demo"
 DAG_ID = "example_nightly_s3_scans"
 BUCKET = "scans"
+MORE_ID, MORE_BUCKET = "example_new_scans", "new-scans"
 _KEY = "sk_demo"
 _PROCESSING_SECONDS = 8.0
 _PARALLELISM = 8
@@ -206,6 +207,9 @@ def _fill(s3: LocalS3, sources: Sequence[Path], now: datetime) -> None:
     for file in sources:
         s3.put_file(BUCKET, f"{now:%Y-%m-%d}/{file.name}", file)
     _say(f"A local S3 holds them in s3://{BUCKET}/{now:%Y-%m-%d}/")
+    s3.make_bucket(MORE_BUCKET)
+    smallest = min(sources, key=lambda file: file.stat().st_size)
+    s3.put_file(MORE_BUCKET, f"bridge/{smallest.name}", smallest)
 
 
 def _drive(stage: Stage, now: datetime, total: int) -> str:
@@ -268,7 +272,10 @@ def _stays_up(options: argparse.Namespace) -> bool:
 
 
 def _stay_up(stage: Stage) -> None:
-    _say("All of it stays up until Ctrl-C.")
+    _say(
+        f"All of it stays up until Ctrl-C. More to see: unpause {MORE_ID}_catalog, which runs when a project is "
+        f"ready, then unpause {MORE_ID} and trigger it."
+    )
     try:
         while True:
             stage.airflow.check()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 import demo.__main__ as command
 from demo.report import UploadedFile, progress_line, table
+from demo.s3 import LocalS3
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +95,14 @@ def test_table_names_a_copy_that_differs() -> None:
     )
     assert text.splitlines()[2].split() == ["Süd.LAS", "2.0", "KiB", "Sud.las", "yes"]
     assert text.splitlines()[3].split() == ["b.e57", "1", "byte", "b.e57", "NO"]
+
+
+def test_a_scan_for_the_dag_of_new_scans(tmp_path: Path) -> None:
+    """The bucket that example_new_scans lists holds a folder with the smallest file, ready for a click."""
+    small, large = tmp_path / "small.e57", tmp_path / "large.e57"
+    small.write_bytes(b"1")
+    large.write_bytes(b"22")
+    with LocalS3(tmp_path / "s3") as s3:
+        command._fill(s3, [large, small], datetime(2026, 1, 1, tzinfo=UTC))
+        listed = s3.client().list_objects_v2(Bucket="new-scans")["Contents"]
+    assert [(item["Key"], item["Size"]) for item in listed] == [("bridge/small.e57", 1)]
