@@ -34,8 +34,9 @@ def example_new_scans() -> None:
 def example_new_scans_catalog() -> None:
     @task
     def enter(**context: Any) -> list[dict[str, Any]]:
-        # Airflow 2.11 calls it triggering_dataset_events.
-        by_asset = context.get("triggering_asset_events") or context["triggering_dataset_events"]
+        by_asset = context.get("triggering_asset_events")
+        if by_asset is None:  # Airflow 2.11 calls it by another name
+            by_asset = context["triggering_dataset_events"]
         projects = [event.extra for events in by_asset.values() for event in events]
         for project in projects:
             print(

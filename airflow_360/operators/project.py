@@ -250,6 +250,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
     def _trace(self, page: str) -> None:
         """Take note for lineage; a link may be a secret, and names no source here."""
         sources = [self.hook.client.session_url(self.upload_id)] if self.upload_id else []
+        sources += [self.download_from] if self.download_from else []
         self.hook.lineage.moved(sources, page)
 
     def _ready(self, context: Context, project: Project) -> None:

@@ -13,6 +13,7 @@ from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.sensors.project import ProjectReadySensor
 from airflow_360.task_groups import scan_to_project
 from tests.airflow.conftest import AIRFLOW, StateStore, context
+from tests.airflow.test_dags import DAGS, load
 
 try:
     from airflow.sdk.execution_time.context import OutletEventAccessors
@@ -139,3 +140,9 @@ def test_task_group() -> None:
     ready: Any = dag.task_dict["scan_to_project.ready"]
     assert ready.outlets == [ASSET]
     assert ready.uploads.operator.task_id == "scan_to_project.upload"
+
+
+def test_the_example_without_an_event() -> None:
+    """The DAG that a person starts by hand finds no event, and enters nothing."""
+    example: Any = load(DAGS / "example_new_scans.py").example_new_scans_catalog()
+    assert example.task_dict["enter"].python_callable(triggering_asset_events={}) == []

@@ -14,6 +14,8 @@ import pytest
 
 from airflow_360.emulator import Emulator
 from airflow_360.hooks.lineage import collapsed, dataset_of, uri_of
+from airflow_360.operators.project import CreateProjectOperator
+from tests.airflow.conftest import context
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = """
@@ -124,6 +126,22 @@ def test_openlineage(emulator: Emulator, folder: Path) -> None:
         str(file): f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
         for file in (folder / "one.e57", manifest)
     }
+
+
+@pytest.mark.parametrize(
+    ("origin", "inputs"),
+    [
+        ({"download_from": "s3://my_aws@scans/bridge.zip"}, ["s3://scans/bridge.zip"]),
+        ({"download_link": "https://example.com/secret"}, []),
+    ],
+    ids=["object", "link"],
+)
+def test_what_the_server_fetches(emulator: Emulator, origin: dict[str, Any], inputs: list[str]) -> None:
+    """An object that the server fetches from S3 is a source of the project, and a link is not named."""
+    task = CreateProjectOperator(task_id="p", wait_for_completion=True, **origin)
+    task.execute_complete(context(), {"status": "ready", "record": {"name": "x", "status": 100}})
+    assert task.hook.lineage.inputs == inputs
+    assert task.hook.lineage.outputs == [f"{emulator.url}/projects/x"]
 
 
 @pytest.mark.parametrize(
