@@ -89,8 +89,8 @@ def test_script_makes_no_markup_of_data() -> None:
     assert not re.findall(r"https?://|@import|\bimport\b|url\(", script)
 
 
-def test_every_file_is_served_and_packed() -> None:
-    """What the plugin serves is what lies beside it, and a wheel holds all of it."""
+def test_every_file_is_served() -> None:
+    """What the plugin serves is what lies beside it."""
     assert sorted(page.FILES) == FILES
 
 
