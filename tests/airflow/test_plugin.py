@@ -103,7 +103,7 @@ def test_kinds_by_fields() -> None:
 
     def kind(operator: type[Any]) -> str:
         fields = set(operator.template_fields)
-        return next(kind for given, kind in rules if set(re.findall(r"\w+", given)) <= fields)
+        return next(str(kind) for given, kind in rules if set(re.findall(r"\w+", given)) <= fields)
 
     assert kind(CreateProjectOperator) == '"project"'
     assert kind(UploadFileOperator) == kind(UploadFilesOperator) == 'has("paths") ? "folder" : "file"'
