@@ -273,8 +273,8 @@ def _stays_up(options: argparse.Namespace) -> bool:
 
 def _stay_up(stage: Stage) -> None:
     _say(
-        f"All of it stays up until Ctrl-C. More to see: unpause {MORE_ID}_catalog, which runs when a project "
-        f"is ready, then unpause {MORE_ID} and trigger it."
+        f"All of it stays up until Ctrl-C. More to see: unpause and trigger {MORE_ID}, whose project becomes "
+        "an event of the asset 360_projects."
     )
     try:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -142,7 +143,12 @@ def test_task_group() -> None:
     assert ready.uploads.operator.task_id == "scan_to_project.upload"
 
 
-def test_the_example_without_an_event() -> None:
-    """The DAG that a person starts by hand finds no event, and enters nothing."""
+@pytest.mark.parametrize("word", ["triggering_asset_events", "triggering_dataset_events"])
+def test_the_example_reads_what_an_event_says(word: str) -> None:
+    """The DAG that the asset schedules enters each event's project, and nothing where a person starts it."""
     example: Any = load(DAGS / "example_new_scans.py").example_new_scans_catalog()
-    assert example.task_dict["enter"].python_callable(triggering_asset_events={}) == []
+    enter = example.task_dict["enter"].python_callable
+    extra = {"title": "Bridge", "files": 3, "errors": 0, "url": "https://example.com/projects/x"}
+    event = SimpleNamespace(extra=extra)
+    assert enter(**{word: {"360_projects": [event, event]}}) == [extra, extra]
+    assert enter(**{word: {}}) == []

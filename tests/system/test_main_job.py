@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,7 +143,7 @@ def test_download_link(site: Site, runs: Runs) -> None:
 
 
 def test_new_scans(site: Site, runs: Runs) -> None:
-    """Each project that is ready runs the DAG that the asset schedules, and that one reads which it is."""
+    """Each project that is ready is an event that says which it is, and waits for the DAG that reads it."""
     finish(site, runs.new)
     ready = records(site, runs.new, "scan_to_project.ready")
     expected = {
@@ -159,16 +158,14 @@ def test_new_scans(site: Site, runs: Runs) -> None:
         for record in ready
     }
     assert {record["title"] for record in ready} == {"bridge", "tunnel"}
-    entered: dict[str, dict[str, Any]] = {}
-    for _ in range(60):
-        for run in site.airflow.request("GET", "/dags/example_new_scans_catalog/dagRuns")["dag_runs"]:
-            finish(site, ("example_new_scans_catalog", run_id := run["dag_run_id"]))
-            projects = site.airflow.xcom("example_new_scans_catalog", run_id, "enter")
-            entered |= {project["name"]: project for project in projects}
-        if len(entered) == len(expected):
-            break
-        time.sleep(1)
-    assert entered == expected
+    # The scheduler of these tests starts no run by itself, so that a cron schedule does not disturb them.
+    kind = "dataset" if AIRFLOW < (3, 0) else "asset"
+    events = site.airflow.request("GET", f"/{kind}s/events")[f"{kind}_events"]
+    ours = [event["extra"] for event in events if event["source_dag_id"] == "example_new_scans"]
+    assert {extra["name"]: extra for extra in ours} == expected
+    queue = "datasets/queuedEvent" if kind == "dataset" else "assets/queuedEvents"
+    queued = site.airflow.request("GET", f"/dags/example_new_scans_catalog/{queue}")
+    assert queued["total_entries"] == 1
 
 
 def test_empty_night(site: Site) -> None:
