@@ -36,7 +36,7 @@ def test_no_page(plugin: ModuleType, monkeypatch: pytest.MonkeyPatch, version: s
     """An Airflow that has no pages of plugins is given none."""
     monkeypatch.setattr("airflow.__version__", version)
     loaded = importlib.reload(plugin).ThreeSixtyPlugin()
-    assert not loaded.fastapi_apps
+    assert not getattr(loaded, "fastapi_apps", [])
     assert not getattr(loaded, "react_apps", [])
 
 
