@@ -240,6 +240,8 @@ def _airflow_2_settings(port: int, url: str) -> dict[str, str]:
         "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "2",
         "AIRFLOW__SCHEDULER__PARSING_PROCESSES": "1",
+        # Else tasks schedule too; SQLite locks no rows: two expand one mapped task, and the scheduler ends.
+        "AIRFLOW__SCHEDULER__SCHEDULE_AFTER_TASK_EXECUTION": "False",
         # It allows SQLite only with one task at a time, except in its own tests.
         "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
     }

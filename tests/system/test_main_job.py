@@ -98,6 +98,7 @@ def test_nightly_s3_scans(site: Site, runs: Runs, samples: Path) -> None:
         (2, 11): {None},
         (3, 0): {"0", "1", "2"},
         (3, 1): {"0", "1", "2"},
+        (3, 2): {"0", "1", "2"},
     }
     labels = others.get(AIRFLOW, set(scans))
     assert {upload["rendered_map_index"] for upload in uploads} == labels
@@ -142,6 +143,7 @@ def test_download_link(site: Site, runs: Runs) -> None:
     assert site.emulator.store.projects[record["name"]].options["coordinate_system"] == "EPSG:25832"
 
 
+@pytest.mark.skipif(AIRFLOW < (3, 3), reason="the events of assets are asked for in the API of 3.3")
 def test_new_scans(site: Site, runs: Runs) -> None:
     """Each project that is ready is an event that says which it is, and waits for the DAG that reads it."""
     finish(site, runs.new)
