@@ -24,7 +24,10 @@ IN_AIRFLOW = ("task-time", "task-memory")
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.system] * (name in IN_AIRFLOW)) for name in SCENARIOS],
+    [
+        pytest.param(name, marks=[pytest.mark.system, pytest.mark.long] * (name in IN_AIRFLOW))
+        for name in SCENARIOS
+    ],
 )
 def test_scenario(name: str) -> None:
     """A scenario measures everything that it names, and its goals stand in the table."""

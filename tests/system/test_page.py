@@ -133,6 +133,7 @@ def test_a_run(uploads: Uploads, site: Site) -> None:
     assert uploads.page.evaluate("window.never_loaded_again")
 
 
+@pytest.mark.long
 def test_the_latest_runs(uploads: Uploads, site: Site) -> None:
     """The navigation leads to the latest runs, and one of them to its uploads, on a narrow screen too."""
     scan = folder(site, "chapel", {"nave.e57": 20 * MIB, "tower.e57": 16 * MIB})
@@ -163,6 +164,7 @@ def test_names_are_text(uploads: Uploads, site: Site) -> None:
     assert uploads.page.locator("three-sixty-uploads img, three-sixty-uploads b").count() == 0
 
 
+@pytest.mark.long
 def test_a_thousand_uploads(uploads: Uploads, site: Site) -> None:
     """A run of a thousand uploads is shown a page at a time, the failed first, with few requests."""
     scan = folder(site, "city", {f"street-{number:04}.e57": 100 * MIB for number in range(1000)})
@@ -240,6 +242,7 @@ def sign_in(page: Page, url: str, user: str) -> str:
     return token
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", [*FILES, "docs", "openapi.json"])
 def test_anonymous(guarded: AirflowApi, path: str) -> None:
     """Who is not signed in is given nothing; who is, the files and nothing else."""
@@ -251,6 +254,7 @@ def test_anonymous(guarded: AirflowApi, path: str) -> None:
     assert signed_in.status_code == (200 if path in FILES else 404)
 
 
+@pytest.mark.long
 def test_rights(page: Page, site: Site, guarded: AirflowApi) -> None:
     """Who may see a DAG sees its uploads; who may not is told so, and nothing of it."""
     run = site.run("wide_upload", folder=str(folder(site, "secret", {"vault.e57": 1000})), title="Vault")
