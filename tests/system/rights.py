@@ -8,7 +8,7 @@ from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleA
 
 __all__ = ["MAY_SEE", "PerDagAuthManager"]
 
-MAY_SEE = {"ann": {"wide_upload"}, "bob": {"example_from_download_link"}}
+MAY_SEE = {"ann": {"wide_upload"}, "bob": {"a_dag_that_never_ran"}}
 
 
 class PerDagAuthManager(SimpleAuthManager):
