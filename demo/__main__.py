@@ -1,6 +1,7 @@
 """``python -m demo``: the main job, once, for real, on this machine.
 
-An emulator of the service, a local S3 that holds scans, and a real Airflow that runs the nightly DAG.
+An emulator of the service, a local S3 that holds scans, and a real Airflow that runs the nightly DAG, and
+after it the one that takes what is new and whose project starts another DAG.
 Everything lies in ``.demo/`` in the repository, which each start makes anew.
 """
 
@@ -18,7 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import quote
@@ -38,11 +39,13 @@ from demo.scans import make_scans
 STATE = REPOSITORY / ".demo"
 DAG_ID = "example_nightly_s3_scans"
 BUCKET = "scans"
-MORE_ID, MORE_BUCKET = "example_new_scans", "new-scans"
+NEW_ID, CATALOG_ID = "example_new_scans", "example_new_scans_catalog"
+NEW_BUCKET = "new-scans"
 _KEY = "sk_demo"
 _PROCESSING_SECONDS = 8.0
 _PARALLELISM = 8
 _RUN_SECONDS = 900.0
+_HOUR = 2  # of the DAGs' schedule
 _SLOWEST_RATE = 1024 * 1024  # bytes per second that the limit of a run's time allows for
 _PLAIN_LINE_SECONDS = 2.0
 _INTERRUPTED, _TERMINATED = 130, 143  # what a shell expects after SIGINT and SIGTERM
@@ -129,13 +132,24 @@ def _run(options: argparse.Namespace) -> None:
     parallelism = _parallelism(sources)
     _say(f"{len(sources)} files, {size_text(total)}, from {sources[0].parent}")
     # One moment for folder and run: a demo at midnight must not look for today in yesterday's folder.
-    now = datetime.now(UTC)
-    with _stage(sources, now, parallelism) as stage:
+    night = _last_night(datetime.now(UTC))
+    with _stage(sources, night, parallelism) as stage:
         _say(f"Airflow is up, {time.monotonic() - started:.0f} s after the start: {stage.airflow.url}")
-        run_id = _drive(stage, now, total)
-        _conclude(stage, run_id, sources, time.monotonic() - started)
+        run_id = _start(stage.airflow, DAG_ID, night)
+        _drive(stage, DAG_ID, run_id, total)
+        files = _uploaded(stage, run_id, {file.name: file for file in sources})
+        print(f"\n{table(files)}\n")
+        _say(f"Project  {_project(stage, stage.airflow.xcom(DAG_ID, run_id, 'create_project'))}\n")
+        _increment(stage, night, min(file.stat().st_size for file in sources))
+        _conclude(stage, files, sources, time.monotonic() - started)
         if _stays_up(options):
             _stay_up(stage)
+
+
+def _last_night(now: datetime) -> datetime:
+    """Return when the nightly DAGs were due last."""
+    due = now.replace(hour=_HOUR, minute=0, second=0, microsecond=0)
+    return due if due <= now else due - timedelta(days=1)
 
 
 def _sources(folder: Path | None) -> list[Path]:
@@ -177,7 +191,7 @@ def _parallelism(files: Sequence[Path]) -> int:
 
 
 @contextlib.contextmanager
-def _stage(sources: Sequence[Path], now: datetime, parallelism: int) -> Iterator[Stage]:
+def _stage(sources: Sequence[Path], night: datetime, parallelism: int) -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
         data = STATE / "emulator"
         data.mkdir()
@@ -185,15 +199,14 @@ def _stage(sources: Sequence[Path], now: datetime, parallelism: int) -> Iterator
             Emulator(port=0, data_dir=data, processing_seconds=_PROCESSING_SECONDS, limits="real")
         )
         s3 = stack.enter_context(LocalS3(STATE / "s3"))
-        _fill(s3, sources, now)
+        _fill(s3, sources, night)
         _say("Starting Airflow: API server, scheduler, DAG processor and triggerer …")
-        connections = {
+        env = {
             "AIRFLOW_CONN_THREE_SIXTY_DEFAULT": _connection(emulator.url),
             "AIRFLOW_CONN_AWS_DEFAULT": s3.connection_json,
+            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",  # else no asset starts a run
         }
-        airflow = LocalAirflow(
-            STATE / "airflow", REPOSITORY / "dags", env=connections, parallelism=parallelism
-        )
+        airflow = LocalAirflow(STATE / "airflow", REPOSITORY / "dags", env=env, parallelism=parallelism)
         stack.enter_context(airflow)
         yield Stage(emulator, s3, airflow)
 
@@ -202,40 +215,66 @@ def _connection(url: str) -> str:
     return json.dumps({"conn_type": "three_sixty", "host": url, "password": _KEY})
 
 
-def _fill(s3: LocalS3, sources: Sequence[Path], now: datetime) -> None:
+def _fill(s3: LocalS3, sources: Sequence[Path], night: datetime) -> None:
     s3.make_bucket(BUCKET)
     for file in sources:
-        s3.put_file(BUCKET, f"{now:%Y-%m-%d}/{file.name}", file)
-    _say(f"A local S3 holds them in s3://{BUCKET}/{now:%Y-%m-%d}/")
-    s3.make_bucket(MORE_BUCKET)
+        s3.put_file(BUCKET, f"{night:%Y-%m-%d}/{file.name}", file)
+    _say(f"A local S3 holds them in s3://{BUCKET}/{night:%Y-%m-%d}/")
+    s3.make_bucket(NEW_BUCKET)
     smallest = min(sources, key=lambda file: file.stat().st_size)
-    s3.put_file(MORE_BUCKET, f"bridge/{smallest.name}", smallest)
+    s3.put_file(NEW_BUCKET, f"bridge/{smallest.name}", smallest)
 
 
-def _drive(stage: Stage, now: datetime, total: int) -> str:
-    """Run the DAG, show its progress, and return the run's id."""
-    airflow, screen = stage.airflow, Screen()
-    airflow.unpause(DAG_ID)
-    run_id = airflow.trigger(DAG_ID, logical_date=now)
-    _say(f"{DAG_ID} runs: {airflow.url}/dags/{DAG_ID}/runs/{quote(run_id)}")
-    instances: list[TaskInstance] = []
-    for snapshot in airflow.watch(DAG_ID, run_id, _RUN_SECONDS + total / _SLOWEST_RATE, poll=1.0):
-        instances = snapshot.instances
-        screen.show(progress_line(instances, _received(stage.emulator), total), last=snapshot.ended)
-    if any(instance["state"] != "success" for instance in instances):
-        raise DemoError(f"the run of {DAG_ID} failed.\n{airflow.failures(DAG_ID, run_id)}")
+def _start(airflow: LocalAirflow, dag_id: str, night: datetime) -> str:
+    """Start the run that was due last night, and return its id.
+
+    Triggered before the DAG is unpaused: the scheduler finds that this night has its run, and starts no
+    second one on the same folder.
+    """
+    airflow.wait_for_dag(dag_id)
+    run_id = airflow.trigger(dag_id, logical_date=night)
+    airflow.unpause(dag_id)
     return run_id
+
+
+def _drive(stage: Stage, dag_id: str, run_id: str, total: int) -> None:
+    """Show a run's progress until it is over; a run that failed ends the demo.
+
+    :param total: the bytes that it is to upload
+    """
+    airflow, screen = stage.airflow, Screen()
+    _say(f"{dag_id} runs: {airflow.url}/dags/{dag_id}/runs/{quote(run_id)}")
+    before = _received(stage.emulator)
+    instances: list[TaskInstance] = []
+    for snapshot in airflow.watch(dag_id, run_id, _RUN_SECONDS + total / _SLOWEST_RATE, poll=1.0):
+        instances = snapshot.instances
+        received = _received(stage.emulator) - before
+        screen.show(progress_line(instances, received, total), last=snapshot.ended)
+    if any(instance["state"] != "success" for instance in instances):
+        raise DemoError(f"the run of {dag_id} failed.\n{airflow.failures(dag_id, run_id)}")
+
+
+def _increment(stage: Stage, night: datetime, total: int) -> None:
+    """Run the DAG that takes what is new, and the one that its project's asset event starts."""
+    airflow = stage.airflow
+    airflow.unpause(CATALOG_ID)
+    _drive(stage, NEW_ID, _start(airflow, NEW_ID, night), total)
+    run_id = airflow.wait_for_run(CATALOG_ID)
+    _drive(stage, CATALOG_ID, run_id, 0)
+    for project in airflow.xcom(CATALOG_ID, run_id, "enter"):
+        _say(f"It was told  {project['title']!r} is ready: {_project(stage, project['name'])}")
 
 
 def _received(emulator: Emulator) -> int:
     return sum(int(session["received"]) for session in emulator.store.state()["sessions"])
 
 
-def _conclude(stage: Stage, run_id: str, sources: Sequence[Path], seconds: float) -> None:
-    files = _uploaded(stage, run_id, {file.name: file for file in sources})
-    project = stage.airflow.xcom(DAG_ID, run_id, "create_project")
-    print(f"\n{table(files)}\n")
-    _say(f"Project  {project}: {stage.emulator.url}/projects/{quote(project)}")
+def _project(stage: Stage, name: str) -> str:
+    return f"{name}: {stage.emulator.url}/projects/{quote(name)}"
+
+
+def _conclude(stage: Stage, files: Sequence[UploadedFile], sources: Sequence[Path], seconds: float) -> None:
+    print()
     _say(f"Service  {stage.emulator.url} (its emulator)")
     _say(f"Airflow  {stage.airflow.url}")
     _say(f"Took {seconds:.0f} s.")
@@ -272,10 +311,7 @@ def _stays_up(options: argparse.Namespace) -> bool:
 
 
 def _stay_up(stage: Stage) -> None:
-    _say(
-        f"All of it stays up until Ctrl-C. More to see: unpause and trigger {MORE_ID}, whose project becomes "
-        "an event of the asset 360_projects."
-    )
+    _say("All of it stays up until Ctrl-C.")
     try:
         while True:
             stage.airflow.check()

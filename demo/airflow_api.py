@@ -149,9 +149,17 @@ class AirflowApi:
         :param timeout: seconds
         :raises DagImportError: its file cannot be imported, or no file defined it in time
         """
+        self.wait_for_dag(dag_id, timeout)
+        self.request("PATCH", f"/dags/{_part(dag_id)}", json={"is_paused": False})
+
+    def wait_for_dag(self, dag_id: str, timeout: float = 60) -> None:
+        """Wait until the DAG is parsed.
+
+        :param timeout: seconds
+        :raises DagImportError: its file cannot be imported, or no file defined it in time
+        """
         for _ in self._polls(timeout):
             if self._is_parsed(dag_id):
-                self.request("PATCH", f"/dags/{_part(dag_id)}", json={"is_paused": False})
                 return
             self._raise_import_errors(dag_id)
         self._raise_import_errors("")
@@ -190,6 +198,17 @@ class AirflowApi:
         if logical_date or not self._is_v1:  # a run of Airflow 2 always has one: now, by default
             body["logical_date"] = logical_date.isoformat() if logical_date else None
         return str(self.request("POST", f"/dags/{_part(dag_id)}/dagRuns", json=body)["dag_run_id"])
+
+    def wait_for_run(self, dag_id: str, timeout: float = 60) -> str:
+        """Wait for a run that Airflow starts by itself, and return the id of the DAG's first one.
+
+        :param timeout: seconds; then :class:`TimeoutError`
+        """
+        for _ in self._polls(timeout):
+            runs = self.request("GET", f"/dags/{_part(dag_id)}/dagRuns", params={"limit": 1})["dag_runs"]
+            if runs:
+                return str(runs[0]["dag_run_id"])
+        raise TimeoutError(f"Airflow started no run of {dag_id} within {timeout:.0f} seconds.")
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """Return the state of a run."""

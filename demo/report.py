@@ -30,13 +30,17 @@ class UploadedFile:
 
 
 def progress_line(instances: Sequence[TaskInstance], received: int, total: int) -> str:
-    """Return the states of all tasks whose turn has come, and the bytes that have arrived, on one line."""
+    """Return the states of all tasks whose turn has come, and the bytes that have arrived, on one line.
+
+    :param total: bytes in all; 0 for a DAG that uploads nothing
+    """
     tasks: dict[str, list[str]] = {}
     for instance in sorted(instances, key=_start):
         if instance["state"]:
             tasks.setdefault(instance["task_id"], []).append(instance["state"])
     parts = [f"{task_id} {_states(states)}" for task_id, states in tasks.items()]
-    return " · ".join([*parts, f"{size_text(received)} of {size_text(total)}"])
+    arrived = [f"{size_text(received)} of {size_text(total)}"] if total else []
+    return " · ".join(parts + arrived)
 
 
 def _start(instance: TaskInstance) -> tuple[bool, str]:

@@ -172,6 +172,20 @@ def test_trigger_sends_its_date(api: AirflowApi, script: Script) -> None:
     assert dates == ["2026-01-31T00:00:00+00:00", None]
 
 
+def test_a_run_that_airflow_starts_is_waited_for(api: AirflowApi, script: Script) -> None:
+    """No run yet is no answer; the first one is."""
+    none, one = {"dag_runs": []}, {"dag_runs": [{"dag_run_id": RUN_ID}]}
+    script.on("GET /api/v2/dags/d/dagRuns", (200, none), (200, one))
+    assert api.wait_for_run("d") == RUN_ID
+
+
+def test_a_run_that_does_not_come_is_named(api: AirflowApi, script: Script) -> None:
+    """The error says of which DAG there is no run, and after how long."""
+    script.on("GET /api/v2/dags/d/dagRuns", (200, {"dag_runs": []}))
+    with pytest.raises(TimeoutError, match="no run of d within 0 seconds"):
+        api.wait_for_run("d", timeout=0)
+
+
 def test_error_carries_status_and_reply(api: AirflowApi) -> None:
     """An error status raises with the status, the path and what the server said."""
     with pytest.raises(AirflowApiError) as caught:

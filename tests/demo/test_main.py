@@ -85,6 +85,12 @@ def test_progress_is_one_line_in_the_order_of_starting() -> None:
     assert line == "list ✓ · upload 1 of 2 done, 1 running · 1.0 KiB of 2.0 KiB"
 
 
+def test_progress_of_a_dag_that_uploads_nothing() -> None:
+    """Where there are no bytes to wait for, none are shown."""
+    instances = [{"task_id": "enter", "state": "running", "start_date": "1"}]
+    assert progress_line(instances, 0, 0) == "enter running"
+
+
 def test_table_names_a_copy_that_differs() -> None:
     """Each file has a row, and a copy that differs cannot be overlooked."""
     text = table(
@@ -97,8 +103,23 @@ def test_table_names_a_copy_that_differs() -> None:
     assert text.splitlines()[3].split() == ["b.e57", "1", "byte", "b.e57", "NO"]
 
 
+@pytest.mark.parametrize(
+    ("now", "night"),
+    [
+        ("2026-03-01T01:59", "2026-02-28"),
+        ("2026-03-01T02:00", "2026-03-01"),
+        ("2026-03-01T23:59", "2026-03-01"),
+    ],
+)
+def test_last_night_is_when_the_dags_were_due(now: str, night: str) -> None:
+    """The scheduler must find that the night that it would make up for has its run."""
+    assert command._last_night(datetime.fromisoformat(f"{now}+00:00")) == datetime.fromisoformat(
+        f"{night}T02:00+00:00"
+    )
+
+
 def test_a_scan_for_the_dag_of_new_scans(tmp_path: Path) -> None:
-    """The bucket that example_new_scans lists holds a folder with the smallest file, ready for a click."""
+    """The bucket that example_new_scans lists holds a folder with the smallest file."""
     small, large = tmp_path / "small.e57", tmp_path / "large.e57"
     small.write_bytes(b"1")
     large.write_bytes(b"22")

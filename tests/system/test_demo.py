@@ -1,0 +1,27 @@
+"""What a person sees who types ``make demo``."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from demo.airflow import REPOSITORY
+
+pytestmark = [pytest.mark.system, pytest.mark.long]
+
+
+def test_the_whole() -> None:
+    """The nightly scan and the new one become projects, and the asset of the second starts a DAG."""
+    command = [sys.executable, "-m", "demo", "--no-wait"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=420, check=False)
+    shown = done.stdout
+    assert done.returncode == 0, f"{shown}\n{done.stderr}"
+    nightly, told = re.findall(r"^Project  (\S+): http|^It was told .* is ready: (\S+): http", shown, re.M)
+    assert nightly[0]
+    assert told[1]
+    assert nightly[0] != told[1]
+    assert re.search(r"^example_new_scans_catalog runs: \S+asset_triggered", shown, re.M)
+    assert not re.search(r"\bNO\b", shown)
