@@ -25,6 +25,7 @@ def scan_to_project(
     archive: str | None = None,
     parallel: int = 4,
     chunk_size: int | None = None,
+    manifest: bool | str | None = None,
     privacy_mode: str | int = "private",
     coordinate_system: str | None = None,
     options: Mapping[str, Any] | None = None,
@@ -51,6 +52,8 @@ def scan_to_project(
         :class:`~airflow_360.operators.upload.UploadFilesOperator`.
     :param parallel: how many files at a time.
     :param chunk_size: bytes of a chunk; by default it follows the line.
+    :param manifest: True, or a folder's path that ends with ``/``, writes what was sent, with SHA-256, see
+        :class:`~airflow_360.operators.upload.UploadFilesOperator`.
     :param privacy_mode: see :class:`~airflow_360.operators.project.CreateProjectOperator`.
     :param coordinate_system: such as ``"EPSG:25832"``.
     :param options: any other field of the server's interface.
@@ -74,6 +77,7 @@ def scan_to_project(
         archive=archive,
         parallel=parallel,
         chunk_size=chunk_size,
+        manifest=manifest,
         aws_conn_id=aws_conn_id,
         **shared,
     )
