@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import socket
 import sys
-import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from benchmarks.serving import listener, serve
+from benchmarks.serving import listener, serve, talk_to_each
 from benchmarks.sink import Request, parse
 
 ETAG = '"00000000000000000000000000000000"'
@@ -50,21 +50,8 @@ def answer(folder: Path, connection: socket.socket, request: Request) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    folder = Path(arguments[0])
-
-    def accept(server: socket.socket) -> None:
-        while True:
-            connection, _ = server.accept()
-            threading.Thread(target=handle, args=(connection,), daemon=True).start()
-
-    def handle(connection: socket.socket) -> None:
-        try:
-            with connection:
-                talk(folder, connection)
-        except OSError:
-            pass  # the client hung up
-
-    serve(listener(), accept)
+    (folder,) = arguments
+    serve(listener(), lambda server: talk_to_each(server, partial(talk, Path(folder))))
 
 
 if __name__ == "__main__":

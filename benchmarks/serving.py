@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 from demo.processes import LOOPBACK, clean_environment
 
@@ -27,12 +27,25 @@ def serve(server: socket.socket, loop: Callable[[socket.socket], None]) -> None:
     loop(server)
 
 
+def talk_to_each(server: socket.socket, talk: Callable[[socket.socket], None]) -> None:
+    """Hand every connection to a thread of its own; one that the client breaks off ends quietly."""
+    while True:
+        connection, _ = server.accept()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=_talk, args=(talk, connection), daemon=True).start()
+
+
+def _talk(talk: Callable[[socket.socket], None], connection: socket.socket) -> None:
+    with contextlib.suppress(OSError), connection:
+        talk(connection)
+
+
 def _end_with_parent() -> None:
     sys.stdin.buffer.read()
     os._exit(0)
 
 
-@contextmanager
+@contextlib.contextmanager
 def started(module: str, *arguments: object) -> Iterator[int]:
     """Run ``python -m module`` while the block runs, and yield the port that it printed."""
     process = subprocess.Popen(

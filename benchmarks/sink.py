@@ -12,13 +12,12 @@ import secrets
 import socket
 import ssl
 import sys
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from benchmarks.serving import listener, serve
+from benchmarks.serving import listener, serve, talk_to_each
 
 BLOCK = 1024 * 1024
 RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
@@ -175,28 +174,19 @@ def send(connection: socket.socket, reply: Reply, *, close: bool = False) -> Non
 
 
 def main(arguments: Sequence[str]) -> None:
-    context = None
+    sink = Sink()
+
+    def plain(connection: socket.socket) -> None:
+        talk(sink, connection)
+
+    def over_tls(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as inner:
+            talk(sink, inner)
+
     if arguments:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*arguments)
-    sink = Sink()
-
-    def accept(server: socket.socket) -> None:
-        while True:
-            connection, _ = server.accept()
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=handle, args=(connection,), daemon=True).start()
-
-    def handle(connection: socket.socket) -> None:
-        try:
-            if context:
-                connection = context.wrap_socket(connection, server_side=True)
-            with connection:
-                talk(sink, connection)
-        except OSError:
-            pass  # the client hung up
-
-    serve(listener(), accept)
+    serve(listener(), lambda server: talk_to_each(server, over_tls if arguments else plain))
 
 
 if __name__ == "__main__":

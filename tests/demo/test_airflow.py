@@ -174,8 +174,8 @@ def test_trigger_sends_its_date(api: AirflowApi, script: Script) -> None:
 
 def test_a_run_that_airflow_starts_is_waited_for(api: AirflowApi, script: Script) -> None:
     """No run yet is no answer; the first one is."""
-    none, one = {"dag_runs": []}, {"dag_runs": [{"dag_run_id": RUN_ID}]}
-    script.on("GET /api/v2/dags/d/dagRuns", (200, none), (200, one))
+    one = {"dag_runs": [{"dag_run_id": RUN_ID}]}
+    script.on("GET /api/v2/dags/d/dagRuns", (200, {"dag_runs": []}), (200, one))
     assert api.wait_for_run("d") == RUN_ID
 
 

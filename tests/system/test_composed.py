@@ -96,11 +96,8 @@ def _lines(file: Path) -> list[str]:
 
 def _says(event: dict[str, Any], run_id: str, task_id: str) -> bool:
     facets = event["run"].get("facets", {}).get("airflow", {})
-    return (
-        event["eventType"] == "COMPLETE"
-        and facets.get("dagRun", {}).get("run_id") == run_id
-        and event["job"]["name"].endswith(f".{task_id}")
-    )
+    said = (event["eventType"], facets.get("dagRun", {}).get("run_id"), facets.get("task", {}).get("task_id"))
+    return said == ("COMPLETE", run_id, task_id)
 
 
 def test_lineage(composed: Site, recorded: tuple[str, str], photos: Path) -> None:

@@ -212,17 +212,24 @@ def test_machine_gone_during_an_upload(site: Site, folder: Path) -> None:
     assert identical(site, upload_id, folder)
 
 
-@pytest.mark.long
-def test_triggerer_killed_during_the_wait(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wait for a project goes on in a new triggerer after the old one was killed, and ends in success."""
-    monkeypatch.setattr(site.emulator.store, "processing_seconds", 3600)
-    since = Since(site)
+def waiting(site: Site, folder: Path, since: Since) -> tuple[Run, str]:
+    """Start a run, and return it with its project's name once the triggerer polls for that."""
     run = site.run("chunked_upload", folder=str(folder))
     until(site, "a wait", lambda: site.airflow.task_instance(*run, "ready")["state"] == "deferred")
     name = site.airflow.xcom(*run, "create_project")
     polls = f"/projects/{name}"
     first = len(since("GET", polls))
     until(site, "polls by the triggerer", lambda: len(since("GET", polls)) > first + 1)
+    return run, name
+
+
+@pytest.mark.long
+def test_triggerer_killed_during_the_wait(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The wait for a project goes on in a new triggerer after the old one was killed, and ends in success."""
+    monkeypatch.setattr(site.emulator.store, "processing_seconds", 3600)
+    since = Since(site)
+    run, name = waiting(site, folder, since)
+    polls = f"/projects/{name}"
 
     site.airflow.kill("triggerer")
     dead = len(since("GET", polls))
@@ -243,12 +250,8 @@ def test_two_triggerers(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatc
     """A triggerer that froze and wakes up waits beside the one that took over; the task ends once."""
     monkeypatch.setattr(site.emulator.store, "processing_seconds", 3600)
     since = Since(site)
-    run = site.run("chunked_upload", folder=str(folder))
-    until(site, "a wait", lambda: site.airflow.task_instance(*run, "ready")["state"] == "deferred")
-    name = site.airflow.xcom(*run, "create_project")
+    run, name = waiting(site, folder, since)
     polls = f"/projects/{name}"
-    first = len(since("GET", polls))
-    until(site, "polls by the triggerer", lambda: len(since("GET", polls)) > first + 1)
 
     frozen = [pid for pid in pids() if session_of(pid) == site.airflow.pid("triggerer")]
     signal_all(frozen, signal.SIGSTOP)
