@@ -21,6 +21,7 @@ from zlib import crc32
 from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources import Listed, Reader, Source
 from airflow_360.sources import zip_records as records
+from airflow_360.sources.names import LONGEST
 
 __all__ = ["ArchiveSource", "Member"]
 
@@ -314,12 +315,16 @@ def _laid_out(members: Iterable[Member], every: int) -> list[_Entry]:
     """Return the files in the order of their names, each with its place."""
     entries: list[_Entry] = []
     taken: dict[str, str] = {}
+    folders: dict[str, str] = {}
     offset = unit = 0
     for name, member in sorted(
         ((_name(member.listed), member) for member in members), key=lambda two: two[0]
     ):
         path = member.listed.path
-        other = taken.setdefault(unicodedata.normalize("NFC", name.decode()).casefold(), path)
+        folder = folded = unicodedata.normalize("NFC", name.decode()).casefold()
+        while (folder := folder.rpartition("/")[0]) and folder not in folders:
+            folders[folder] = path
+        other = taken.setdefault(folded, path)
         if other != path:
             raise SourceError(
                 f"{other} and {path} would both be {name.decode()} in the archive, or differ only in case, "
@@ -329,32 +334,44 @@ def _laid_out(members: Iterable[Member], every: int) -> list[_Entry]:
         entry = _Entry(member, name, offset, unit)
         entries.append(entry)
         offset, unit = entry.end, unit + _count(member.listed.size, every)
+    for both in sorted(taken.keys() & folders.keys()):
+        raise SourceError(
+            f"{taken[both]} is a file where {folders[both]} needs a folder of that name, and unpacking would "
+            "keep one of them. Rename one, or leave one out with pattern.",
+            path=taken[both],
+        )
     return entries
 
 
 def _name(listed: Listed) -> bytes:
     """Return a file's name in the archive.
 
-    :raises SourceError: when whoever unpacks it would put it elsewhere, or cannot read it.
+    :raises SourceError: when whoever unpacks it would put it elsewhere, or cannot read or write it.
     """
-    name = listed.relative
-    parts = name.split("/")
-    if any(part in ("", ".", "..") for part in parts) or any(char < " " or char in "\\\x7f" for char in name):
-        fault = "it holds empty or relative folders, a backslash or a control character"
-    else:
-        try:
-            encoded = name.encode()
-        except UnicodeEncodeError:
-            fault = "it is not UTF-8"
-        else:
-            if len(encoded) <= 0xFFFF:
-                return encoded
-            fault = "it is longer than 65,535 bytes"
-    raise SourceError(
-        f"{listed.path!r} cannot stand in an archive under its name: {fault}. Rename it, or leave it out "
-        "with pattern.",
-        path=listed.path,
-    )
+    if fault := _fault(listed.relative):
+        raise SourceError(
+            f"{listed.path!r} cannot stand in an archive under its name: {fault}. Rename it, or leave it out "
+            "with pattern.",
+            path=listed.path,
+        )
+    return listed.relative.encode()
+
+
+def _fault(name: str) -> str:
+    """Return what is wrong with a name, or nothing."""
+    if any(part in ("", ".", "..") for part in name.split("/")) or any(
+        char < " " or char in "\\\x7f" for char in name
+    ):
+        return "it holds empty or relative folders, a backslash or a control character"
+    try:
+        encoded = name.encode()
+    except UnicodeEncodeError:
+        return "it is not UTF-8"
+    if len(encoded) > 0xFFFF:
+        return "it is longer than 65,535 bytes"
+    if max(map(len, encoded.split(b"/"))) > LONGEST:
+        return f"a part of it is longer than {LONGEST} bytes, which file systems do not take"
+    return ""
 
 
 def _cut(record: bytes, skip: int, wanted: Callable[[], int]) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ from airflow_360.exceptions import SourceError
 
 __all__ = [
     "KNOWN_EXTENSIONS",
+    "LONGEST",
     "extension",
     "filename_for",
     "flat_name",
@@ -33,7 +34,8 @@ KNOWN_EXTENSIONS = frozenset(
     " pdf ply png pts ptx rad rar rmx sog splat spz stl tif tiff txt xyz zip".split()
 )
 LITTER = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
-LONGEST = 255  # bytes of a name that common file systems hold
+#: Bytes of a name that common file systems hold.
+LONGEST = 255
 
 
 def extension(filename: str) -> str:

@@ -334,6 +334,19 @@ class TestNames:
         with pytest.raises(SourceError, match=r"/photos/\S+ and /photos/\S+ would both be"):
             archive_of(sources_of(dict.fromkeys(names, b"x")))
 
+    @pytest.mark.parametrize("name", ["day/bridge", "day/Bridge"], ids=["same", "case"])
+    def test_file_and_folder(self, name: str) -> None:
+        """A file whose name another one needs for its folder, as a store allows it, is refused."""
+        files = [name, "day/bridge/a/b.jpg", "day/bridge/a/c.jpg", "day/bridge.jpg"]
+        with pytest.raises(SourceError, match=rf"/{name} is a file where \S+/b\.jpg needs a folder"):
+            archive_of(sources_of(dict.fromkeys(files, b"x")))
+
+    def test_longest_part(self, tmp_path: Path, unpacker: Any) -> None:
+        """A part of 255 bytes is the longest that a disk takes, and is fine."""
+        path = tmp_path / "photos.zip"
+        path.write_bytes(rest(archive_of(sources_of({"x" * 255 + "/" + "y" * 255: b"x"}))))
+        unpacker(path)
+
     @pytest.mark.parametrize(
         ("name", "fault"),
         [
@@ -343,7 +356,8 @@ class TestNames:
             ("a\\b.jpg", "a backslash"),
             ("a\nb.jpg", "a control character"),
             ("\udcff.jpg", "not UTF-8"),
-            ("x" * 65_536, "longer than 65,535"),
+            ("/".join(["x" * 255] * 257), "longer than 65,535"),
+            ("\u00e4" * 128 + "/a.jpg", "a part of it is longer than 255 bytes"),
         ],
     )
     def test_refused(self, name: str, fault: str) -> None:
