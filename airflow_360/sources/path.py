@@ -195,15 +195,20 @@ def _walk(children: list[Any], prefix: str, depth: int | None) -> Iterator[Liste
             yield Listed(str(child), relative, 0)
             continue
         with _reading(child):
-            if not child.is_dir():
-                status = child.stat()
-                if _is_regular(status):
-                    yield _listed(child, relative, status)
-                else:
-                    log.warning("%s is no regular file and is left out.", child)
+            try:
+                folder = child.is_dir()
+                link = folder and child.is_symlink()
+                below = _sorted_children(child) if folder and depth != 1 and not link else []
+                status = None if folder else child.stat()
+            except FileNotFoundError:
+                if child.is_symlink():  # there it is, and leads nowhere
+                    raise
+                log.warning("%s was taken away or renamed while its folder was listed.", child)
                 continue
-            link = child.is_symlink()
-            below = _sorted_children(child) if depth != 1 and not link else []
+        if status is not None and not _is_regular(status):
+            log.warning("%s is no regular file and is left out.", child)
+        elif status is not None:
+            yield _listed(child, relative, status)
         if link and depth != 1:
             log.warning("%s is a link to a folder and is not entered.", child)
         yield from _walk(below, f"{relative}/", depth and depth - 1)

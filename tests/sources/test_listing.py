@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any
 
 import pytest
@@ -302,6 +302,28 @@ def test_a_hidden_link_to_nothing(tmp_path: Path) -> None:
     store.write({"notes.txt": b"a"})
     (tmp_path / ".#notes.txt").symlink_to("somebody@host.1234")
     assert store.files("/") == ["notes.txt"]
+
+
+class Busy(PosixPath):
+    """A folder from which a file and a folder are taken away while it is listed."""
+
+    def iterdir(self) -> Iterator[Busy]:  # type: ignore[override]
+        yield from super().iterdir()
+        yield self / "gone.part"
+        yield self / "gone folder"
+
+    def is_dir(self, **more: Any) -> bool:
+        return self.name == "gone folder" or super().is_dir(**more)
+
+
+def test_taken_away_meanwhile(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is renamed or taken away while a folder is listed does not fail it; the log names it."""
+    (tmp_path / "scan").mkdir()
+    (tmp_path / "scan" / "a.e57").write_bytes(b"a")
+    listed = list_files(lambda path: PathLocation(Busy(path)), str(tmp_path), recursive=True)
+    assert [file.relative for file in listed] == ["scan/a.e57"]
+    for name in ("gone.part", "gone folder", "scan/gone.part", "scan/gone folder"):
+        assert f"{tmp_path}/{name} was taken away or renamed" in caplog.text
 
 
 def test_a_file_as_a_folder(tmp_path: Path) -> None:
