@@ -104,14 +104,20 @@ class KeptChecksums:
             self.save()
 
     def save(self) -> None:
-        """Keep what is known by now."""
+        """Keep what is known by now; that this fails is no reason to fail, since it can be read again."""
+        try:
+            self._save()
+        except Exception as error:  # noqa: BLE001  (whatever it is: the bytes matter more)
+            log.warning("The checksums of %s could not be kept for a later attempt: %s", self._about, error)
+        self._last = self._clock()
+
+    def _save(self) -> None:
         known = self._archive.checksums if self._state.available else b""
         first = self._saved // BYTES_OF_A_VALUE * BYTES_OF_A_VALUE
         for at in range(first, len(known), BYTES_OF_A_VALUE) if len(known) > self._saved else ():
             text = base64.b64encode(known[at : at + BYTES_OF_A_VALUE]).decode()
             self._state.set(*self._key(at // BYTES_OF_A_VALUE), value=[self._fingerprint, text])
         self._saved = max(self._saved, len(known))
-        self._last = self._clock()
 
     def _value(self, number: int) -> bytes:
         fingerprint, text = self._state.get(*self._key(number)) or ("", "")

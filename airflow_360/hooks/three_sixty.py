@@ -321,8 +321,9 @@ class ThreeSixtyHook(BaseHook):
             lines = ProgressLog(name, source.size, keep=keep)
 
             def on_progress(progress: FileProgress) -> None:
-                source.catch_up(progress.received)
-                kept.update()
+                if not progress.complete:  # else nothing is sent that would need it
+                    source.catch_up(progress.received)
+                    kept.update()
                 lines.update(progress.received)
 
             rows = self._manifest(manifest, aws_conn_id)

@@ -484,7 +484,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
             raise AirflowFailException(f"paths must be a list of paths, not {self.paths!r}.")
         # Names made of paths begin with the folder's own name where there are several folders.
         return [
-            file if file.path == path else replace(file, relative=f"{_last(path)}/{file.relative}")
+            file if file.path == path else replace(file, relative=f"{_folder_of(file)}/{file.relative}")
             for path in self.paths
             for file in self._listed(path)
         ]
@@ -538,8 +538,9 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
             return None
 
 
-def _last(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[2]
+def _folder_of(file: Listed) -> str:
+    """Return the name of the folder that was listed, which a path may spell as a glob."""
+    return file.path.removesuffix(file.relative).rstrip("/").rpartition("/")[2]
 
 
 def _checked_on_empty(on_empty: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import os
@@ -64,8 +63,8 @@ def opened(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str]:
 
 
 def archive_task(upload_id: str, folder: Path, **more: Any) -> UploadFilesOperator:
-    settings: dict[str, Any] = {"archive": "photos.zip", "chunk_size": CHUNK, **more}
-    return UploadFilesOperator(task_id="upload", upload_id=upload_id, path=str(folder), **settings)
+    settings = {"archive": "photos.zip", "chunk_size": CHUNK, "path": str(folder), **more}
+    return UploadFilesOperator(task_id="upload", upload_id=upload_id, **settings)
 
 
 def arrived(emulator: Emulator, upload_id: str) -> dict[str, bytes]:
@@ -94,6 +93,7 @@ def test_again(emulator: Emulator, upload_id: str, folder: Path, opened: list[st
     before, opened[:] = len(emulator.exchanges), []
     archive_task(upload_id, folder).execute(context(try_number=2))
     assert [e.method for e in emulator.exchanges[before:]] == ["GET"]
+    assert opened == []
 
 
 @pytest.mark.parametrize("remembers", [True, False], ids=["Airflow 3.3", "before"])
@@ -143,6 +143,13 @@ def test_name(emulator: Emulator, upload_id: str, folder: Path, archive: str, er
     assert len(emulator.exchanges) == before
 
 
+def test_paths(emulator: Emulator, upload_id: str, folder: Path) -> None:
+    """Of several paths each keeps the name of its folder, also where a glob says which files are meant."""
+    paths = [f"{folder}/100MEDIA/*.JPG", f"{folder}/model/"]
+    archive_task(upload_id, folder, path=None, paths=paths).execute(context())
+    assert list(arrived(emulator, upload_id)) == [name for name in FILES if "/" in name]
+
+
 def test_flat_name(emulator: Emulator, upload_id: str, folder: Path) -> None:
     """The zip's own name is made flat."""
     archive_task(upload_id, folder, archive="Bäume/2026.ZIP").execute(context())
@@ -182,17 +189,31 @@ class TestKeptChecksums:
         assert len(later.checksums) == 100_000
 
     def test_only_what_is_new(self) -> None:
-        """A save writes again only the value that was not full."""
-        store, archive = StateStore(), self.archive(20_001)
+        """A save writes again only the value that was not full, and nothing where nothing is new."""
+        first, archive = self.archive(15_000), self.archive(20_001)
+        first.catch_up(first.size)
+        store = Written()
         kept = KeptChecksums(TaskState(context(store=store)), "s photos.zip", archive)
-        archive.catch_up(archive.size // 2)
+        archive.remember(first.checksums)
         kept.save()
-        full = "360 checksums s photos.zip 0"
-        store[full] = before = [*store[full]]
+        assert store.numbers() == ["0", "1"]
         archive.catch_up(archive.size)
         kept.save()
-        assert len(store) == 3
-        assert (store[full] is before) == (len(base64.b64decode(before[1])) == 40_000)
+        assert store.numbers() == ["1", "2"]
+        kept.save()
+        assert store.numbers() == []
+
+    def test_a_store_that_fails(self, caplog: pytest.LogCaptureFixture) -> None:
+        """What cannot be kept is kept the next time; the log says so, and the upload goes on."""
+        store, archive, later = Written(failures=1), self.archive(5), self.archive(5)
+        kept = KeptChecksums(TaskState(context(store=store)), "s photos.zip", archive, Steps(11.0))
+        archive.catch_up(archive.size)
+        kept.update()
+        assert "The checksums of s photos.zip could not be kept" in caplog.text
+        assert store == {}
+        kept.update()
+        KeptChecksums(TaskState(context(store=store)), "s photos.zip", later)
+        assert later.checksums == archive.checksums
 
     def test_of_something_else(self) -> None:
         """The checksums of other files are not taken over."""
@@ -215,6 +236,30 @@ class TestKeptChecksums:
             kept.update()
             saved.append(len(store))
         assert saved == [0, 0, 1, 1]
+
+
+class Written(StateStore):
+    """A store that remembers which values were written.
+
+    :param failures: how many of the first writes fail.
+    """
+
+    def __init__(self, failures: int = 0) -> None:
+        super().__init__()
+        self._failures = failures
+        self._keys: list[str] = []
+
+    def set(self, key: str, value: Any) -> None:
+        if self._failures:
+            self._failures -= 1
+            raise ConnectionError("Airflow's API does not answer")
+        self._keys.append(key)
+        super().set(key, value)
+
+    def numbers(self) -> list[str]:
+        """Return the last word of each key that was written since this was asked last."""
+        keys, self._keys = self._keys, []
+        return [key.rpartition(" ")[2] for key in keys]
 
 
 def _same(source: MemorySource) -> MemorySource:
