@@ -18,6 +18,7 @@ from airflow_360.sources.errors import not_a_file
 
 __all__ = ["S3Location", "S3Source"]
 
+log = logging.getLogger(__name__)
 
 _SIGNER = "choose-signer.s3.GetObject"  # asked by botocore, by its own account, before it signs
 
@@ -153,12 +154,19 @@ class S3Location:
     def folders(self) -> Iterator[str]:
         """Yield the paths of the folders directly below that are not hidden, each ending with ``/``.
 
+        A folder without a name, as in ``a//b``, is none: its path would mean the folder above it.
+
         :raises SourceError: as :meth:`files`.
         """
         for page in self._pages(self._folder(), "/"):
             for common in page.get("CommonPrefixes", ()):
                 prefix = common["Prefix"]
-                if not prefix.removeprefix(self._folder()).startswith("."):
+                name = prefix.removeprefix(self._folder())
+                if name == "/":
+                    log.warning(
+                        "%s: what lies below %s belongs to no scan.", self.path, self._path_of(prefix)
+                    )
+                elif not name.startswith("."):
                     yield self._path_of(prefix)
 
     def source(self, listed: Listed) -> S3Source:

@@ -83,6 +83,14 @@ def test_folder_markers(s3: Any, bucket: str) -> None:
     assert scans == [f"s3://{bucket}/scan/"]
 
 
+@pytest.mark.parametrize("above", ["", "day/"], ids=["bucket", "folder"])
+def test_folder_without_a_name(s3: Any, bucket: str, caplog: pytest.LogCaptureFixture, above: str) -> None:
+    """Keys with two slashes in a row make no scan of all that is beside them, and are named in the log."""
+    put(s3, bucket, f"{above}/a.e57", f"{above}bridge/b.e57")
+    assert list(S3Location(s3, bucket, above).folders()) == [f"s3://{bucket}/{above}bridge/"]
+    assert f"what lies below s3://{bucket}/{above}/ belongs to no scan" in caplog.text
+
+
 def test_more_than_a_thousand_keys(s3: Any, bucket: str) -> None:
     """A folder of more files, or folders, than S3 lists in one reply is listed to its end."""
     store = s3_backends["123456789012"]["aws"]  # the server's own, which saves a thousand requests
