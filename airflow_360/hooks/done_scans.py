@@ -2,7 +2,7 @@
 
 One key per scan, written by the task that made the project and by nobody else: a list of all that is done
 would lose entries when forty mapped tasks add to it. Airflow 3.3 keeps keys with an asset, older ones as a
-Variable each. Only the task's main thread may use it.
+Variable each, which are read on after an upgrade. Only the task's main thread may use it.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class DoneScan:
     def __init__(self, context: Any, key: str | None) -> None:
         self._key = key
         self._run = f"{context['ti'].dag_id} {context['ti'].run_id}" if key else ""
-        self._store = _store(context) if key else None
+        self._stores = _stores(context) if key else []
 
     def made_by_another_run(self) -> str | None:
         """Return which project another run made of the scan as it is, as the end of a sentence, or None.
 
         What the own run made does not count: who clears a run wants it done again.
         """
-        record = self._store.get(self._key) if self._store is not None else None
+        record = next(filter(None, (store.get(self._key) for store in self._stores)), None)
         if not record or record["run"] == self._run:
             return None
         return f"became project {record['project']} in run {record['run']}"
@@ -51,9 +51,9 @@ class DoneScan:
         :param path: the scan's folder, for people who look at the record.
         :param project_name: the project.
         """
-        if self._store is not None:
-            record = {"path": path, "project": project_name, "run": self._run}
-            self._store.set(self._key, record)
+        record = {"path": path, "project": project_name, "run": self._run}
+        for store in self._stores[:1]:
+            store.set(self._key, record)
 
 
 class _Variables:
@@ -66,9 +66,9 @@ class _Variables:
         Variable.set(key, value, description=f"Became a project: {value['path']}", serialize_json=True)
 
 
-def _store(context: Any) -> Any:
-    (asset,) = memory() or (None,)
-    return context["asset_state_store"][asset] if asset else _Variables()
+def _stores(context: Any) -> list[Any]:
+    """Return what is asked, and of which the first one keeps."""
+    return [*(context["asset_state_store"][asset] for asset in memory()), _Variables()]
 
 
 def memory() -> list[Any]:

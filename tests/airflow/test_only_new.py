@@ -84,12 +84,12 @@ class Nights:
 @pytest.fixture(params=["asset", "variables"])
 def stores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Both places that Airflow may remember in; the real ones are in tests/system/test_only_new.py."""
+    monkeypatch.setattr(done_scans, "Variable", Variables())
     if request.param == "asset":
         if not done_scans.memory():
             pytest.skip("the state of assets came with Airflow 3.3")
         return {done_scans.memory()[0]: StateStore()}
     monkeypatch.setattr(done_scans, "memory", list)
-    monkeypatch.setattr(done_scans, "Variable", Variables())
     return None
 
 
@@ -135,6 +135,21 @@ def test_cleared_run(nights: Nights, emulator: Emulator) -> None:
     nights.make("monday", "bridge")
     assert nights.lists("monday") == ["bridge"]
     assert len(emulator.store.projects) == 3
+
+
+@pytest.mark.skipif(not done_scans.memory(), reason="the state of assets came with Airflow 3.3")
+def test_after_an_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
+    """What an older Airflow kept as variables is done for the newer one that it became."""
+    monkeypatch.setattr(done_scans, "Variable", Variables())
+    with monkeypatch.context() as older:
+        older.setattr(done_scans, "memory", list)
+        nights = Nights(tmp_path, None)
+        nights.put("bridge")
+        nights.lists("monday")
+        nights.make("monday", "bridge")
+    nights.stores = {done_scans.memory()[0]: StateStore()}
+    nights.put("tunnel")
+    assert nights.lists("tuesday") == ["tunnel"]
 
 
 def test_changed_scan(nights: Nights) -> None:
