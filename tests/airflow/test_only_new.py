@@ -38,12 +38,22 @@ class Nights:
 
     :param folder: the drop folder.
     :param stores: what Airflow passes to tasks to remember by, or None where it cannot.
+    :param dag_id: the DAG.
+    :param conn_id: the connection of the projects.
+    :param more: of the lister.
     """
 
-    def __init__(self, folder: Path, stores: Any, conn_id: str = "three_sixty_default", **more: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stores: Any,
+        dag_id: str = "nightly",
+        conn_id: str = "three_sixty_default",
+        **more: Any,
+    ) -> None:
         self.folder = folder
         self.stores = stores
-        with DAG("nightly", schedule=None) as self.dag:
+        with DAG(dag_id, schedule=None) as self.dag:
             self.scans = ListScansOperator(task_id="list", path=str(folder), only_new=True, **more)
             scan_to_project.partial(three_sixty_conn_id=conn_id).expand(path=self.scans.output)
         self.handed_out: dict[str, Any] = {}
@@ -54,7 +64,7 @@ class Nights:
 
     def context(self, run: str) -> Any:
         ti: Any = TaskInstance()
-        ti.dag_id, ti.run_id = "nightly", run
+        ti.dag_id, ti.run_id = self.dag.dag_id, run
         ti.xcom_pull = lambda task_ids, key, map_indexes: self.handed_out.get(f"{run} {task_ids} {key}")
         return {"ti": ti, "asset_state_store": self.stores}
 
@@ -124,17 +134,58 @@ def test_siblings_do_not_undo_each_other(nights: Nights) -> None:
 
 
 def test_cleared_run(nights: Nights, emulator: Emulator) -> None:
-    """A cleared run hands out what it made itself, and nothing that a later run made."""
+    """A cleared run hands out what it made itself and what has come since, not what a later run made."""
     nights.put("bridge")
     nights.put("tunnel")
     nights.lists("monday")
     nights.make("monday", "bridge")
     nights.lists("tuesday")
     nights.make("tuesday", "tunnel")
-    assert nights.lists("monday") == ["bridge"]
+    nights.put("weir")
+    assert nights.lists("monday") == ["bridge", "weir"]
     nights.make("monday", "bridge")
-    assert nights.lists("monday") == ["bridge"]
+    assert nights.lists("monday") == ["bridge", "weir"]
     assert len(emulator.store.projects) == 3
+
+
+def test_task_cleared_late(nights: Nights, emulator: Emulator) -> None:
+    """A failed project task that is cleared after a later run made the scan makes no second project."""
+    nights.put("bridge")
+    nights.lists("monday")
+    emulator.faults.add({"on": "POST /projects", "do": "status", "status": 402})
+    with pytest.raises(AirflowFailException):
+        nights.make("monday", "bridge")
+    nights.lists("tuesday")
+    nights.make("tuesday", "bridge")
+    with pytest.raises(AirflowSkipException, match="in run nightly tuesday"):
+        nights.make("monday", "bridge")
+    assert len(emulator.store.projects) == 1
+
+
+def test_backfill(nights: Nights, emulator: Emulator) -> None:
+    """A backfill of earlier dates makes what nobody made yet, once, though all its dates are handed it."""
+    nights.put("bridge")
+    nights.lists("scheduled__2026-06-03")
+    nights.make("scheduled__2026-06-03", "bridge")
+    nights.put("tunnel")
+    dates = ["backfill__2026-06-01", "backfill__2026-06-02"]
+    assert [nights.lists(date) for date in dates] == [["tunnel"], ["tunnel"]]
+    nights.make(dates[1], "tunnel")
+    with pytest.raises(AirflowSkipException, match=f"in run nightly {dates[1]}"):
+        nights.make(dates[0], "tunnel")
+    assert len(emulator.store.projects) == 2
+
+
+def test_backfill_of_dated_folders(tmp_path: Path, stores: Any, emulator: Emulator) -> None:
+    """With a folder for each date, a backfill makes the date that never ran, and not the one that did."""
+    for date in ("2026-06-01", "2026-06-02"):
+        Nights(tmp_path / date, stores).put("bridge")
+    nights = Nights(tmp_path / "2026-06-02", stores)
+    nights.lists("scheduled__2026-06-02")
+    nights.make("scheduled__2026-06-02", "bridge")
+    with pytest.raises(AirflowSkipException):
+        nights.lists("backfill__2026-06-02")
+    assert Nights(tmp_path / "2026-06-01", stores).lists("backfill__2026-06-01") == ["bridge"]
 
 
 @pytest.mark.skipif(not done_scans.memory(), reason="the state of assets came with Airflow 3.3")
@@ -150,6 +201,34 @@ def test_after_an_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emula
     nights.stores = {done_scans.memory()[0]: StateStore()}
     nights.put("tunnel")
     assert nights.lists("tuesday") == ["tunnel"]
+
+
+def test_two_dags(nights: Nights, tmp_path: Path, emulator: Emulator) -> None:
+    """Two DAGs over one folder share the memory, also where both were handed a scan by runs of one name."""
+    weekly = Nights(tmp_path, nights.stores, dag_id="weekly")
+    for scan in ("bridge", "tunnel"):
+        nights.put(scan)
+    assert nights.lists("monday") == weekly.lists("monday") == ["bridge", "tunnel"]
+    nights.make("monday", "bridge")
+    with pytest.raises(AirflowSkipException, match="in run nightly monday"):
+        weekly.make("monday", "bridge")
+    weekly.make("monday", "tunnel")
+    for dag in (nights, weekly):
+        with pytest.raises(AirflowSkipException):
+            dag.lists("tuesday")
+    assert len(emulator.store.projects) == 2
+
+
+def test_renamed_scan(nights: Nights) -> None:
+    """A folder that is renamed is another scan; under its old name it is done."""
+    nights.put("bridge")
+    nights.lists("monday")
+    nights.make("monday", "bridge")
+    (nights.folder / "bridge").rename(nights.folder / "old bridge")
+    assert nights.lists("tuesday") == ["old bridge"]
+    (nights.folder / "old bridge").rename(nights.folder / "bridge")
+    with pytest.raises(AirflowSkipException):
+        nights.lists("wednesday")
 
 
 def test_changed_scan(nights: Nights) -> None:
