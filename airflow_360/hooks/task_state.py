@@ -113,11 +113,12 @@ class KeptChecksums:
 
     def _save(self) -> None:
         known = self._archive.checksums if self._state.available else b""
-        first = self._saved // BYTES_OF_A_VALUE * BYTES_OF_A_VALUE
-        for at in range(first, len(known), BYTES_OF_A_VALUE) if len(known) > self._saved else ():
+        if len(known) <= self._saved:
+            return
+        for at in range(self._saved // BYTES_OF_A_VALUE * BYTES_OF_A_VALUE, len(known), BYTES_OF_A_VALUE):
             text = base64.b64encode(known[at : at + BYTES_OF_A_VALUE]).decode()
             self._state.set(*self._key(at // BYTES_OF_A_VALUE), value=[self._fingerprint, text])
-        self._saved = max(self._saved, len(known))
+        self._saved = len(known)
 
     def _value(self, number: int) -> bytes:
         fingerprint, text = self._state.get(*self._key(number)) or ("", "")

@@ -436,14 +436,12 @@ class UploadFilesOperator(ThreeSixtyOperator):
     def execute(self, context: Context) -> dict[str, int]:
         """List the files and upload them, or this shard's."""
         shards, shard = self._place()
+        if self.archive is not None and shards > 1:
+            raise AirflowFailException("An archive is one file: leave shards away, or leave archive away.")
         files = self._files()
         if not files:
             _empty(self.on_empty, str(self.path or self.paths), self.pattern)
         if self.archive is not None:
-            if shards > 1:
-                raise AirflowFailException(
-                    "An archive is one file: leave shards away, or leave archive away."
-                )
             return self.hook.upload_archive(
                 self.upload_id,
                 files,

@@ -156,10 +156,10 @@ def test_flat_name(emulator: Emulator, upload_id: str, folder: Path) -> None:
     assert list(emulator.store.sessions[upload_id].files) == ["Baume_2026.zip"]
 
 
-def test_not_in_shards(emulator: Emulator, upload_id: str, folder: Path) -> None:
-    """An archive in shards is refused, since it is one file."""
+def test_not_in_shards(upload_id: str, tmp_path: Path) -> None:
+    """An archive in shards is refused before anything is listed, since it is one file."""
     with pytest.raises(AirflowFailException, match="An archive is one file"):
-        archive_task(upload_id, folder, shards=2).execute(context())
+        archive_task(upload_id, tmp_path, shards=2).execute(context())
 
 
 def test_nothing_skips(emulator: Emulator, upload_id: str, tmp_path: Path) -> None:
