@@ -8,6 +8,8 @@ const EVERY = 5000; // milliseconds between two looks at a run that is not over
 const FULL = 12; // each so many looks, all task instances are read anew instead of what has changed
 const ROWS = 25; // rows of a page, and small requests of one look
 const LIMIT = 100; // Airflow's default for the largest page of its API
+const PATIENCE = 30000; // milliseconds for an answer of Airflow's
+const OPEN = "Open in 360"; // as in links/project.py
 const OPERATORS = [
   "CreateProjectOperator", "ListFilesOperator", "ProjectReadySensor", "UploadFileOperator", "UploadFilesOperator",
 ];
@@ -16,8 +18,8 @@ const OVER = new Set(["success", "failed"]);
 // -- Airflow's API
 
 class Refusal extends Error {
-  constructor(status, text) {
-    super(text);
+  constructor(status) {
+    super(`Airflow answered ${status}`);
     this.status = status;
   }
 }
@@ -35,10 +37,12 @@ async function api(path, params = {}, body) {
     method: body ? "POST" : "GET",
     headers: { Accept: "application/json", ...(body && { "Content-Type": "application/json" }) },
     body: body && JSON.stringify(body),
+    signal: AbortSignal.timeout(PATIENCE),
   });
-  const json = await reply.json().catch(() => ({}));
-  if (!reply.ok) throw new Refusal(reply.status, typeof json.detail === "string" ? json.detail : "");
-  return { json, date: reply.headers.get("Date") };
+  if (!reply.ok) throw new Refusal(reply.status);
+  // A proxy before Airflow answers with its own page for signing in.
+  if (!reply.headers.get("Content-Type")?.includes("json")) throw new Refusal(401);
+  return { json: await reply.json(), date: reply.headers.get("Date") };
 }
 
 /** What is not there, or may not be read, is null; any other failure is the caller's. */
@@ -93,9 +97,19 @@ function duration(seconds) {
 
 const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
-/** A point in time as people read it, in the time zone that they chose in Airflow. */
+/** The time zone that people chose in Airflow, which keeps it as JSON; the browser's where there is none. */
+function zone() {
+  try {
+    const timeZone = JSON.parse(localStorage.getItem("timezone")) ?? undefined;
+    return new Intl.DateTimeFormat([], { timeZone }).resolvedOptions().timeZone;
+  } catch {
+    return undefined; // one that this browser does not know
+  }
+}
+
+/** A point in time as people read it. */
 function time(date) {
-  const chosen = { timeZone: localStorage.getItem("timezone") || undefined };
+  const chosen = { timeZone: zone() };
   const day = (value) => new Date(value).toLocaleDateString([], chosen);
   const today = day(date) === day(Date.now());
   return new Date(date).toLocaleString([], { ...chosen, timeStyle: "short", ...(!today && { dateStyle: "medium" }) });
@@ -103,6 +117,7 @@ function time(date) {
 
 const last = (path) => String(path ?? "").replace(/\/+$/, "").split("/").pop();
 const joined = (...texts) => texts.filter(Boolean).join(" · ");
+const since = (ti) => (ti.start_date ? `since ${time(ti.start_date)}` : "");
 
 // -- One run
 
@@ -129,10 +144,21 @@ class Row {
   }
 
   take(ti) {
-    if (this.ti && this.ti.try_number !== ti.try_number) Object.assign(this, { numbers: null, settled: false });
-    if (this.ti?.state !== ti.state) this.settled = false;
+    const again = !ti.state || this.ti?.try_number !== ti.try_number; // cleared, or tried again
+    if (again) Object.assign(this, { numbers: undefined, percent: undefined, page: undefined, result: undefined });
+    if (again || this.ti?.state !== ti.state) this.settled = false;
     this.ti = ti;
     this.fields = ti.rendered_fields ?? {};
+  }
+
+  get uploads() {
+    return this.kind === "file" || this.kind === "folder";
+  }
+
+  /** Whether there is something to ask for; an upload that is over with its size has told all. */
+  get due() {
+    if (this.settled || this.kind === "list" || this.group === "waiting" || this.group === "skipped") return false;
+    return !this.uploads || this.group !== "done" || this.size === undefined;
   }
 
   get group() {
@@ -140,7 +166,8 @@ class Row {
   }
 
   get name() {
-    const path = this.fields.filename || this.listed?.filename || this.fields.path || this.listed?.path;
+    const { filename, archive, path: folder } = this.fields;
+    const path = filename || archive || this.listed?.filename || folder || this.listed?.path;
     const mapped = this.ti.map_index < 0 ? "" : ` [${this.ti.map_index}]`;
     const { rendered_map_index: label, map_index: index } = this.ti; // before a task begins, its label is its index
     return (label !== String(index) && label) || last(path) || this.ti.task_display_name + mapped;
@@ -206,12 +233,17 @@ class Run {
     const filter = { operator: this.operators, limit: LIMIT, order_by: "id" };
     if (!whole) filter.updated_at_gte = this.since;
     const seen = new Set();
-    for (let offset = 0, total = 1; offset < total; offset += LIMIT) {
+    let began, got, total;
+    let offset = 0;
+    do {
       const { json, date } = await api(`${runPath(this.dag, this.run)}/taskInstances`, { ...filter, offset });
-      if (offset === 0) this.since = new Date(Date.parse(date ?? 0) - 30000).toISOString();
-      for (const ti of json.task_instances) seen.add(this.take(ti));
+      began ??= date ?? 0;
+      got = json.task_instances;
+      for (const ti of got) seen.add(this.take(ti));
+      offset += got.length; // Airflow may be set to hand out fewer than were asked for
       total = json.total_entries;
-    }
+    } while (got.length && offset < total);
+    this.since = new Date(Date.parse(began) - 30000).toISOString();
     if (whole) for (const key of this.rows.keys()) if (!seen.has(key)) this.rows.delete(key);
   }
 
@@ -245,28 +277,30 @@ class Run {
 
   /** Ask for the numbers of single tasks: a bounded number of requests, the visible and the oldest first. */
   async readNumbers(visible) {
-    const due = this.of("file", "folder", "project", "wait").filter((row) => !row.settled && row.group !== "waiting");
+    const due = [...this.rows.values()].filter((row) => row.due);
     due.sort((a, b) => visible.has(b) - visible.has(a) || a.read - b.read);
     await Promise.all(due.slice(0, ROWS).map((row) => this.readRow(row)));
     this.owed = due.some((row) => !row.settled && row.group !== "active");
   }
 
   async readRow(row) {
-    const { ti, kind, group } = row;
-    const upload = kind === "file" || kind === "folder";
+    const { ti, group } = row;
+    const unfinished = group === "active" || group === "failed";
     row.read = this.looks + 1;
-    if (group === "done" && upload && row.size === undefined) row.result = await xcom(ti, "return_value");
-    if (this.remembers && (group === "active" || group === "failed")) {
+    if (row.uploads && group === "done") row.result = await xcom(ti, "return_value");
+    if (this.remembers && unfinished) {
       const path = `${taskPath(ti)}/state-store/${part("360 progress")}`;
       row.numbers = (await maybe(path, { map_index: ti.map_index }))?.value ?? row.numbers;
     }
-    if (!upload && !row.page) {
-      const links = (await maybe(`${taskPath(ti)}/links`, { map_index: ti.map_index }))?.extra_links ?? {};
-      row.page = Object.values(links).find((link) => /^https?:\/\//.test(link ?? ""));
+    if (!row.uploads && !row.page) {
+      const link = (await maybe(`${taskPath(ti)}/links`, { map_index: ti.map_index }))?.extra_links?.[OPEN];
+      row.page = /^https?:\/\//.test(link ?? "") ? link : undefined;
     }
-    if (!upload && (ti.state === "deferred" || (group === "failed" && row.percent === undefined))) {
-      row.percent = (await statusInLog(ti)) ?? row.percent;
-    } else if (!upload && row.numbers?.percent !== undefined) row.percent = row.numbers.percent;
+    if (!row.uploads && unfinished) {
+      const told = row.numbers?.percent;
+      const inLog = ti.state === "deferred" || (told === undefined && (group === "failed" || !this.remembers));
+      row.percent = (inLog ? await statusInLog(ti) : told) ?? row.percent;
+    }
     row.settled = group !== "active";
   }
 
@@ -284,7 +318,7 @@ class Run {
       sum.filesDone += row.filesDone;
       if (row.ti.state === "running") {
         sum.rate += row.numbers?.rate ?? 0;
-        silent ||= row.numbers?.rate === undefined;
+        silent ||= this.remembers && row.numbers?.rate === undefined;
       }
     }
     // Small files are over before they tell a rate: what arrived while this page was open tells it.
@@ -294,24 +328,29 @@ class Run {
     return sum;
   }
 
-  /** Each task that creates a project, with the one that waits for it. */
+  /** Each task that creates a project, with the one that waits for it: for its name, or alone with it in a group. */
   projects() {
-    const place = (row) => `${row.ti.task_id.split(".").slice(0, -1).join(".")} ${row.ti.map_index}`;
-    const creating = this.of("project");
-    const left = new Set(this.of("wait"));
+    const place = ({ ti }) => `${ti.task_id.split(".").slice(0, -1).join(".")} ${ti.map_index}`;
+    const alone = (rows) => {
+      const found = new Map();
+      for (const row of rows) found.set(place(row), found.has(place(row)) ? undefined : row);
+      return found;
+    };
+    const [creating, waiting] = [this.of("project"), this.of("wait")];
+    const [createAt, waitAt] = [alone(creating), alone(waiting)];
+    const waitFor = new Map(waiting.map((wait) => [part(wait.fields.project_name), wait]));
     const found = creating.map((create) => {
-      const slug = create.page && decodeURIComponent(last(create.page));
-      const near = [...left].filter((row) => place(row) === place(create));
-      const alone = near.length === 1 && creating.filter((row) => place(row) === place(create)).length === 1;
-      const wait = [...left].find((row) => slug && row.fields.project_name === slug) ?? (alone ? near[0] : undefined);
-      left.delete(wait);
-      return { create, wait };
+      const named = create.page && waitFor.get(last(create.page));
+      return { create, wait: named || (createAt.get(place(create)) && waitAt.get(place(create))) };
     });
-    return [...found, ...[...left].map((wait) => ({ wait }))];
+    const taken = new Set(found.map(({ wait }) => wait));
+    return [...found, ...waiting.filter((wait) => !taken.has(wait)).map((wait) => ({ wait }))];
   }
 }
 
 // -- What is shown
+
+const LOADING = "Loading…";
 
 function el(tag, properties = {}, ...children) {
   const node = Object.assign(document.createElement(tag), properties);
@@ -351,26 +390,27 @@ function keyed(container, items, key, make) {
   }
 }
 
-function row() {
+/** A row that shows an item as view tells it. */
+function row(view) {
   const name = el("a", { className: "name" });
   const badge = el("span", { className: "badge" });
   const progress = bar();
   const left = el("span");
   const right = el("span");
-  const button = el("a", { className: "button", target: "_blank", rel: "noopener noreferrer" }, "Open in 360");
+  const button = el("a", { className: "button", target: "_blank", rel: "noopener noreferrer" }, OPEN);
   const numbers = el("div", { className: "numbers" }, left, right);
   const node = el("li", {}, el("div", { className: "line" }, name, numbers, badge, button), progress);
-  node.show = (view) => {
-    name.textContent = view.name;
-    name.title = view.name;
-    name.href = view.href;
-    badge.textContent = view.badge;
-    badge.dataset.group = view.group;
-    progress.show(view.percent, view.group, view.name);
-    left.textContent = view.left;
-    right.textContent = view.right ?? "";
-    button.hidden = !view.page;
-    if (view.page) button.href = view.page;
+  node.show = (item) => {
+    const seen = view(item);
+    name.textContent = name.title = seen.name;
+    name.href = seen.href;
+    badge.textContent = seen.badge;
+    badge.dataset.group = seen.group;
+    progress.show(seen.percent, seen.group, seen.name);
+    left.textContent = seen.left;
+    right.textContent = seen.right;
+    button.hidden = !seen.page;
+    if (seen.page) button.href = seen.page;
   };
   return node;
 }
@@ -386,7 +426,7 @@ const at = (ti) => {
   return `dags/${part(ti.dag_id)}/runs/${part(ti.dag_run_id)}/tasks/${part(ti.task_id)}${mapped}`;
 };
 
-function uploadView(upload) {
+function uploadView(upload, remembers) {
   const { ti, group, numbers } = upload;
   const whole = upload.size;
   const begun = numbers?.received !== undefined && group !== "waiting";
@@ -399,7 +439,7 @@ function uploadView(upload) {
     waiting: [amount, ""],
     skipped: ["", ""],
     failed: [held ? `Stopped at ${held}` : amount, ""],
-    active: [held || joined("Starting", amount), ""],
+    active: remembers ? [held || joined("Starting", amount), ""] : [amount, since(ti)],
   };
   if (group === "active" && begun && files) texts.active[0] = `${numbers.files_done} of ${files}, ${held}`;
   if (ti.state === "running" && begun) {
@@ -410,7 +450,7 @@ function uploadView(upload) {
   const attempt = ti.try_number > 1 ? `attempt ${ti.try_number}` : "";
   return {
     group, percent, name: upload.name, href: at(ti),
-    badge: (group === "active" && STATES[ti.state]) || (ti.state && STATES[ti.state]) || GROUPS[group],
+    badge: STATES[ti.state] ?? GROUPS[group],
     left: texts[group][0], right: joined(attempt, resumed, texts[group][1]),
   };
 }
@@ -438,7 +478,7 @@ function projectView({ create, wait }, uploading) {
     view.badge = "Processing";
     view.percent = step.percent;
     view.left = step.percent === undefined ? "No number yet" : `${step.percent} of 100`;
-    view.right = step.ti.start_date ? `since ${time(step.ti.start_date)}` : "";
+    view.right = since(step.ti);
   } else if (step.group === "active") {
     Object.assign(view, { badge: "Creating", percent: undefined, left: "Being created" });
   } else if (step === wait && create) {
@@ -476,7 +516,7 @@ class RunPage {
   constructor(root, dag, run) {
     this.model = new Run(dag, run);
     this.filter = null;
-    this.note = el("p", { className: "note" });
+    this.note = el("p", { className: "note" }, LOADING);
     this.headline = el("div", { className: "headline" });
     this.detail = el("span", { className: "muted" });
     this.live = el("span", { className: "muted small live" });
@@ -494,7 +534,6 @@ class RunPage {
     };
     root.append(this.note, ...Object.values(this.parts));
     for (const section of Object.values(this.parts)) section.hidden = true;
-    this.note.textContent = "Loading…";
     this.visible = new Set();
   }
 
@@ -503,8 +542,11 @@ class RunPage {
   }
 
   async look() {
-    await this.model.look(this.visible);
-    this.show();
+    try {
+      await this.model.look(this.visible);
+    } finally {
+      if (this.model.kinds) this.show(); // what is known, also where the rest could not be read
+    }
   }
 
   show() {
@@ -528,19 +570,23 @@ class RunPage {
   showTotal(uploads) {
     const sum = this.model.totals();
     const sized = sum.size > 0;
-    const done = uploads.filter((row) => row.group === "done").length;
-    const failed = uploads.some((row) => row.group === "failed");
-    const all = uploads.every((row) => ["done", "skipped"].includes(row.group));
-    const percent = all ? 100 : sized ? Math.floor((100 * sum.received) / sum.size) : Math.floor((100 * done) / uploads.length);
-    const files = sum.files > 1 ? `${sum.filesDone.toLocaleString("en")} of ${count(sum.files, "file")}` : "";
-    const left = sum.rate > 0 && !sum.unknown ? `${duration((sum.size - sum.received) / sum.rate)} left` : "";
+    const [done, skipped, failed] = ["done", "skipped", "failed"].map((group) =>
+      uploads.filter((row) => row.group === group).length);
+    const none = skipped === uploads.length;
+    const all = done + skipped === uploads.length;
+    const share = sized ? sum.received / sum.size : done / uploads.length;
+    const percent = none ? 0 : all ? 100 : Math.floor(100 * share);
     const least = sum.unknown ? "at least " : "";
-    this.headline.textContent = all
-      ? joined("All uploaded", sized && size(sum.size))
-      : sized && this.model.remembers ? `${size(sum.received)} of ${least}${size(sum.size)}` : `${done} of ${count(uploads.length, "upload")} done`;
-    this.detail.textContent = joined(all ? "" : `${percent} %`, all ? count(sum.files, "file") : files,
-      !all && sum.rate > 0 && `${size(Math.round(sum.rate))}/s`, !all && left);
-    this.total.show(percent, all ? "done" : failed ? "failed" : "active", "All uploads");
+    const files = sum.files > 1 && `${sum.filesDone.toLocaleString("en")} of ${count(sum.files, "file")}`;
+    const rate = sum.rate > 0 && `${size(Math.round(sum.rate))}/s`;
+    const left = rate && !sum.unknown && `${duration((sum.size - sum.received) / sum.rate)} left`;
+    this.headline.textContent = none ? "Nothing was uploaded"
+      : all ? joined("All uploaded", sized && size(sum.size))
+      : sized && this.model.remembers ? `${size(sum.received)} of ${least}${size(sum.size)}`
+      : `${done} of ${count(uploads.length, "upload")} done`;
+    this.detail.textContent = !all ? joined(`${percent} %`, files, rate, left)
+      : sum.files ? count(sum.files, "file") : "";
+    this.total.show(percent, none ? "skipped" : all ? "done" : failed ? "failed" : "active", "All uploads");
     this.live.textContent = this.model.over ? "This run is over" : "Live";
     this.live.dataset.live = !this.model.over;
   }
@@ -564,23 +610,17 @@ class RunPage {
     chosen.sort((a, b) => groups.indexOf(a.group) - groups.indexOf(b.group) || a.ti.map_index - b.ti.map_index);
     const shown = this.uploadPages.cut(chosen);
     for (const upload of shown) this.visible.add(upload);
-    keyed(this.uploads, shown, (upload) => `${upload.ti.task_id} ${upload.ti.map_index}`, () => this.row(uploadView));
+    keyed(this.uploads, shown, (upload) => `${upload.ti.task_id} ${upload.ti.map_index}`, () =>
+      row((upload) => uploadView(upload, this.model.remembers)));
   }
 
   showProjects(projects, uploads) {
-    const uploading = uploads.some((row) => row.group === "active" || row.group === "waiting");
+    this.uploading = uploads.some((row) => row.group === "active" || row.group === "waiting");
     const shown = this.projectPages.cut(projects);
     for (const { create, wait } of shown) this.visible.add(create).add(wait);
     const key = ({ create, wait }) => `${(create ?? wait).ti.task_id} ${(create ?? wait).ti.map_index}`;
-    keyed(this.projects, shown, key, () => this.row((project) => projectView(project, uploading)));
+    keyed(this.projects, shown, key, () => row((project) => projectView(project, this.uploading)));
     this.parts.projects.firstChild.textContent = projects.length === 1 ? "Project" : "Projects";
-  }
-
-  row(view) {
-    const node = row();
-    const show = node.show;
-    node.show = (item) => show(view(item));
-    return node;
   }
 }
 
@@ -588,54 +628,60 @@ class RunPage {
 
 class RunsPage {
   constructor(root) {
-    this.note = el("p", { className: "note" }, "Loading…");
+    this.note = el("p", { className: "note" }, LOADING);
     this.list = el("ul");
-    root.append(el("h1", {}, "360 uploads"), el("p", { className: "muted" }, "The latest runs that send scans to 360."), this.note, this.list);
+    root.append(el("h1", {}, NAME), el("p", { className: "muted" }, "The latest runs that send scans to 360."), this.note, this.list);
     this.counts = new Map();
+    this.looks = 0;
     this.over = false; // there may always be another run
   }
 
   async look() {
-    const filter = { operator: OPERATORS, map_index: [-1, 0], order_by: "-run_after", limit: LIMIT };
-    const { json } = await api("dags/~/dagRuns/~/taskInstances", filter);
-    const dags = [...new Set(json.task_instances.map((ti) => ti.dag_id))];
+    if (this.looks % FULL === 0) this.dags = await this.findDags();
     let runs = [];
-    if (dags.length) {
-      const body = { dag_ids: dags, order_by: "-run_after", page_limit: ROWS };
+    if (this.dags.length) {
+      const body = { dag_ids: this.dags, order_by: "-run_after", page_limit: ROWS };
       runs = (await api("dags/~/dagRuns/list", {}, body)).json.dag_runs;
     }
-    await Promise.all(runs.slice(0, 10).map((run) => this.countUploads(run)));
+    const due = runs.filter((run) => !OVER.has(run.state) || !this.counts.has(this.key(run)));
+    await Promise.all(due.slice(0, 10).map((run) => this.countUploads(run)));
+    this.looks += 1;
     this.note.textContent = runs.length ? "" : "No run that you may see has sent anything to 360 yet.";
     this.note.hidden = !this.note.textContent;
-    keyed(this.list, runs, (run) => `${run.dag_id} ${run.dag_run_id}`, () => this.row());
+    keyed(this.list, runs, (run) => `${run.dag_id} ${run.dag_run_id}`, () => row((run) => this.view(run)));
+  }
+
+  /** Which DAGs send anything: of all that this look asks for, what costs Airflow's database the most. */
+  async findDags() {
+    const filter = { operator: OPERATORS, map_index: [-1, 0], order_by: "-run_after", limit: LIMIT };
+    const { json } = await api("dags/~/dagRuns/~/taskInstances", filter);
+    return [...new Set(json.task_instances.map((ti) => ti.dag_id))];
+  }
+
+  /** A run that is cleared ends at another time. */
+  key(run) {
+    return `${run.dag_id} ${run.dag_run_id} ${run.end_date}`;
   }
 
   /** How many uploads of a run are done: two numbers, and no rows. */
   async countUploads(run) {
-    const key = `${run.dag_id} ${run.dag_run_id} ${run.end_date}`;
-    if (this.counts.has(key) && OVER.has(run.state)) return;
     const ask = (state) => maybe(`${runPath(run.dag_id, run.dag_run_id)}/taskInstances`,
       { operator: OPERATORS.filter((name) => name.startsWith("Upload")), limit: 1, ...state });
     const [all, done] = await Promise.all([ask({}), ask({ state: "success" })]);
-    if (all?.total_entries && done) this.counts.set(key, [done.total_entries, all.total_entries]);
+    this.counts.set(this.key(run), all && done ? [done.total_entries, all.total_entries] : []);
   }
 
-  row() {
-    const node = row();
-    const show = node.show;
-    node.show = (run) => {
-      const group = run.state === "success" ? "done" : run.state === "failed" ? "failed" : run.state === "running" ? "active" : "waiting";
-      const [done, all] = this.counts.get(`${run.dag_id} ${run.dag_run_id} ${run.end_date}`) ?? [];
-      show({
-        group, name: run.dag_display_name ?? run.dag_id,
-        href: `plugin/360?${new URLSearchParams({ dag: run.dag_id, run: run.dag_run_id })}`,
-        badge: { done: "Success", failed: "Failed", active: "Running", waiting: "Queued" }[group],
-        percent: group === "done" ? 100 : all ? Math.floor((100 * done) / all) : 0,
-        left: all ? `${done.toLocaleString("en")} of ${count(all, "upload")} done` : "",
-        right: run.start_date ? time(run.start_date) : time(run.run_after),
-      });
+  view(run) {
+    const group = { success: "done", failed: "failed", running: "active" }[run.state] ?? "waiting";
+    const [done, all] = this.counts.get(this.key(run)) ?? [];
+    return {
+      group, name: run.dag_display_name ?? run.dag_id,
+      href: `plugin/360?${new URLSearchParams({ dag: run.dag_id, run: run.dag_run_id })}`,
+      badge: { done: "Success", failed: "Failed", active: "Running", waiting: "Queued" }[group],
+      percent: group === "done" ? 100 : all ? Math.floor((100 * done) / all) : 0,
+      left: all ? `${done.toLocaleString("en")} of ${count(all, "upload")} done` : "",
+      right: time(run.start_date ?? run.run_after),
     };
-    return node;
   }
 }
 
@@ -690,6 +736,7 @@ const STYLE = `
   .badge[data-group=failed]::before { background: var(--failed); }
   .badge[data-group=skipped]::before { background: var(--skipped); }
   .live[data-live=true]::before { animation: pulse 2s infinite; }
+  [role=alert]:not([hidden]) ~ section .live { visibility: hidden; }
   @keyframes pulse { 50% { opacity: .25; } }
   .button, button { font: inherit; font-size: .875rem; border-radius: .25rem; border: 1px solid var(--line); cursor: pointer;
     padding: .25rem .75rem; background: none; color: inherit; text-decoration: none; flex: none; }
@@ -710,14 +757,14 @@ const STYLE = `
 
 /** The way back from a run that stands alone, and to where Airflow shows it. */
 function way(dag, run) {
-  const back = el("a", { className: "name", href: "plugin/360" }, "360 uploads");
+  const back = el("a", { className: "name", href: "plugin/360" }, NAME);
   const there = el("a", { className: "name", href: `dags/${part(dag)}/runs/${part(run)}` }, dag, " › ", run);
   return el("nav", {}, back, " › ", there);
 }
 
 const SAID = {
   401: "You are signed out. Load this page again to sign in.",
-  403: "You may not see the tasks of this DAG.",
+  403: "You may not see these tasks. Whoever runs this Airflow can let you read the DAG.",
   404: "There is no such run, or you may not see it.",
 };
 
@@ -731,8 +778,9 @@ class Uploads extends HTMLElement {
     (this.shadowRoot ?? this.attachShadow({ mode: "open" })).replaceChildren(el("style", {}, STYLE), main);
     if (run && this.dataset.alone) main.append(way(dag, run));
     this.page = run ? new RunPage(main, dag, run) : new RunsPage(main);
+    this.failures = 0;
     main.addEventListener("click", (event) => this.go(event));
-    this.seen = () => document.hidden || this.look();
+    this.seen = () => (document.hidden ? clearTimeout(this.timer) : this.look());
     document.addEventListener("visibilitychange", this.seen);
     this.look();
   }
@@ -747,27 +795,25 @@ class Uploads extends HTMLElement {
   async look() {
     const page = this.page;
     clearTimeout(this.timer);
-    if (this.looking) return;
-    this.looking = true;
-    try {
-      await page.look();
-      this.failures = 0;
-      this.trouble.hidden = true;
-    } catch (error) {
-      this.failures = (this.failures ?? 0) + 1;
-      this.tell(error, page);
-    } finally {
-      this.looking = false;
-    }
-    const wait = EVERY * Math.min(2 ** (this.failures ?? 0), 12);
-    if (this.page && !this.page.over && !document.hidden) this.timer = setTimeout(() => this.look(), wait);
+    if (this.looking === page) return;
+    this.looking = page;
+    const error = await page.look().then(() => null, (reason) => reason);
+    if (this.page !== page) return; // it was left meanwhile
+    this.looking = null;
+    this.failures = error ? this.failures + 1 : 0;
+    this.tell(error);
+    const wait = EVERY * Math.min(2 ** this.failures, 12);
+    if ((error || !page.over) && !document.hidden) this.timer = setTimeout(() => this.look(), wait);
   }
 
-  tell(error, page) {
-    if (error.status === undefined) console.error(error);
-    this.trouble.textContent = SAID[error.status] ?? "Airflow does not answer. Trying again.";
-    this.trouble.hidden = false;
-    if (page.note.textContent === "Loading…") page.note.hidden = true;
+  tell(error) {
+    this.trouble.hidden = !error;
+    if (!error) return;
+    const { status } = error;
+    if (!status) console.error(error);
+    const what = status ? `answered ${status}` : "does not answer";
+    this.trouble.textContent = SAID[status] ?? `Airflow ${what}. Trying again.`;
+    if (this.page.note.textContent === LOADING) this.page.note.hidden = true;
   }
 
   /** Follow a link inside Airflow without loading Airflow anew. */

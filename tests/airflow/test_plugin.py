@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from airflow import __version__ as airflow_version
 
+from airflow_360.links.project import ProjectLink
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import UploadFileOperator, UploadFilesOperator
 from airflow_360.plugin import page
@@ -42,12 +43,14 @@ def test_no_page(plugin: ModuleType, monkeypatch: pytest.MonkeyPatch, version: s
 
 @with_pages
 def test_places() -> None:
-    """The page is in the navigation, and a tab of each run, under addresses of their own and one name."""
+    """The page is in the navigation and a tab of each run, and its names are those of the script."""
     views = page.ThreeSixtyPlugin().react_apps
     assert [view["destination"] for view in views] == ["nav", "dag_run"]
     assert len({view["url_route"] for view in views}) == 2
     (name,) = {view["name"] for view in views}
-    assert f'const NAME = "{name}";' in (FOLDER / "page.js").read_text("utf-8")
+    script = (FOLDER / "page.js").read_text("utf-8")
+    assert f'const NAME = "{name}";' in script
+    assert f'const OPEN = "{ProjectLink.name}";' in script
 
 
 @with_pages
@@ -79,6 +82,19 @@ def test_anonymous(path: str) -> None:
     reply = TestClient(served["app"]).get(f"/{path}")
     assert reply.status_code == 401
     assert "Not authenticated" in reply.text
+
+
+@with_pages
+@pytest.mark.parametrize("path", ["", "docs", "redoc", "openapi.json", "page.py", *FILES])
+def test_signed_in(path: str) -> None:
+    """Who is signed in is given the page's files and nothing else."""
+    from airflow.api_fastapi.core_api.security import get_user
+    from fastapi.testclient import TestClient
+
+    app = page._built()
+    app.dependency_overrides[get_user] = lambda: None
+    reply = TestClient(app).get(f"/{path}")
+    assert reply.status_code == (200 if path in FILES else 404)
 
 
 def test_script_makes_no_markup_of_data() -> None:

@@ -17,21 +17,12 @@ from airflow_360.emulator import Emulator, Exchange
 from demo.airflow import REPOSITORY, LocalAirflow
 from demo.s3 import LocalS3
 from demo.scans import make_scans
+from tests.browser import browser
 
 AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-dev-shm-usage",
-    "--disable-sync",
-    "--no-first-run",
-]
 SECONDS = 60.0
 SAMPLES = REPOSITORY.parent / "shared" / "samples"
 
@@ -100,18 +91,11 @@ def hasty(site: Site) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    """A page of the machine's own browser; Playwright's are not downloaded."""
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip("No browser is on this machine. On Debian: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1100, "height": 1400})
+    """A page of the machine's own browser."""
+    with browser() as started:
+        page = started.new_page(viewport={"width": 1100, "height": 1400})
         page.set_default_timeout(1000 * SECONDS)
         yield page
-        browser.close()
 
 
 @pytest.fixture(scope="session")
