@@ -79,7 +79,7 @@ class Uploads:
         numbers: list[int] = []
         deadline = time.monotonic() + seconds
         while until not in self.row(name).inner_text():
-            assert time.monotonic() < deadline, self.page.locator("three-sixty-uploads").inner_text()
+            assert time.monotonic() < deadline, self.page.locator("three-sixty-uploads main").inner_text()
             percent = self.percent(name)
             if percent is not None and percent not in numbers[-1:]:
                 numbers.append(percent)
@@ -87,7 +87,7 @@ class Uploads:
         return numbers
 
     def text(self) -> str:
-        return self.page.locator("three-sixty-uploads").inner_text()
+        return self.page.locator("three-sixty-uploads main").inner_text()
 
     def picture(self, name: str, width: int, height: int, theme: str = "light") -> None:
         """Take a picture for the documentation."""
@@ -256,13 +256,19 @@ def test_anonymous(guarded: AirflowApi, path: str) -> None:
 
 @pytest.mark.long
 def test_rights(page: Page, site: Site, guarded: AirflowApi) -> None:
-    """Who may see a DAG sees its uploads; who may not is told so, and nothing of it."""
+    """Who may see a DAG sees its uploads while signed in; who may not is told so, and nothing of it."""
     run = site.run("wide_upload", folder=str(folder(site, "secret", {"vault.e57": 1000})), title="Vault")
     site.airflow.wait(*run, timeout=180, must_succeed=True)
     uploads = Uploads(page, guarded.url)
     sign_in(page, guarded.url, "ann")
     uploads.open(*run)
     uploads.row("vault.e57").wait_for()
+    page.context.clear_cookies()
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.get_by_role("alert").get_by_text("You are signed out").wait_for()
+    sign_in(page, guarded.url, "ann")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.get_by_role("alert").wait_for(state="hidden")
     page.goto(f"{guarded.url}/plugin/360")
     page.get_by_text("wide_upload").first.wait_for()
 
