@@ -1,4 +1,4 @@
-"""Mapped uploads in small chunks with a quick retry, to break and clear."""
+"""Uploads in small chunks, to break and clear: mapped ones with a quick retry, and one of an archive."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from datetime import timedelta
 from airflow.providers.common.compat.sdk import Param, dag
 
 from airflow_360.operators.project import CreateProjectOperator
-from airflow_360.operators.upload import CreateUploadSessionOperator, ListFilesOperator, UploadFileOperator
+from airflow_360.operators.upload import (
+    CreateUploadSessionOperator,
+    ListFilesOperator,
+    UploadFileOperator,
+    UploadFilesOperator,
+)
 from airflow_360.sensors.project import ProjectReadySensor
 
 
@@ -29,4 +34,18 @@ def chunked_upload() -> None:
     files >> session
 
 
+@dag(schedule=None, params={"folder": Param("", type="string")})
+def chunked_archive() -> None:
+    session = CreateUploadSessionOperator(task_id="create_session")
+    upload = UploadFilesOperator(
+        task_id="upload",
+        upload_id=session.output,
+        path="{{ params.folder }}",
+        archive="photos.zip",
+        chunk_size=256 * 1024,
+    )
+    CreateProjectOperator(task_id="create_project", upload_id=session.output, uploads=upload.output)
+
+
 chunked_upload()
+chunked_archive()
