@@ -145,10 +145,10 @@ class Row {
 
   take(ti) {
     const again = !ti.state || this.ti?.try_number !== ti.try_number; // cleared, or tried again
-    if (again) Object.assign(this, { numbers: undefined, percent: undefined, page: undefined, result: undefined });
+    if (again) Object.assign(this, { numbers: undefined, percent: undefined, page: undefined, result: undefined, fields: {} });
     if (again || this.ti?.state !== ti.state) this.settled = false;
     this.ti = ti;
-    this.fields = ti.rendered_fields ?? {};
+    this.fields = { ...this.fields, ...ti.rendered_fields };
   }
 
   get uploads() {
@@ -287,6 +287,10 @@ class Run {
     const { ti, group } = row;
     const unfinished = group === "active" || group === "failed";
     row.read = this.looks + 1;
+    if (!Object.keys(row.fields).length) { // Airflow 3.2 leaves them out of its lists
+      const path = ti.map_index < 0 ? taskPath(ti) : `${taskPath(ti)}/${ti.map_index}`;
+      row.fields = (await maybe(path))?.rendered_fields ?? {};
+    }
     if (row.uploads && group === "done") row.result = await xcom(ti, "return_value");
     if (this.remembers && unfinished) {
       const path = `${taskPath(ti)}/state-store/${part("360 progress")}`;

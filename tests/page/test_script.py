@@ -284,9 +284,12 @@ def test_without_a_task_state_store(shown: Shown, airflow: FakeAirflow) -> None:
     airflow.version = "3.2.2"
     airflow.task("upload", "running", rendered_fields={"filename": "roof.laz", "size": 100})
     airflow.task("ready", "up_for_reschedule")
+    airflow.task("create_project", "success")  # whose fields such an Airflow leaves out of lists
+    airflow.known["create_project"] = {"rendered_fields": {"title": "Town hall"}}
     airflow.known["ready/logs/1"] = {"content": [{"event": "Project town-hall: status 42 of 100"}]}
     shown.open()
     assert "Airflow 3.2.2 keeps no numbers of running uploads" in shown.text()
+    assert "Town hall" in shown.text()
     assert "0 of 1 upload done" in shown.text()
     row = shown.row("roof.laz").inner_text()
     assert "Uploading" in row
