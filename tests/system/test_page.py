@@ -21,7 +21,7 @@ import requests
 
 from demo.airflow_api import AirflowApi
 from demo.processes import LOOPBACK, Child, end, free_port
-from tests.system.conftest import Site
+from tests.system.conftest import AIRFLOW, Site
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -150,6 +150,25 @@ def test_the_latest_runs(uploads: Uploads, site: Site) -> None:
     uploads.page.set_viewport_size({"width": 1100, "height": 1000})
     assert not wider
     site.airflow.wait(*run, timeout=180, must_succeed=True)
+
+
+@pytest.mark.matrix
+@pytest.mark.skipif(AIRFLOW != (3, 2), reason="The last Airflow without a task state store shows it.")
+def test_without_a_task_state_store(uploads: Uploads, site: Site) -> None:
+    """Before Airflow 3.3 the tab of a run shows states, and says why there is no more."""
+    files = {"hall.e57": 12 * MIB, "cellar.e57": 1000}
+    dag_id, run_id = site.run("wide_upload", folder=str(folder(site, "plain", files)), title="The plain hall")
+    uploads.page.goto(f"{site.airflow.url}/dags/{dag_id}/runs/{run_id.replace('+', '%2B')}")
+    uploads.page.get_by_role("link", name="360 uploads").last.click()
+    uploads.row("hall.e57").get_by_text(re.compile("^since ")).wait_for()
+    assert "keeps no numbers of running uploads" in uploads.text()
+    assert "Uploading" in uploads.row("hall.e57").inner_text()
+    assert uploads.percent("hall.e57") is None
+    uploads.page.get_by_text("1 of 2 uploads done").wait_for()
+    uploads.page.get_by_text("All uploaded · 12.0 MiB").wait_for()
+    assert len(uploads.seen("The plain hall", "Ready", 90)) > 1
+    uploads.row("The plain hall").get_by_role("link", name="Open in 360").wait_for()
+    site.airflow.wait(dag_id, run_id, timeout=60, must_succeed=True)
 
 
 def test_names_are_text(uploads: Uploads, site: Site) -> None:
