@@ -9,7 +9,7 @@ import pytest
 
 from tests.system.conftest import AIRFLOW, Site
 
-pytestmark = [pytest.mark.system, pytest.mark.matrix]
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 CHUNK = 256 * 1024
 
