@@ -316,6 +316,7 @@ def test_clear_the_project(site: Site, finished: Run) -> None:
     assert f"became project {project} already" in site.airflow.log(*finished, "create_project")
 
 
+@pytest.mark.long
 def test_clear_the_sensor(site: Site, finished: Run) -> None:
     """A cleared sensor ends at once on a project that is ready."""
     _, project = results(site, finished)
@@ -438,6 +439,7 @@ def test_source_replaced_between_attempts(site: Site, tmp_path: Path) -> None:
     assert "Nothing more was sent. Clear the session task to start over" in log
 
 
+@pytest.mark.long
 def test_names_that_look_like_templates(site: Site) -> None:
     """A file whose name is a template goes up under a flat name, and the template is not carried out."""
     date = site.next_day()

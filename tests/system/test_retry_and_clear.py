@@ -23,8 +23,9 @@ def folder(site: Site, tmp_path: Path) -> Path:
 def test_clear_one_upload(site: Site, folder: Path) -> None:
     """An upload that failed for good, once cleared, goes on where the server stands; the run completes."""
     broken = "PUT /uploads/*/two.e57"
-    # Two chunks pass; then nothing gets through until both tries have given up.
-    site.emulator.faults.add({"on": broken, "skip": 2, "times": 14, "do": "status", "status": 503})
+    # Two chunks pass; then nothing gets through until the first try has given up, and the second is refused.
+    site.emulator.faults.add({"on": broken, "skip": 2, "times": 7, "do": "status", "status": 503})
+    site.emulator.faults.add({"on": broken, "do": "status", "status": 402})
     dag_id, run_id = site.run("chunked_upload", folder=str(folder))
     assert site.airflow.wait(dag_id, run_id, timeout=300) == "failed"
     instances = {
