@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds for which a project may take to show after a POST that got no reply, and seconds between two looks.
 LOOK, LOOK_EVERY = 120.0, 10.0
+#: What says that this task keeps records; goes where they go, under Airflow's ``clear_on_success``.
+MEMORY = ("project", "")
 #: Seconds for which a project that was there may be missing before it is gone: three looks.
 MISSING = 20.0
 
@@ -75,11 +77,20 @@ class OnlyOnce:
             return self._unknown(record, cleared, post)
         if record:
             return post(bool(record["before"]))
-        if self.attempt > 1:
+        if self.attempt > 1 and not self._remembers:
             return self._without_memory(post)
         before = self._find(self.upload_id) is not None
+        self.state.set(*MEMORY, value=True)
         self._record(posted=False, before=before)
         return post(before)
+
+    @property
+    def _remembers(self) -> bool:
+        """Tell whether a POST for this session would be on record, so that a new one need not be looked for.
+
+        Never of a link: one that is signed anew for each attempt would look like another one.
+        """
+        return self.upload_id is not None and bool(self.state.get(*MEMORY))
 
     def _recorded(self, name: str, cleared: bool, post: Callable[..., Project]) -> Project:
         project = self._look(name, MISSING)

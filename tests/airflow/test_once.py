@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,22 @@ def test_without_a_memory(emulator: Emulator, upload_id: str, attempt: int) -> N
     assert posts(emulator) == 1
 
 
+def test_started_over(
+    emulator: Emulator, upload_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cleared task with a new session makes its project at once: it knows that it has not asked for it."""
+    store = StateStore()
+    project_task(upload_id).execute(context(store=store))
+    again = CreateUploadSessionOperator(task_id="session").execute(context(2))
+    UploadFileOperator(task_id="upload", upload_id=again, path=str(tmp_path / "a.e57")).execute(context(2))
+    monkeypatch.setattr(once, "LOOK", 60.0)
+    monkeypatch.setattr(once, "LOOK_EVERY", 60.0)
+    began = time.monotonic()
+    assert project_task(again).execute(context(2, store)) == again
+    assert time.monotonic() - began < 30
+    assert posts(emulator) == 2
+
+
 def test_link_without_a_memory(emulator: Emulator) -> None:
     """A link whose earlier attempts are not known is never posted again, whatever is clicked."""
     task = CreateProjectOperator(task_id="project", download_link="https://x/a.e57?signature=secret")
@@ -176,6 +193,17 @@ def test_link_without_a_memory(emulator: Emulator) -> None:
         with pytest.raises(AirflowFailException, match="to make another, trigger a new run") as caught:
             task.execute(context(2, max_tries=max_tries))
         assert "secret" not in str(caught.value)
+    assert posts(emulator) == 1
+
+
+def test_a_link_that_is_signed_anew(emulator: Emulator) -> None:
+    """A retry with another link may be one for the same project, and is not posted by guess."""
+    store = StateStore()
+    links = [f"https://x/a.e57?signature={number}" for number in range(2)]
+    first, second = (CreateProjectOperator(task_id="project", download_link=link) for link in links)
+    first.execute(context(store=store))
+    with pytest.raises(AirflowFailException, match="Nobody can tell"):
+        second.execute(context(2, store))
     assert posts(emulator) == 1
 
 
