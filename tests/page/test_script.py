@@ -9,6 +9,8 @@ import pytest
 from airflow_360.operators.upload import UploadFilesOperator
 from tests.page.conftest import OPERATORS, TAG, FakeAirflow, Shown
 
+pytestmark = pytest.mark.long
+
 ADDRESS = "https://360.example/projects/town-hall"
 PROGRESS = "state-store/360 progress"
 
