@@ -113,6 +113,23 @@ def test_lineage(composed: Site, recorded: tuple[str, str], photos: Path) -> Non
     assert outputs == {f"{composed.emulator.url}|projects/{project}"}
 
 
+def test_alias(composed: Site, recorded: tuple[str, str]) -> None:
+    """The project has become an asset of its own, whose event says which it is."""
+    project = composed.airflow.xcom(*recorded, "scan_to_project.create_project")
+    host = composed.emulator.url.removeprefix("http://")
+    everything = {"only_active": "false"}  # no DAG names it itself, and Airflow calls that inactive
+    assets = {
+        one["uri"]: one for one in composed.airflow.request("GET", "/assets", params=everything)["assets"]
+    }
+    asset = assets[f"x-360://{host}/projects/{project}"]
+    assert [alias["name"] for alias in asset["aliases"]] == ["projects"]
+    ours = {"asset_id": asset["id"]}
+    (event,) = composed.airflow.request("GET", "/assets/events", params=ours)["asset_events"]
+    extra = event["extra"]
+    assert (extra["name"], extra["files"], extra["errors"]) == (project, 30, 0)
+    assert extra["url"] == f"{composed.emulator.url}/projects/{project}"
+
+
 def test_fetched_by_the_server(composed: Site, tmp_path: Path) -> None:
     """The server gets a link that opens the object, and Airflow keeps nothing of it."""
     scan = tmp_path / "bridge.e57"

@@ -1,8 +1,8 @@
-"""What an upload leaves for others: a manifest in a store, lineage; and a project without an upload."""
+"""What others get of an upload: a manifest, lineage, an asset; and a project without an upload."""
 
 from __future__ import annotations
 
-from airflow.providers.common.compat.sdk import Param, dag
+from airflow.providers.common.compat.sdk import AssetAlias, Param, dag
 
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.task_groups import scan_to_project
@@ -10,7 +10,13 @@ from airflow_360.task_groups import scan_to_project
 
 @dag(schedule=None, params={"folder": Param("", type="string")})
 def recorded() -> None:
-    scan_to_project(path="{{ params.folder }}", manifest="s3://records/", deferrable=True, poke_interval=1)
+    scan_to_project(
+        path="{{ params.folder }}",
+        manifest="s3://records/",
+        deferrable=True,
+        poke_interval=1,
+        outlets=[AssetAlias("projects")],
+    )
 
 
 @dag(schedule=None)
