@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -51,6 +52,8 @@ __all__ = [
 ]
 
 DEFAULT_CONN_ID = "three_sixty_default"
+#: Seconds for which a person who pressed Test is kept waiting for one reply.
+PATIENCE_OF_A_PERSON = 15.0
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 #: How many triggers of a triggerer begin at a time: a thousand at once would hold its event loop for long.
@@ -630,7 +633,8 @@ def client_from(connection: Any, extra: Mapping[str, Any], *, patient: bool = Tr
 
     :param connection: Airflow's connection: host (the server's URL), schema, port, password (the key).
     :param extra: its extra fields; read by the caller, since a trigger must read them asynchronously.
-    :param patient: whether requests that are safe to repeat are repeated.
+    :param patient: whether to repeat requests that are safe to repeat, and to wait for a reply for as long as
+        the connection says; else nobody waits longer than :data:`PATIENCE_OF_A_PERSON`.
     :raises ThreeSixtyError: when the key is missing or a field is wrong.
     """
     from airflow import __version__ as airflow_version
@@ -642,11 +646,12 @@ def client_from(connection: Any, extra: Mapping[str, Any], *, patient: bool = Tr
     from airflow_360.api.transport import Transport, server_url
 
     server, key = server_url(_server(connection)), (connection.password or "").strip()
+    longest = math.inf if patient else PATIENCE_OF_A_PERSON
     transport = Transport(
         server,
         key,
-        connect_timeout=_seconds(extra, "connect_timeout"),
-        read_timeout=_seconds(extra, "read_timeout"),
+        connect_timeout=min(_seconds(extra, "connect_timeout"), longest),
+        read_timeout=min(_seconds(extra, "read_timeout"), longest),
         verify=_verify(extra),
         user_agent=f"apache-airflow/{airflow_version}",
         budget=shared_budget(server, key, _factor(extra)),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from airflow_360.api.budget import GET_PROJECT
 from airflow_360.emulator import Emulator
 from airflow_360.exceptions import ServerError, SourceError, ThreeSixtyError
 from airflow_360.get_provider_info import CONN_FIELDS
+from airflow_360.hooks import three_sixty
 from airflow_360.hooks.three_sixty import ThreeSixtyHook, airflow_errors, client_from
 from tests.airflow.conftest import CONNECTION, connect
 
@@ -190,6 +192,17 @@ def test_connection_test_fails(
     ok, text = ThreeSixtyHook().test_connection()
     assert not ok
     assert said in text
+
+
+def test_connection_test_of_a_server_that_hangs(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person is not kept waiting for as long as an upload would wait."""
+    monkeypatch.setattr(three_sixty, "PATIENCE_OF_A_PERSON", 0.3)
+    emulator.faults.add({"on": "GET /projects", "do": "stall", "seconds": 20})
+    began = time.monotonic()
+    ok, said = ThreeSixtyHook().test_connection()
+    assert not ok
+    assert "no answer from" in said
+    assert time.monotonic() - began < 10
 
 
 def test_connection_test_without_connection() -> None:
