@@ -368,7 +368,7 @@ def _refusal(status: int, headers: Mapping[str, str], what: str, detail: dict[st
     kind = _kind(status, code)
     data: dict[str, Any] = {"status": status, "code": code, "detail": detail}
     if kind is RateLimitedError:
-        data["retry_after"] = _retry_after(headers.get("Retry-After"))
+        data["retry_after"] = _retry_after(headers)
     if kind is OffsetMismatchError:
         received = detail.get("received")
         if not isinstance(received, int) or isinstance(received, bool) or received < 0:
@@ -407,7 +407,7 @@ def _sentence(
         "".join(f", {_clean(key)}: {_clean(value)}" for key, value in detail.items()), 3 * TEXT_LIMIT
     )
     advice = ADVICE.get(code or "", "")
-    if status == 429 and (wait := _retry_after(headers.get("Retry-After"))) is not None:
+    if status == 429 and (wait := _retry_after(headers)) is not None:
         advice = f"It asks to wait {wait:.0f} s."
     if 300 <= status < 400:
         advice = f"It points to {_clean(headers.get('Location', '?'))}: set the connection's host to it."
@@ -416,18 +416,23 @@ def _sentence(
     return f"{what}: the server answered {said}{more}. {advice}".rstrip()
 
 
-def _retry_after(value: str | None) -> float | None:
-    if value is None:
-        return None
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    value = headers.get("Retry-After", "")
     if re.fullmatch(r"\d+(\.\d+)?", value.strip()):
         return min(float(value), LONGEST_WAIT)
+    moment = _moment(value)
+    if moment is None:
+        return None
+    now = _moment(headers.get("Date", "")) or datetime.now(UTC)  # this machine's clock may be wrong
+    return min(max(0.0, (moment - now).total_seconds()), LONGEST_WAIT)
+
+
+def _moment(value: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(value)
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return min(max(0.0, (moment - datetime.now(UTC)).total_seconds()), LONGEST_WAIT)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _root(error: BaseException, outer: BaseException | None) -> BaseException:

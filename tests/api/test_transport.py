@@ -651,6 +651,15 @@ def test_retry_after_as_a_date(emulator: Emulator, zone: Any) -> None:
     assert 90 < seconds <= 100
 
 
+def test_retry_after_by_the_servers_clock(emulator: Emulator) -> None:
+    """A date counts from the reply's own one: a clock of ours that is an hour off does no harm."""
+    server = datetime.now(UTC) + timedelta(hours=1)
+    date, after = (format_datetime(server + timedelta(seconds=s), usegmt=True) for s in (0, 100))
+    error = refusal(emulator, 429, {"error": "rate_limited"}, {"Retry-After": after, "Date": date})
+    assert isinstance(error, RateLimitedError)
+    assert error.retry_after == 100
+
+
 def test_real_rate_limit() -> None:
     """The limit of the contract, reached for real, carries its wait."""
     with strict_emulator(limits="real") as emulator:
