@@ -80,7 +80,8 @@ class OnlyOnce:
         if self.attempt > 1 and not self._remembers:
             return self._without_memory(post)
         before = self._find(self.upload_id) is not None
-        self.state.set(*MEMORY, value=True)
+        if self.upload_id is not None:
+            self.state.set(*MEMORY, value=True)
         self._record(posted=False, before=before)
         return post(before)
 

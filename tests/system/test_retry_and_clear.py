@@ -25,7 +25,7 @@ def test_clear_one_upload(site: Site, folder: Path) -> None:
     broken = "PUT /uploads/*/two.e57"
     # Two chunks pass; then nothing gets through until the first try has given up, and the second is refused.
     site.emulator.faults.add({"on": broken, "skip": 2, "times": 7, "do": "status", "status": 503})
-    site.emulator.faults.add({"on": broken, "do": "status", "status": 402})
+    site.emulator.faults.add({"on": broken, "skip": 2, "do": "status", "status": 402})
     dag_id, run_id = site.run("chunked_upload", folder=str(folder))
     assert site.airflow.wait(dag_id, run_id, timeout=300) == "failed"
     instances = {
