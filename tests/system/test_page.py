@@ -153,11 +153,13 @@ def test_the_latest_runs(uploads: Uploads, site: Site) -> None:
 
 
 @pytest.mark.matrix
-@pytest.mark.skipif(AIRFLOW != (3, 2), reason="The last Airflow without a task state store shows it.")
+@pytest.mark.skipif(AIRFLOW not in ((3, 1), (3, 2)), reason="Those have pages and no task state store.")
 def test_without_a_task_state_store(uploads: Uploads, site: Site) -> None:
     """Before Airflow 3.3 the tab of a run shows states, and says why there is no more."""
     files = {"hall.e57": 12 * MIB, "cellar.e57": 1000}
     dag_id, run_id = site.run("wide_upload", folder=str(folder(site, "plain", files)), title="The plain hall")
+    uploads.page.goto(site.airflow.url)  # to sign in, after which 3.1 forgets where one wanted to go
+    uploads.page.get_by_role("link", name="Home").first.wait_for()
     uploads.page.goto(f"{site.airflow.url}/dags/{dag_id}/runs/{run_id.replace('+', '%2B')}")
     uploads.page.get_by_role("link", name="360 uploads").last.click()
     uploads.row("hall.e57").get_by_text(re.compile("^since ")).wait_for()
