@@ -42,7 +42,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     sizes = Sizes()
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure this package beside its peers. All of it takes about half an hour.",
+        description="Measure this package beside its peers. All of it takes about an hour.",
         epilog="\n".join(f"  {name:13} {scenario.__doc__}" for name, scenario in SCENARIOS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

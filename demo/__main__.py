@@ -131,7 +131,7 @@ def _run(options: argparse.Namespace) -> None:
     total = sum(file.stat().st_size for file in sources)
     parallelism = _parallelism(sources)
     _say(f"{len(sources)} files, {size_text(total)}, from {sources[0].parent}")
-    # One moment for folder and run: a demo at midnight must not look for today in yesterday's folder.
+    # One moment for folder and run: a demo at that hour must not look for this night in another's folder.
     night = _last_night(datetime.now(UTC))
     with _stage(sources, night, parallelism) as stage:
         _say(f"Airflow is up, {time.monotonic() - started:.0f} s after the start: {stage.airflow.url}")

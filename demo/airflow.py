@@ -268,6 +268,6 @@ _SNAPPY_SETTINGS = {
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "2",
     "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
     # Runs start when they are asked for. Unpausing a nightly DAG would else start last night's as well, on
-    # the same folder of scans. (Runs that assets trigger are off with it: a test of those sets this to True.)
+    # the same folder of scans. (Runs that assets trigger are off with it: the demo sets this to True.)
     "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
 }
