@@ -1,0 +1,1 @@
+"""Creating projects and waiting for them: the decisions, without Airflow."""
