@@ -16,9 +16,10 @@ ground floor: every layer may import it, and it imports nothing of the package.
     │  ├─ OffsetMismatchError            409 (.received)
     │  ├─ RateLimitedError               429 (.retry_after)                        retryable
     │  └─ ServerError                    5xx                                       retryable
-    ├─ NoReplyError                      no usable answer: outcome unknown (.sent) retryable
+    ├─ NoReplyError                      no usable answer (.sent .timed_out)       retryable
     ├─ SourceError                       the bytes cannot be read: .path           retryable or not
     ├─ ProjectError                      the project is not what was asked for
+    │  └─ ProjectStatusError             the status is not within 0 to 100 (.status)
     └─ UploadError                       the engine gives up: .filename .received .total
        ├─ SourceChangedError             the bytes are not those that the upload began with
        └─ UploadStalledError             the high-water mark stopped growing       retryable
@@ -39,6 +40,7 @@ __all__ = [
     "NotFoundError",
     "OffsetMismatchError",
     "ProjectError",
+    "ProjectStatusError",
     "QuotaError",
     "RateLimitedError",
     "ServerError",
@@ -187,14 +189,19 @@ class NoReplyError(ThreeSixtyError):
     :param message: see :class:`ThreeSixtyError`.
     :param sent: whether the server may have seen the request; False where there never was a connection.
     :param idle: whether what broke is a connection that had stood idle, which servers close: no failure.
+    :param timed_out: whether the request was sent over a working connection and the reply did not arrive in
+        time. The server may still be working on it.
     """
 
     retryable = True
 
-    def __init__(self, message: str = "", *, sent: bool = True, idle: bool = False) -> None:
+    def __init__(
+        self, message: str = "", *, sent: bool = True, idle: bool = False, timed_out: bool = False
+    ) -> None:
         super().__init__(message)
         self.sent = sent
         self.idle = idle
+        self.timed_out = timed_out
 
 
 class SourceError(ThreeSixtyError):
@@ -213,6 +220,20 @@ class SourceError(ThreeSixtyError):
 
 class ProjectError(ThreeSixtyError):
     """Say that a session may not become a project, or that a project is not what was asked for."""
+
+
+class ProjectStatusError(ProjectError):
+    """Raised when the server gives a project a status that is a whole number but not within 0 to 100.
+
+    A wait can tolerate it for a while, as it tolerates a failed poll, and must end if it stays.
+
+    :param message: see :class:`ThreeSixtyError`.
+    :param status: the status as the server gave it.
+    """
+
+    def __init__(self, message: str = "", *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class UploadError(ThreeSixtyError):
