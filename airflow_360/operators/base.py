@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import wraps
@@ -10,11 +11,26 @@ from typing import Any, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, conf
 
+try:
+    from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferralTimeout
+except ImportError:  # before Airflow 3.2
+    from airflow.exceptions import (  # type: ignore[no-redef,unused-ignore]
+        AirflowRescheduleException,
+        TaskDeferralTimeout,
+    )
+
 from airflow_360.exceptions import RateLimitedError
 from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors
-from airflow_360.triggers.rate_limit import RateLimitTrigger
+from airflow_360.triggers.pause import PauseTrigger
 
-__all__ = ["ThreeSixtyOperator", "is_mapped", "patiently", "reschedule", "seconds_to_wait"]
+__all__ = [
+    "TaskDeferralTimeout",
+    "ThreeSixtyOperator",
+    "is_mapped",
+    "patiently",
+    "reschedule",
+    "seconds_to_wait",
+]
 
 R = TypeVar("R")
 SPREAD = 20  # siblings come back within a twentieth of a window
@@ -58,7 +74,7 @@ class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
         seconds = seconds_to_wait(error, mapped)
         self.log.warning("%s The task goes on in %.0f s.", error, seconds)
         if self.deferrable:
-            self.defer(trigger=RateLimitTrigger(seconds), method_name="resume")
+            self.defer(trigger=PauseTrigger(seconds, time.time()), method_name="resume")
         if _dates_are_obeyed():
             reschedule(seconds)
 
@@ -114,9 +130,4 @@ def reschedule(seconds: float) -> NoReturn:
 
     :param seconds: how much later.
     """
-    try:
-        from airflow.sdk.exceptions import AirflowRescheduleException
-    except ImportError:
-        from airflow.exceptions import AirflowRescheduleException
-
     raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=seconds))

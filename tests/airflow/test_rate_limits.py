@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
+import json
 import random
 import time
 from collections.abc import Callable
@@ -17,8 +17,9 @@ from airflow_360.emulator import Emulator
 from airflow_360.exceptions import RateLimitedError
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import CreateUploadSessionOperator
-from airflow_360.triggers.rate_limit import RateLimitTrigger
+from airflow_360.triggers.pause import PauseTrigger
 from tests.airflow.conftest import AIRFLOW, AirflowRescheduleException, StateStore, connect, context
+from tests.airflow.test_round import VirtualLoop
 
 LIMIT = {"on": "POST /uploads", "do": "rate_limit", "retry_after": 3000}
 
@@ -29,7 +30,9 @@ def test_defers(emulator: Emulator) -> None:
     operator = CreateUploadSessionOperator(task_id="session", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute(context(store=StateStore()))
-    assert deferred.value.trigger.serialize()[1] == {"seconds": 3000}
+    pause = deferred.value.trigger.serialize()[1]
+    assert pause["seconds"] == 3000
+    assert pause["started"] == pytest.approx(time.time(), abs=60)
     assert operator.resume(context(store=StateStore()), {"status": "over"})
     assert len(emulator.exchanges) == 2
 
@@ -178,15 +181,30 @@ def test_a_mapped_night(monkeypatch: pytest.MonkeyPatch) -> None:
     assert night.now - night.began < 6 * 3600
 
 
-def test_trigger() -> None:
-    """The trigger fires after as long as the server asked, wherever it runs: no clock is compared."""
+def seconds_until_fired(trigger: PauseTrigger) -> float:
+    """Run a trigger as another triggerer would that got it as JSON, on virtual time."""
 
-    async def fired(trigger: RateLimitTrigger) -> Any:
-        async for event in trigger.run():
-            return event.payload
-        return None
+    async def event() -> Any:
+        elsewhere = PauseTrigger(**json.loads(json.dumps(trigger.serialize()[1])))
+        return (await anext(elsewhere.run())).payload
 
-    began = time.monotonic()
-    elsewhere = RateLimitTrigger(**RateLimitTrigger(0.3).serialize()[1])
-    assert asyncio.run(fired(elsewhere)) == {"status": "over"}
-    assert 0.2 < time.monotonic() - began < 2
+    loop = VirtualLoop()
+    began = loop.now
+    try:
+        assert loop.run_until_complete(event()) == {"status": "over"}
+        return loop.now - began
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("ago", [None, 0, 50, -3600], ids=str)
+def test_a_pause_that_just_began_is_waited_for_in_full(ago: float | None) -> None:
+    """A new trigger fires after as long as the server asked, also if its clock differs from the worker's."""
+    started = None if ago is None else time.time() - ago
+    assert seconds_until_fired(PauseTrigger(3000, started)) == pytest.approx(3000, abs=5)
+
+
+@pytest.mark.parametrize(("ago", "left"), [(2000, 1000), (2990, 30), (90_000, 30)])
+def test_a_restarted_triggerer_ends_a_pause_on_time(ago: float, left: float) -> None:
+    """A triggerer that restarts during a pause waits for what is left, and for half a minute at least."""
+    assert seconds_until_fired(PauseTrigger(3000, time.time() - ago)) == pytest.approx(left, abs=5)

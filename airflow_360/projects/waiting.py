@@ -1,0 +1,415 @@
+"""Wait until a project is ready: a record, a pure function that decides, and a runner for one poll.
+
+Separate from the trigger and the sensor because every kind of wait follows these rules: a task that pokes or
+reschedules, and a trigger. This module never imports Airflow. :func:`next_step` does no I/O and reads no
+clock.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from airflow_360.exceptions import NotFoundError, ProjectError, ProjectStatusError, ThreeSixtyError
+
+if TYPE_CHECKING:
+    from airflow_360.api.records import Project
+
+__all__ = [
+    "GiveUp",
+    "PollAgain",
+    "Ready",
+    "WaitRecord",
+    "WaitTimes",
+    "as_seconds",
+    "error_event",
+    "log_status",
+    "log_step",
+    "next_step",
+    "pause_left",
+    "poll_once",
+    "poll_project",
+    "project_of",
+    "ready_event",
+    "ready_record",
+]
+
+log = logging.getLogger(__name__)
+
+#: A message in a trigger's event is cut after this many characters.
+MAX_MESSAGE_CHARS = 2000
+#: A text in a shortened record is cut after this many characters.
+MAX_SHORT_TEXT_CHARS = 1000
+
+
+@dataclass(frozen=True)
+class WaitTimes:
+    """The durations and counts that decide how long a wait tolerates failures.
+
+    To change them, for example in a DAG for tests, set the attribute ``times`` of the sensor or operator.
+
+    :param failure_tolerance: seconds for which failed polls in a row are tolerated. 900 by default: a restart
+        or an update of a server takes minutes.
+    :param tolerated_failures: failed polls in a row that are tolerated, however long they take. 3 by default.
+    :param missing_polls: polls in a row that must get a 404 before the project counts as deleted. 3 by
+        default, because a new project may not be visible at once.
+    :param missing_interval: seconds between these polls if the task cannot save its state between two runs
+        and therefore repeats them at once. 5 by default.
+    :param fresh_pause: seconds. A pause that began less than this long ago is waited for in full, because the
+        clocks of worker and triggerer may differ. 60 by default.
+    :param least_pause: seconds. A restarted triggerer waits at least this long. 30 by default.
+    :param max_record_bytes: bytes of JSON of the largest project record that a trigger returns. 256 KiB by
+        default, because Airflow stores it in its database.
+    """
+
+    failure_tolerance: float = 900.0
+    tolerated_failures: int = 3
+    missing_polls: int = 3
+    missing_interval: float = 5.0
+    fresh_pause: float = 60.0
+    least_pause: float = 30.0
+    max_record_bytes: int = 256 * 1024
+
+    def to_json(self) -> dict[str, float]:
+        """Return the values that differ from the defaults, as plain JSON."""
+        default = WaitTimes()
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) != getattr(default, field.name)
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, float] | None) -> WaitTimes:
+        """Read what :meth:`to_json` returned; unknown names are ignored, since versions may differ."""
+        names = {field.name for field in fields(cls)}
+        given: dict[str, Any] = {name: value for name, value in (values or {}).items() if name in names}
+        return cls(**given)
+
+
+@dataclass(frozen=True)
+class WaitRecord:
+    """What a wait has seen so far; all moments are seconds of the same clock.
+
+    :param status: the last status that was read, or None.
+    :param since: when this status was first read.
+    :param failing_since: when the first of the failed polls in a row was, or None.
+    :param failures: how many polls in a row failed, 404s included.
+    :param missing: how many polls in a row got a 404.
+    :param not_before: the moment before which the server asked not to be polled, or 0.
+    """
+
+    status: int | None = None
+    since: float = 0.0
+    failing_since: float | None = None
+    failures: int = 0
+    missing: int = 0
+    not_before: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return this record as plain JSON."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_json(cls, value: object) -> WaitRecord:
+        """Read what :meth:`to_json` returned; anything else is an empty record."""
+        optional = {"status", "failing_since"}
+        if not isinstance(value, Mapping):
+            return cls()
+        given: dict[str, Any] = {field.name: value.get(field.name) for field in fields(cls)}
+        for name, number in given.items():
+            if not _is_number(number) and not (number is None and name in optional):
+                return cls()
+        return cls(**given)
+
+    def saw(self, status: int, now: float) -> WaitRecord:
+        """Return this record after a poll that read a status."""
+        since = self.since if status == self.status else now
+        return WaitRecord(status=status, since=since)
+
+    def failed(self, error: ThreeSixtyError, now: float) -> WaitRecord:
+        """Return this record after a poll that failed."""
+        return replace(
+            self,
+            failing_since=now if self.failing_since is None else self.failing_since,
+            failures=self.failures + 1,
+            missing=self.missing + 1 if isinstance(error, NotFoundError) else 0,
+            not_before=now + seconds if (seconds := _retry_after(error)) else 0.0,
+        )
+
+    def without_failures(self) -> WaitRecord:
+        """Return this record for the next attempt, which tolerates failures for the whole time again."""
+        return replace(self, failing_since=None, failures=0, missing=0)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The project is ready.
+
+    :param project: the project, with its full record.
+    """
+
+    project: Project
+
+
+@dataclass(frozen=True)
+class PollAgain:
+    """Poll again.
+
+    :param record: what is known now.
+    :param not_before_seconds: seconds that the server asked to wait, or 0; the poll interval may be longer.
+    """
+
+    record: WaitRecord
+    not_before_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """The wait has failed.
+
+    :param error: the reason.
+    """
+
+    error: ThreeSixtyError
+
+
+def next_step(
+    record: WaitRecord,
+    outcome: Project | ThreeSixtyError,
+    now: float,
+    *,
+    stall_timeout: float | None = None,
+    times: WaitTimes = WaitTimes(),
+) -> Ready | PollAgain | GiveUp:
+    """Decide what follows from one poll.
+
+    Errors that may pass, and statuses outside 0 to 100, are tolerated for ``times.failure_tolerance`` seconds
+    or ``times.tolerated_failures`` polls, whichever is longer. A 404 must repeat ``times.missing_polls``
+    times in a row. Any other error ends the wait.
+
+    :param record: what was known before.
+    :param outcome: what the poll returned or raised.
+    :param now: seconds, on the clock of the record.
+    :param stall_timeout: seconds for which the status may stay the same; None for no limit.
+    :param times: the durations.
+    """
+    if isinstance(outcome, ThreeSixtyError):
+        record = record.failed(outcome, now)
+        if _ends_wait(record, outcome, now, times):
+            return GiveUp(outcome)
+        return PollAgain(record, _retry_after(outcome))
+    if outcome.ready:
+        return Ready(outcome)
+    record = record.saw(outcome.status, now)
+    if stall_timeout is not None and now - record.since > stall_timeout:
+        return GiveUp(_stalled(outcome, now - record.since))
+    return PollAgain(record)
+
+
+def poll_project(get_project: Callable[[], Project]) -> Project | ThreeSixtyError:
+    """Poll the server once, and return the error of a failed poll instead of raising it.
+
+    :param get_project: sends the request.
+    """
+    try:
+        return get_project()
+    except ThreeSixtyError as error:
+        return error
+
+
+def poll_once(
+    get_project: Callable[[], Project],
+    record: WaitRecord,
+    clock: Callable[[], float],
+    *,
+    stall_timeout: float | None = None,
+    times: WaitTimes = WaitTimes(),
+) -> tuple[Project | ThreeSixtyError, Ready | PollAgain | GiveUp]:
+    """Poll the server once, and decide what follows.
+
+    :param get_project: sends the request.
+    :param record: what was known before.
+    :param clock: seconds; the clock of the record.
+    :param stall_timeout: see :func:`next_step`.
+    :param times: see :func:`next_step`.
+    :returns: the outcome of the poll, and the next step.
+    """
+    outcome = poll_project(get_project)
+    return outcome, next_step(record, outcome, clock(), stall_timeout=stall_timeout, times=times)
+
+
+def pause_left(seconds: float, started: float | None, now: float, times: WaitTimes = WaitTimes()) -> float:
+    """Return for how many seconds a trigger must still wait, also after a restart of its triggerer.
+
+    A pause that seems to have just begun is waited for in full: the trigger is new, or the clocks differ. A
+    pause that began earlier ends at its time, so that a triggerer that restarts again and again ends it too.
+
+    :param seconds: the length of the pause.
+    :param started: when the pause began, on the worker's wall clock; None if this is not known.
+    :param now: the wall clock of the triggerer.
+    :param times: the durations.
+    """
+    if started is None or now - started < times.fresh_pause:
+        return seconds
+    return max(min(times.least_pause, seconds), seconds - (now - started))
+
+
+def ready_event(project: Project, times: WaitTimes = WaitTimes()) -> dict[str, Any]:
+    """Return the event of a wait that ended with a ready project.
+
+    :param project: the project.
+    :param times: the largest record. Of a larger one, the event holds only the short values.
+    """
+    return {"status": "ready", "record": _bounded(project, times.max_record_bytes)}
+
+
+def error_event(error: Exception) -> dict[str, Any]:
+    """Return the event of a wait that failed.
+
+    The text of an error that this package did not raise may hold a secret. The event has only its type.
+
+    :param error: the reason.
+    """
+    if isinstance(error, ThreeSixtyError):
+        return {"status": "error", "message": _one_line(str(error)), "retryable": error.retryable}
+    message = f"Unexpected {type(error).__name__} while waiting for the project. See the triggerer's log."
+    return {"status": "error", "message": message, "retryable": True}
+
+
+def project_of(event: Mapping[str, Any] | None) -> Project:
+    """Return the ready project of a trigger's event.
+
+    :param event: the event; see :func:`ready_event` and :func:`error_event`.
+    :raises ProjectError: if the wait ended without a ready project, or the event is not one of these.
+    """
+    event = event if isinstance(event, Mapping) else {}
+    if event.get("status") == "ready" and (project := _project_from(event.get("record"))):
+        return project
+    unknown = f"Unexpected trigger event: {dict(event)!r:.200}. Clear this task to wait again."
+    error = ProjectError(str(event.get("message") or unknown))
+    error.retryable = event.get("retryable") is True
+    raise error
+
+
+def ready_record(project: Project, page: str, fail_on_errors: bool = False) -> dict[str, Any]:
+    """Return a ready project's record, and log its page and the number of processing errors.
+
+    :param project: the project, ready.
+    :param page: the address of its page.
+    :param fail_on_errors: whether processing errors are a failure.
+    :raises ProjectError: if there are processing errors and ``fail_on_errors`` is set.
+    """
+    if project.errors and fail_on_errors:
+        raise ProjectError(
+            f"Project {project.name} finished with {project.errors} processing errors (fail_on_errors=True). "
+            f"See {page}."
+        )
+    if project.errors:
+        log.warning("Project %s is ready with %d errors: %s", project.name, project.errors, page)
+    else:
+        log.info("Project %s is ready: %s", project.name, page)
+    return dict(project.record)
+
+
+def log_status(project: Project) -> None:
+    """Log the status of a project that is not ready.
+
+    :param project: the project.
+    """
+    # plugin/page.js reads this line, because a trigger cannot store anything.
+    log.info("Project %s: status %d of 100", project.name, project.status)
+
+
+def log_step(outcome: Project | ThreeSixtyError, step: Ready | PollAgain | GiveUp, every: float) -> None:
+    """Log a failed poll, and when the next one is.
+
+    :param outcome: the outcome of the poll.
+    :param step: what follows.
+    :param every: seconds between two polls.
+    """
+    if isinstance(outcome, ThreeSixtyError) and isinstance(step, PollAgain):
+        seconds = max(every, step.not_before_seconds)
+        log.warning("%s Failed poll %d, next in %.0f s.", outcome, step.record.failures, seconds)
+
+
+def as_seconds(value: float | timedelta | None, name: str) -> float | None:
+    """Return a duration in seconds.
+
+    :param value: seconds, a timedelta, or None.
+    :param name: the parameter's name, for the message.
+    :raises ValueError: if it is not a duration above 0.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds is not None and not (_is_number(seconds) and seconds > 0):
+        raise ValueError(f"{name} must be a timedelta or a number of seconds above 0, not {value!r}.")
+    return seconds
+
+
+def _ends_wait(record: WaitRecord, error: ThreeSixtyError, now: float, times: WaitTimes) -> bool:
+    """Tell whether a failed poll, which the record counts already, ends the wait."""
+    if record.missing:
+        if record.missing >= times.missing_polls:
+            return True
+    elif not error.retryable and not isinstance(error, ProjectStatusError):
+        return True
+    failing_for = now - (now if record.failing_since is None else record.failing_since)
+    return record.failures > times.tolerated_failures and failing_for > times.failure_tolerance
+
+
+def _stalled(project: Project, seconds: float) -> ProjectError:
+    return ProjectError(
+        f"Project {project.name} has stood at status {project.status} for {seconds / 60:.0f} minutes, longer "
+        "than stall_timeout allows. Check the project on the server. Clear this task to wait again."
+    )
+
+
+def _retry_after(error: ThreeSixtyError) -> float:
+    seconds = getattr(error, "retry_after", None)
+    return max(0.0, seconds) if _is_number(seconds) else 0.0
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _one_line(text: str) -> str:
+    """Return a text as one bounded line that every encoder takes."""
+    line = " ".join(text.encode("utf-8", "replace").decode().replace("\0", " ").split())
+    return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[: MAX_MESSAGE_CHARS - 1]}…"
+
+
+def _project_from(record: object) -> Project | None:
+    from airflow_360.api.records import Project  # not while a DAG file is parsed
+
+    try:
+        return Project.from_reply(record) if isinstance(record, Mapping) else None
+    except ThreeSixtyError:
+        return None
+
+
+def _bounded(project: Project, max_bytes: int) -> dict[str, Any]:
+    """Return a project's record, or its short values if the whole record is too large."""
+    record = dict(project.record)
+    size = len(json.dumps(record))
+    if size <= max_bytes:
+        return record
+    log.warning(
+        "The record of project %s is too large (%s bytes): only its short values are returned.",
+        project.name,
+        f"{size:,}",
+    )
+    short: dict[str, Any] = {"name": project.name, "status": project.status}
+    left = max_bytes - len(json.dumps(short))
+    for key, value in record.items():
+        if not isinstance(value, str | int | float | None) or len(str(value)) > MAX_SHORT_TEXT_CHARS:
+            continue
+        left -= len(json.dumps({key: value}))
+        if left >= 0:
+            short[key] = value
+    return short
