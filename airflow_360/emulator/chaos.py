@@ -28,6 +28,7 @@ MENU = (
     Fault(_ANY, "hang_up", rst=True),
     Fault(_ANY, "lost_reply"),
     Fault(_ANY, "truncate"),
+    Fault(_ANY, "drip", seconds=0.0001),
     Fault(_ANY, "garbage"),
     Fault(_ANY, "garbage", body={"ok": True}),
     Fault("GET /projects/*", "alter", fields={"status": 0}),

@@ -45,6 +45,7 @@ _KINDS: dict[str, set[str]] = {
     "hang_up": {"rst"},
     "lost_reply": set(),
     "truncate": set(),
+    "drip": {"seconds"},
     "garbage": {"body"},
     "alter": {"fields"},
     "stall": {"seconds", "when"},
@@ -97,7 +98,7 @@ class Fault:
     :param keep_bytes: (``lose``) to how many bytes the file falls
     :param forget: (``lose``) whether the file itself is forgotten too
     :param spare_complete: (``lose``) whether a complete file loses nothing
-    :param seconds: (``stall``) how long nothing happens
+    :param seconds: (``stall``) how long nothing happens; (``drip``) how long after each byte
     :param retry_after: (``rate_limit``) the ``Retry-After`` header, in seconds
     """
 
@@ -109,6 +110,7 @@ class Fault:
         "hang_up",
         "lost_reply",
         "truncate",
+        "drip",
         "garbage",
         "alter",
         "stall",

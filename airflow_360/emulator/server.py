@@ -14,6 +14,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -81,6 +82,7 @@ class _Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     close: bool = False
     cut: bool = False
+    drip_seconds: float | None = None
 
     def encoded(self) -> tuple[bytes, str]:
         if self.status in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED):
@@ -319,6 +321,10 @@ class Handler(BaseHTTPRequestHandler):
                 reply = self._in_full(work)
                 self._site.faults.happened(fault)
                 return replace(reply, cut=True)
+            case Fault(do="drip") as fault:
+                reply = self._in_full(work)
+                self._site.faults.happened(fault)
+                return replace(reply, drip_seconds=fault.seconds)
             case Fault(do="garbage") as fault:
                 self._in_full(work)
                 self._site.faults.happened(fault)
@@ -382,7 +388,12 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         self._exchange.status = reply.status
         body, content_type = reply.encoded()
-        headers = {"Content-Type": content_type, "Content-Length": str(len(body)), **reply.headers}
+        headers = {
+            "Content-Type": content_type,
+            "Content-Length": str(len(body)),
+            "Date": formatdate(self._site.clock(), usegmt=True),
+            **reply.headers,
+        }
         if self.close_connection:
             headers["Connection"] = "close"
         status_line = f"HTTP/1.1 {reply.status} {_PHRASES.get(reply.status, 'Unknown')}"
@@ -391,11 +402,21 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             body = body[: len(body) // 2]
         try:
-            self.wfile.write("\r\n".join(head).encode("latin-1", "replace") + body)
+            self._write("\r\n".join(head).encode("latin-1", "replace") + body, reply.drip_seconds)
             if endless and not reply.close:
                 self._linger()
         except OSError:
             self.close_connection = True
+
+    def _write(self, data: bytes, drip_seconds: float | None) -> None:
+        if drip_seconds is None:
+            self.wfile.write(data)
+            return
+        for byte in data:
+            self.wfile.write(bytes([byte]))
+            if self._site.closing.wait(drip_seconds) or self._abandoned():
+                self.close_connection = True
+                return
 
     def _linger(self) -> None:
         # Closing while the client still sends would reset the connection and destroy the reply on its way.

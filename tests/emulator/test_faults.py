@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -63,6 +64,50 @@ def test_truncate(raw: Raw, emulator: Emulator, upload_id: str, method: str) -> 
     raw.http.close()
     assert (caught.value.partial, caught.value.expected) == (b'{"received": 3, "total', 23)
     assert raw.received(upload_id, "a.e57") == 3
+
+
+def test_drip(raw: Raw, emulator: Emulator, upload_id: str) -> None:
+    """A dripping reply is the real one, some time after each byte of it, and the connection is kept."""
+    emulator.faults.add({"on": ON, "do": "drip", "seconds": 0.001})
+    began = time.monotonic()
+    assert raw.whole(upload_id, "a.e57", b"abc").json["complete"]
+    assert time.monotonic() - began > 0.1
+    assert raw.received(upload_id, "a.e57") == 3
+
+
+def test_drip_ends_with_the_client() -> None:
+    """A dripping reply of some seconds ends at once when its client hangs up."""
+    lines: list[str] = []
+    fault = {"on": "GET /projects", "do": "drip", "seconds": 0.05}
+    with Emulator(faults=[fault], log=lines.append) as emulator, Raw(emulator) as raw:
+        raw.http.request("GET", "/api/v1/projects", headers=raw.authorization)
+        raw.http.sock.recv(1)
+        raw.http.close()
+        began = time.monotonic()
+        while not lines:
+            time.sleep(0.01)
+    assert time.monotonic() - began < 2
+
+
+def test_drip_ends_with_the_emulator() -> None:
+    """A dripping reply does not hold the emulator up when it is closed."""
+    with Emulator(faults=[{"on": "GET /projects", "do": "drip", "seconds": 60}]) as emulator:
+        with Raw(emulator) as raw:
+            raw.http.request("GET", "/api/v1/projects", headers=raw.authorization)
+            while not emulator.faults.counts:
+                time.sleep(0.01)
+            began = time.monotonic()
+    assert time.monotonic() - began < 5
+
+
+def test_odd_records(raw: Raw, emulator: Emulator, upload_id: str) -> None:
+    """An altered reply can hold what no database stores: NaN, huge integers, lone surrogates, NUL, depth."""
+    raw.whole(upload_id, "a.e57", b"abc")
+    raw.call("POST", "/projects", {"upload_id": upload_id})
+    deep = json.loads("[" * 200 + "]" * 200)
+    odd = {"status": 100, "a": float("inf"), "b": 2**70, "c": "\ud800", "d\0": "\0", "e": deep}
+    emulator.faults.add({"on": "GET /projects/*", "do": "alter", "fields": odd})
+    assert raw.call("GET", f"/projects/{upload_id}").json == {"name": upload_id, **odd}
 
 
 @pytest.mark.parametrize("body", [None, "<h1>Hello</h1>", {"ok": True}, []])
