@@ -7,6 +7,7 @@ after an uncertain PUT other bytes may be due, which is the engine's business. N
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -172,6 +173,17 @@ class ThreeSixtyClient:
         The vendor's cheapest authenticated call; its shape is not documented. Repeated with backoff.
         """
         return self.backoff.call(lambda: self._transport.request("GET", "projects"))
+
+    def without_retries(self) -> ThreeSixtyClient:
+        """Return a client that sends each request once, over the same connections.
+
+        For polls and searches: they are repeated anyway, at longer intervals.
+        """
+        return ThreeSixtyClient(self._transport, replace(self.backoff, tries=0), self.bandwidth)
+
+    def server_now(self) -> float:
+        """Return the time on the server's clock in seconds since 1970, as far as its replies told it."""
+        return self._transport.server_now()
 
     def close(self) -> None:
         """Close the kept-alive connections."""

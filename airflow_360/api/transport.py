@@ -7,20 +7,22 @@ connection the server had closed meanwhile goes out once more on a fresh one.
 
 from __future__ import annotations
 
+import http.client
+import io
 import ipaddress
-import json as json_module
 import re
 import socket
-import ssl
 import sys
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -29,9 +31,11 @@ from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
 
 from airflow_360 import __version__
 from airflow_360.api.budget import Endpoint, RequestBudget
+from airflow_360.api.plain import read_json
 from airflow_360.exceptions import (
     ApiError,
     AuthenticationError,
@@ -52,6 +56,9 @@ __all__ = ["DEFAULT_SERVER", "Transport", "server_url"]
 DEFAULT_SERVER = "https://360-for-you.com"
 API_PATH = "/api/v1"
 TEXT_LIMIT = 300  # characters of the server's text that may enter a message
+MAX_REPLY_BYTES = 32 * 1024 * 1024  # decoded; the list of a session with 100,000 files has about 10 MiB
+READ_BYTES = 64 * 1024  # of a reply that are read, or unzipped, at a time
+GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS  # how zlib is told that its input has a gzip header
 SEND_TIMEOUT = 120.0  # seconds for one block of a body: 9 KB/s
 IDLE = 1.0  # seconds after which a server may be closing a connection that it keeps
 LONGEST_WAIT = 86400.0  # seconds of a Retry-After that are believed
@@ -97,6 +104,9 @@ class Transport:
     :param connect_timeout: seconds to wait for a connection. Default 10: a server that is up answers in one.
     :param read_timeout: seconds to wait for the next byte of a reply. Default 120: a server may hash or move
         a large file before it answers its last chunk.
+    :param reply_timeout: seconds from the end of the request until the whole reply has arrived. Default twice
+        `read_timeout`: a reply is small, so whatever the server did before its first byte may take as long
+        again to arrive. Without a limit a server that sends a byte now and then would hold a thread for ever.
     :param verify: True checks certificates against the environment's authorities, a path against that
         file, False not at all.
     :param connections: how many connections are kept alive; at least as many as threads that use this.
@@ -112,6 +122,7 @@ class Transport:
         *,
         connect_timeout: float = 10.0,
         read_timeout: float = 120.0,
+        reply_timeout: float | None = None,
         verify: bool | str = True,
         connections: int = 64,
         user_agent: str = "",
@@ -132,7 +143,8 @@ class Transport:
         host = urlsplit(self.server).hostname or ""
         self._proxies = {"no_proxy": host} if _is_loopback(host) else {}
         self._key = key
-        self._new_http = partial(_http, key, user_agent)
+        self._clock_offset = 0.0  # seconds by which the server's clock is ahead
+        self._new_http = partial(_http, key, user_agent, reply_timeout or 2 * read_timeout)
         self._kept = self._new_http(connections)
 
     def request(
@@ -165,16 +177,23 @@ class Transport:
         outer = sys.exc_info()[1]
         try:
             reply = self._send(endpoint, url, options)
-        # Not all that requests raises is its own: a missing certificate file is an OSError, an odd redirect a
-        # ValueError.
-        except (OSError, ValueError) as error:
+        except _UnusableReply as error:
+            raise NoReplyError(
+                f"{what}: the reply of {self.server} was discarded, because {_clean(error)}. "
+                "Check that the connection's host is a 360 server and that no proxy stands between."
+            ) from None
+        # Not all that is raised is requests' own: a missing certificate file is an OSError, an odd address a
+        # ValueError, a body that breaks off an error of urllib3.
+        except (OSError, ValueError, HTTPError) as error:
             root = _root(error, outer)
-            cause = _without(f"{type(root).__name__}: {root}", (self._key, *secrets))
+            cause = _without(f"{type(root).__name__.lstrip('_')}: {root}", (self._key, *secrets))
+            sent = not getattr(root, "unsent", False)
             raise NoReplyError(
                 f"{what}: no answer from {self.server} ({_clean(cause)}). "
                 "If this goes on, check the connection's host and the network.",
-                sent=_may_have_been_sent(error, root),
+                sent=sent,
                 idle=getattr(root, "idle", False),
+                timed_out=sent and isinstance(root, _ReplyTimeout),
             ) from None
         try:
             return self._answer(reply, what, (self._key, *secrets))
@@ -182,6 +201,10 @@ class Transport:
             self.budget.refused(endpoint, error.retry_after)
             error.window = self.budget.window(endpoint)
             raise
+
+    def server_now(self) -> float:
+        """Return the time on the server's clock, by the Date of its last reply; else by this machine's."""
+        return time.time() + self._clock_offset
 
     def has_key_of(self, other: Transport) -> bool:
         """Tell whether another transport sends the same key."""
@@ -191,49 +214,190 @@ class Transport:
         """Close the kept-alive connections."""
         self._kept.close()
 
-    def _answer(self, reply: requests.Response, what: str, secrets: Sequence[str]) -> Any:
+    def _answer(self, reply: _Reply, what: str, secrets: Sequence[str]) -> Any:
+        if date := _moment(reply.headers.get("Date", "")):
+            self._clock_offset = date.timestamp() - time.time()
         content = _json(reply.content.decode("utf-8", "replace"), secrets)
-        if 200 <= reply.status_code < 300:
+        if 200 <= reply.status < 300:
             if content is None:
                 raise NoReplyError(f"{what}: {self.server} did not answer with JSON; is it a 360 server?")
             return content
         headers = _without(dict(reply.headers), secrets)
         detail = content if isinstance(content, dict) else {}
-        raise _refusal(reply.status_code, CaseInsensitiveDict(headers), what, detail)
+        raise _refusal(reply.status, CaseInsensitiveDict(headers), what, detail)
 
-    def _send(self, endpoint: Endpoint, url: str, options: Mapping[str, Any]) -> requests.Response:
+    def _send(self, endpoint: Endpoint, url: str, options: Mapping[str, Any]) -> _Reply:
         method = endpoint[0]
-        always: dict[str, Any] = {
-            "timeout": self._timeout,
-            "verify": self._verify,  # with each request: the environment overrides a session's
-            "proxies": self._proxies,
-            "allow_redirects": False,
-        }
         outer = sys.exc_info()[1]
         try:
             # A POST must not meet a connection that the server is just closing: its fate could not be told.
             if method != "POST":
                 with self.budget.turn(endpoint):
-                    return self._kept.request(method, url, **options, **always)
+                    return self._exchange(self._kept, method, url, options)
         except requests.ConnectionError as error:
             if method not in ("GET", "DELETE") or not isinstance(_root(error, outer), ConnectionError):
                 raise
         with self._new_http(1) as fresh, self.budget.turn(endpoint):
-            return fresh.request(method, url, **options, **always)
+            return self._exchange(fresh, method, url, options)
+
+    def _exchange(
+        self, http_session: requests.Session, method: str, url: str, options: Mapping[str, Any]
+    ) -> _Reply:
+        with http_session.request(
+            method,
+            url,
+            **options,
+            timeout=self._timeout,
+            verify=self._verify,  # with each request: the environment overrides a session's
+            proxies=self._proxies,
+            allow_redirects=False,
+            stream=True,
+        ) as reply:
+            # Behind an interim reply (1xx) the real one may follow. Its connection, unread, is closed here.
+            content = b"" if reply.status_code < 200 else _content(reply)
+            return _Reply(reply.status_code, reply.headers, content)
 
 
-class _PatientConnection(HTTPConnection):
-    """Send without the connect time-out, under which a slow line could not carry one block of a body.
+@dataclass(frozen=True)
+class _Reply:
+    """A reply that has arrived in full."""
 
-    Where it breaks after it has stood idle, the error says so.
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+class _UnusableReply(Exception):  # noqa: N818 - becomes a NoReplyError, and its text a part of that sentence
+    """Raised when a reply is too large, or encoded in a way that nobody asked for."""
+
+
+def _content(reply: requests.Response) -> bytes:
+    """Read a reply's body to its end, so that its connection can be used again.
+
+    :raises _UnusableReply: when it has more than :data:`MAX_REPLY_BYTES`, or cannot be decoded.
+    """
+    encoding = reply.headers.get("Content-Encoding", "").strip().lower()
+    received = _limited(iter(lambda: reply.raw.read(READ_BYTES, decode_content=False), b""))
+    if encoding in ("gzip", "x-gzip"):
+        return b"".join(_limited(_unzipped(received)))
+    if encoding not in ("", "identity"):
+        raise _UnusableReply(f"its Content-Encoding is {encoding!r} and only gzip was asked for")
+    return b"".join(received)
+
+
+def _limited(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > MAX_REPLY_BYTES:
+            raise _UnusableReply(f"it has more than {MAX_REPLY_BYTES // 1024**2} MiB")
+        yield piece
+
+
+def _unzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Decode gzip in small pieces, because some kilobytes can stand for gigabytes.
+
+    urllib3 before 2.6 decodes whatever it has read at once.
+    """
+    unzip, empty = zlib.decompressobj(GZIP_WINDOW_BITS), True
+    try:
+        for piece in pieces:
+            empty = False
+            while piece and not unzip.eof:
+                yield unzip.decompress(piece, READ_BYTES)
+                piece = unzip.unconsumed_tail
+        yield unzip.flush()
+    except zlib.error as error:
+        raise _UnusableReply(f"its gzip data is damaged ({error})") from None
+    if not (unzip.eof or empty):
+        raise _UnusableReply("its gzip data ends early")
+
+
+class _ReplyTimeout(TimeoutError):  # noqa: N818 - a TimeoutError by another name
+    """Raised when a request was sent and its reply does not arrive in time."""
+
+
+class _TimedReader(io.RawIOBase):
+    """The bytes that arrive on a socket, until a deadline.
+
+    A socket's own time-out starts over with each byte, so a server that sends one now and then could hold a
+    thread for ever.
+
+    :param sock: the socket.
+    :param raw: what reads from it.
+    :param silence: seconds for which no byte may come.
+    :param total: seconds from now until the deadline.
     """
 
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase, silence: float, total: float) -> None:
+        super().__init__()
+        self._sock = sock
+        self._raw = raw
+        self._silence = silence
+        self._total = total
+        self._deadline = time.monotonic() + total
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left > 0:
+            self._sock.settimeout(min(left, self._silence))
+            try:
+                return self._raw.readinto(buffer)
+            except TimeoutError:
+                pass
+            finally:
+                self._sock.settimeout(self._silence)
+        if left > self._silence:
+            raise _ReplyTimeout(f"timed out: nothing arrived for {self._silence:g} s")
+        raise _ReplyTimeout(f"timed out: the reply was not complete after {self._total:g} s")
+
+    def close(self) -> None:
+        try:
+            self._raw.close()
+        finally:
+            super().close()
+
+
+class _SlowSendConnection(HTTPConnection):
+    """A connection with a time-out of its own for sending, and a deadline for each reply.
+
+    Under the connect time-out a slow line could not carry one block of a body. If the connection breaks after
+    it has stood idle, or before a request was sent over it, the error says so.
+
+    :param reply_timeout: see :class:`Transport`.
+    """
+
+    _connecting = False
     _asked = 0.0
     _answered: float | None = None  # when it did last; None for a connection that has not yet
 
+    def __init__(self, *args: Any, reply_timeout: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._reply_timeout = reply_timeout
+
+    def response_class(  # type: ignore[override] # as a class it could not know the connection's time-outs
+        self, sock: socket.socket, *args: Any, **kwargs: Any
+    ) -> http.client.HTTPResponse:
+        reply = http.client.HTTPResponse(sock, *args, **kwargs)
+        silence = cast(float, self.timeout)
+        # While connecting it is a proxy's reply to CONNECT.
+        total = silence if self._connecting else self._reply_timeout
+        reply.fp = io.BufferedReader(_TimedReader(sock, reply.fp.detach(), silence, total))
+        return reply
+
     def connect(self) -> None:
-        self._answered = None
-        super().connect()
+        outer = sys.exc_info()[1]
+        self._answered, self._connecting = None, True
+        try:
+            super().connect()
+        except Exception as error:
+            _root(error, outer).unsent = True  # type: ignore[attr-defined]
+            raise
+        finally:
+            self._connecting = False
         self.sock.settimeout(SEND_TIMEOUT)
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
@@ -262,41 +426,49 @@ class _PatientConnection(HTTPConnection):
             raise
 
 
-class _PatientTLSConnection(_PatientConnection, HTTPSConnection):
+class _SlowSendTLSConnection(_SlowSendConnection, HTTPSConnection):
     """The same over TLS."""
 
 
-class _PatientPool(HTTPConnectionPool):
-    ConnectionCls = _PatientConnection
+class _SlowSendPool(HTTPConnectionPool):
+    ConnectionCls = _SlowSendConnection
 
 
-class _PatientTLSPool(HTTPSConnectionPool):
-    ConnectionCls = _PatientTLSConnection
+class _SlowSendTLSPool(HTTPSConnectionPool):
+    ConnectionCls = _SlowSendTLSConnection
 
 
 class _Adapter(HTTPAdapter):
+    def __init__(self, reply_timeout: float, **kwargs: Any) -> None:
+        pools = {"http": _SlowSendPool, "https": _SlowSendTLSPool}
+        self._pools = {scheme: partial(pool, reply_timeout=reply_timeout) for scheme, pool in pools.items()}
+        super().__init__(**kwargs)
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = POOLS
+        self.poolmanager.pool_classes_by_scheme = self._pools
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = POOLS
+        manager.pool_classes_by_scheme = self._pools
         return manager
 
 
-POOLS = {"http": _PatientPool, "https": _PatientTLSPool}
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Find nothing to redirect to: requests would read the reply's body in one piece to look further."""
 
 
-def _http(key: str, user_agent: str, connections: int) -> requests.Session:
-    http = requests.Session()
-    http.auth = _BearerAuth(key)
-    http.headers["User-Agent"] = f"{USER_AGENT} {user_agent}".strip()
-    http.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    adapter = _Adapter(pool_connections=1, pool_maxsize=connections, max_retries=0)
-    http.mount("https://", adapter)
-    http.mount("http://", adapter)
-    return http
+def _http(key: str, user_agent: str, reply_timeout: float, connections: int) -> requests.Session:
+    session = _Session()
+    session.auth = _BearerAuth(key)
+    session.headers["User-Agent"] = f"{USER_AGENT} {user_agent}".strip()
+    session.headers["Accept-Encoding"] = "gzip"
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = _Adapter(reply_timeout, pool_connections=1, pool_maxsize=connections, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
 
 
 def server_url(address: str) -> str:
@@ -344,7 +516,7 @@ def _segment(text: str) -> str:
 
 def _json(text: str, secrets: Sequence[str]) -> Any:
     try:
-        return _without(json_module.loads(text), secrets)
+        return _without(read_json(text), secrets)
     except (ValueError, RecursionError):
         return None
 
@@ -440,12 +612,6 @@ def _root(error: BaseException, outer: BaseException | None) -> BaseException:
     while (inner := error.__cause__ or error.__context__) is not None and inner is not outer:
         error = inner
     return error
-
-
-def _may_have_been_sent(error: Exception, root: BaseException) -> bool:
-    """Tell whether the server may have seen the request; only what never had a connection is sure."""
-    never = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
-    return not isinstance(error, requests.ConnectTimeout) and not isinstance(root, never)
 
 
 def _clean(text: object, limit: int = TEXT_LIMIT) -> str:

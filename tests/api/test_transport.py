@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -36,6 +35,7 @@ from airflow_360.exceptions import (
     ThreeSixtyError,
     UploadSessionNotFoundError,
 )
+from tests.api.servers import KeepingServer
 from tests.fakes import KEY, Recorder, certificate, client_for, http_reply, outcome_of, strict_emulator
 
 SECRET = "sk_tell_nobody"
@@ -484,7 +484,6 @@ NO_ANSWERS: dict[str, tuple[Any, dict[str, str]]] = {
     "two of them": ("{}{}", {"Content-Type": "application/json"}),
     "cut off": ({"projects": []}, {"Content-Length": "1000"}),
     "bad gzip": ({"projects": []}, {"Content-Encoding": "gzip"}),
-    "a number too long": ('{"a": ' + "9" * 5000 + "}", {"Content-Type": "application/json"}),
 }
 
 
@@ -865,48 +864,6 @@ def test_a_pause_while_sending_is_not_a_connect_timeout(emulator: Emulator, kept
 
 
 # -- connections
-
-
-class KeepingServer:
-    """A server that never closes a connection by itself, whatever it is asked, and counts them."""
-
-    def __init__(self) -> None:
-        self.connections = 0
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self._open: list[socket.socket] = []
-        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        # A thread in accept() does not notice that its socket is closed; it notices a shutdown.
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        for end in (self._socket, *self._open):
-            end.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._open.append(connection)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        try:
-            while connection.recv(65536):
-                body = b'{"upload_id": "AAAAAAAA", "expires_in_seconds": 1}'
-                connection.sendall(
-                    b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
-                )
-        except OSError:
-            pass
 
 
 def test_connections_are_kept() -> None:
