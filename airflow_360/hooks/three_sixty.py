@@ -652,6 +652,7 @@ def client_from(connection: Any, extra: Mapping[str, Any], *, patient: bool = Tr
         key,
         connect_timeout=min(_seconds(extra, "connect_timeout"), longest),
         read_timeout=min(_seconds(extra, "read_timeout"), longest),
+        reply_timeout=None if patient else PATIENCE_OF_A_PERSON,
         verify=_verify(extra),
         user_agent=f"apache-airflow/{airflow_version}",
         budget=shared_budget(server, key, _factor(extra)),
