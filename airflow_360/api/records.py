@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from airflow_360.exceptions import NoReplyError, ProjectError
+from airflow_360.exceptions import NoReplyError, ProjectStatusError
 
 __all__ = ["FileProgress", "Project", "UploadSession"]
+
+log = logging.getLogger(__name__)
+
+#: How long one field of a project's record may be as JSON, and all of them. Airflow stores them as an XCom.
+MAX_FIELD_BYTES = 16 * 1024
+MAX_RECORD_BYTES = 256 * 1024
+MAX_OMITTED_CHARACTERS = 300  # of names of omitted fields, in the log
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,8 @@ class Project:
 
     :param name: its slug, authoritative.
     :param status: 0 queued, 1 to 99 processing, 100 ready.
-    :param record: the whole reply; at status 100 the full record.
+    :param record: the reply; at status 100 the full record. Fields that are too large to be stored are
+        omitted with a warning, see :data:`MAX_FIELD_BYTES`.
     """
 
     name: str
@@ -91,15 +101,21 @@ class Project:
     def from_reply(cls, reply: Mapping[str, Any]) -> Project:
         """Read the reply of ``GET /projects/{name}``.
 
-        :raises NoReplyError: when it names no project.
-        :raises ProjectError: when its status is no number from 0 to 100, which no waiting would mend.
+        :raises NoReplyError: when it names no project, or its status is not a whole number.
+        :raises ProjectStatusError: when its status is a whole number but not within 0 to 100.
         """
         name, status = _text(reply, "name"), reply.get("status")
-        if not isinstance(status, int) or isinstance(status, bool) or not 0 <= status <= 100:
-            raise ProjectError(
-                f"Project {name} has the status {status!r:.100}, which is no number from 0 to 100."
+        if not isinstance(status, int) or isinstance(status, bool):
+            raise NoReplyError(
+                f"The server's reply about project {name} has the status {status!r:.100}, not a whole number."
             )
-        return cls(name, status, dict(reply))
+        if not 0 <= status <= 100:
+            raise ProjectStatusError(
+                f"Project {name} has the status {status}, which is not within 0 to 100. Check the project on "
+                "the server.",
+                status=status,
+            )
+        return cls(name, status, _bounded(name, reply))
 
     @classmethod
     def created(cls, reply: Mapping[str, Any]) -> Project:
@@ -107,7 +123,28 @@ class Project:
 
         :raises NoReplyError: when it names no project.
         """
-        return cls(_text(reply, "name"), 0, dict(reply))
+        name = _text(reply, "name")
+        return cls(name, 0, _bounded(name, reply))
+
+
+def _bounded(project_name: str, reply: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record without its largest fields, as far as it is too large; name and status always stay."""
+    sizes = {key: len(json.dumps({key: value})) for key, value in reply.items()}
+    kept, total = {"name", "status"}, 0
+    for key in sorted(sizes, key=lambda key: sizes[key]):
+        total += sizes[key]
+        if sizes[key] <= MAX_FIELD_BYTES and total <= MAX_RECORD_BYTES:
+            kept.add(key)
+    if omitted := [key for key in sizes if key not in kept]:
+        names = ", ".join(map(repr, omitted))
+        log.warning(
+            "Project %s: %d fields of its record are too large to be stored and are omitted: %.*s",
+            project_name,
+            len(omitted),
+            MAX_OMITTED_CHARACTERS,
+            names,
+        )
+    return {key: value for key, value in reply.items() if key in kept}
 
 
 def _text(reply: Mapping[str, Any], key: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from airflow_360.api.records import FileProgress, Project, UploadSession
-from airflow_360.exceptions import NoReplyError, ProjectError
+from airflow_360.exceptions import NoReplyError, ProjectStatusError
 
 PROGRESS = {"received": 3, "total": 5, "complete": False}
 MISSING = object()
@@ -135,12 +137,62 @@ def test_project_without_a_name(reply: dict[str, Any]) -> None:
     assert str(raised.value).isprintable()
 
 
-@pytest.mark.parametrize("status", [None, "100", 100.0, True, -1, 101], ids=str)
-def test_bad_status(status: Any) -> None:
-    """A status that is no whole number from 0 to 100 is an error that shows it, and no waiting mends it."""
-    with pytest.raises(ProjectError, match=str(status)) as raised:
+@pytest.mark.parametrize("status", [MISSING, None, "100", "ready", 100.0, True, [100], {"a": 1}], ids=repr)
+def test_unreadable_status_is_no_reply(status: Any) -> None:
+    """A status that is not a whole number is no answer, so asking again may help."""
+    reply = changed({"name": "p", "status": 0}, status=status)
+    with pytest.raises(NoReplyError, match="p has the status") as raised:
+        Project.from_reply(reply)
+    assert raised.value.retryable
+
+
+@pytest.mark.parametrize("status", [-1, 101, 2**63 - 1], ids=str)
+def test_impossible_status_is_an_error_of_its_own(status: int) -> None:
+    """A whole number that is not within 0 to 100 is an error that carries it, for waits that tolerate it."""
+    with pytest.raises(ProjectStatusError, match=str(status)) as raised:
         Project.from_reply({"name": "p", "status": status})
-    assert not raised.value.retryable
+    assert (raised.value.status, raised.value.retryable) == (status, False)
+
+
+KIB = 1024
+
+
+@pytest.mark.parametrize(
+    ("fields", "omitted"),
+    [
+        ({"title": "t" * 15 * KIB, "size": 7}, set()),
+        ({"title": "t" * 17 * KIB, "size": 7}, {"title"}),
+        ({"title": "\u00e9" * 3 * KIB, "size": 7}, {"title"}),
+        ({"points": [[1, 2]] * 10_000, "size": 7}, {"points"}),
+        ({f"f{n:02}": "x" * 15 * KIB for n in range(20)} | {"title": "t"}, {"f17", "f18", "f19"}),
+        ({"k" * 17 * KIB: 1, "title": "t"}, {"k" * 17 * KIB}),
+    ],
+    ids=["small", "long text", "long as JSON", "long list", "many", "long name"],
+)
+@pytest.mark.parametrize("read", [Project.from_reply, Project.created], ids=["asked for", "created"])
+def test_record_omits_what_is_too_large(
+    read: Callable[[dict[str, Any]], Project],
+    fields: dict[str, Any],
+    omitted: set[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A record omits fields of over 16 KiB, and the largest beyond 256 KiB, and the log names them."""
+    reply = {**fields, "name": "p", "status": 100}
+    assert set(reply) - set(read(reply).record) == omitted
+    assert (len(caplog.messages), set(read(reply).record) <= set(reply)) == (bool(omitted), True)
+    for name in omitted:
+        assert name[:200] in caplog.text
+    assert len(caplog.text) < 1000 or not omitted
+
+
+def test_record_always_names_project_and_status() -> None:
+    """However many fields a record has, its name and status stay, and the record can be read again."""
+    record = Project.from_reply(
+        {**{str(n): n for n in range(50_000)}, "name": "p" * 255, "status": 100}
+    ).record
+    assert len(json.dumps(record)) < 300 * KIB
+    again = Project.from_reply(record)
+    assert (again.name, again.status, again.record) == ("p" * 255, 100, record)
 
 
 def test_project_keeps_its_own_record() -> None:
