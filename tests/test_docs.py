@@ -22,9 +22,17 @@ SKIN = (*CORE, "retry_policy.py", *(f"{kind}/*.py" for kind in KINDS))
 INNER = {
     *(
         f"airflow_360.hooks.{name}"
-        for name in ("assets", "done_scans", "lineage", "manifest", "results", "task_state")
+        for name in (
+            "assets",
+            "creation_records",
+            "done_scans",
+            "lasting_store",
+            "lineage",
+            "manifest",
+            "results",
+            "task_state",
+        )
     ),
-    "airflow_360.operators.once",
 }
 DAGS = [
     pytest.param(block, id=f"{page.stem} {number}")

@@ -10,15 +10,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import Variable, XComArg
+from airflow.providers.common.compat.sdk import XComArg
+
+from airflow_360.hooks.lasting_store import lasting_stores
 
 if TYPE_CHECKING:
     from airflow_360.sources import Scan
 
-__all__ = ["SCANS", "DoneScan", "key_of", "lister_of", "memory"]
+__all__ = ["SCANS", "DoneScan", "key_of", "lister_of"]
 
-#: The asset whose state holds the keys. Nothing updates it, so that no DAG is scheduled by it.
-ASSET = "airflow_360_scans"
 #: The XCom of a lister that holds the key of each path that it handed out.
 SCANS = "scans"
 
@@ -33,7 +33,7 @@ class DoneScan:
     def __init__(self, context: Any, key: str | None) -> None:
         self._key = key
         self._run = f"{context['ti'].dag_id} {context['ti'].run_id}" if key else ""
-        self._stores = _stores(context) if key else []
+        self._stores = lasting_stores(context, "A scan that became a project") if key else []
 
     def made_by_another_run(self) -> str | None:
         """Return which project another run made of the scan as it is, as the end of a sentence, or None.
@@ -54,32 +54,6 @@ class DoneScan:
         record = {"path": path, "project": project_name, "run": self._run}
         for store in self._stores[:1]:
             store.set(self._key, record)
-
-
-class _Variables:
-    """What the state of an asset is from 3.3 on, made of Airflow's variables."""
-
-    def get(self, key: str) -> Any:
-        return Variable.get(key, None, True)  # by position: the default's name differs between versions
-
-    def set(self, key: str, value: Any) -> None:
-        Variable.set(key, value, description=f"Became a project: {value['path']}", serialize_json=True)
-
-
-def _stores(context: Any) -> list[Any]:
-    """Return what is asked, and of which the first one keeps."""
-    return [*(context["asset_state_store"][asset] for asset in memory()), _Variables()]
-
-
-def memory() -> list[Any]:
-    """Return the asset that a task must have among its inlets to remember; none on Airflow before 3.3."""
-    from airflow import __version__
-
-    if tuple(int(part) for part in __version__.split(".")[:2]) < (3, 3):
-        return []
-    from airflow.sdk import Asset
-
-    return [Asset(ASSET)]
 
 
 def key_of(three_sixty_conn_id: str, pattern: str | None, scan: Scan) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_360.sources.archive import ArchiveSource
 
-__all__ = ["KeptChecksums", "TaskState", "time_left"]
+__all__ = ["KeptChecksums", "TaskState", "is_waiting", "time_left"]
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +140,11 @@ def time_left(state: TaskState, project_name: str, timeout: float) -> float:
         since = time.time()
         state.set("waiting for", project_name, state.clears, value=since)
     return max(1.0, since + timeout - time.time())
+
+
+def is_waiting(state: TaskState, project_name: str) -> bool:
+    """Tell whether an earlier execution of this task began to wait for a project, and no clear came since."""
+    return state.get("waiting for", project_name, state.clears) is not None
 
 
 def _key(about: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,10 +20,12 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_360.exceptions import (
     AuthenticationError,
+    NotFoundError,
     SourceChangedError,
     SourceError,
     ThreeSixtyError,
     UploadError,
+    UploadSessionNotFoundError,
     some,
 )
 from airflow_360.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
@@ -170,8 +173,8 @@ class ThreeSixtyHook(BaseHook):
             own_name = filename or path.rstrip("/").rpartition("/")[2]
             name = flat_name(own_name)
             self._warn_of_names([(own_name, name)])
-            if state:
-                _same_as_before(state, f"{upload_id} {name}", path, source.fingerprint)
+            about = f"{upload_id} {name}"
+            begun = state is not None and _same_as_before(state, about, path, source.fingerprint)
             self.log.info("%s: %s from %s to session %s", name, size_text(source.size), path, upload_id)
             chunks = ChunkSizer(_positive(chunk_size))
             keep = _shown(state, chunks, file=name, upload_id=upload_id)
@@ -179,9 +182,10 @@ class ThreeSixtyHook(BaseHook):
             on_progress = on_progress or (lambda progress: lines.update(progress.received))
             rows = self._manifest(manifest, aws_conn_id)
             sent = rows.digested(source)
-            self._send(upload_id, sent, name, chunks, lines.begin, on_progress, ask)
-            rows.add(name, sent)
-            rows.finish(name, self.lineage, [path], self.client.session_url(upload_id))
+            with self._after_the_project(upload_id, about, state, begun):
+                self._send(upload_id, sent, name, chunks, lines.begin, on_progress, ask)
+                rows.add(name, sent)
+                rows.finish(name, self.lineage, [path], self.client.session_url(upload_id))
         return {"filename": name, "path": path, "size": source.size}
 
     def upload_files(
@@ -230,8 +234,7 @@ class ThreeSixtyHook(BaseHook):
                 about += f" of shard {shard} of {shards}"
             self._warn_of_names([(file.path.rpartition("/")[2], flat[file.path]) for file in files])
             _check_readable(files)
-            if state:
-                _same_as_before(state, about, "The folder", _digest(files))
+            begun = state is not None and _same_as_before(state, about, "The folder", _digest(files))
             total = sum(file.size for file in files)
             self.log.info("%s files, %s, to session %s", f"{len(files):,}", size_text(total), upload_id)
             seconds, rows = _stopwatch(), self._manifest(manifest, aws_conn_id)
@@ -242,32 +245,33 @@ class ThreeSixtyHook(BaseHook):
             chunks = ChunkSizer(_positive(chunk_size))
             keep = _shown(state, chunks, upload_id=upload_id)
             lines = ProgressLog(f"session {upload_id}", total, files=len(files), keep=keep)
-            try:
-                self.with_current_key(
-                    lambda client: upload_many(
-                        client,
-                        upload_id,
-                        jobs,
-                        parallel=parallel,
-                        chunks=chunks,
-                        on_progress=lambda tally: lines.update(tally.received, tally.files),
+            with self._after_the_project(upload_id, about, state, begun):
+                try:
+                    self.with_current_key(
+                        lambda client: upload_many(
+                            client,
+                            upload_id,
+                            jobs,
+                            parallel=parallel,
+                            chunks=chunks,
+                            on_progress=lambda tally: lines.update(tally.received, tally.files),
+                        )
                     )
+                except UploadError as error:
+                    if state:  # a person may take the files that failed away, and clear the task
+                        left = [file for file in files if flat[file.path] not in error.failed]
+                        state.set("source of", about, value=[_digest(files), _digest(left)])
+                    raise
+                self.log.info(
+                    "session %s: %s files complete, %s in %s",
+                    upload_id,
+                    f"{len(files):,}",
+                    size_text(total),
+                    duration_text(seconds()),
                 )
-            except UploadError as error:
-                if state:  # a person may take the files that failed away, and clear the task
-                    left = [file for file in files if flat[file.path] not in error.failed]
-                    state.set("source of", about, value=[_digest(files), _digest(left)])
-                raise
-            self.log.info(
-                "session %s: %s files complete, %s in %s",
-                upload_id,
-                f"{len(files):,}",
-                size_text(total),
-                duration_text(seconds()),
-            )
-            part = f"{upload_id}-{shard}-of-{shards}" if shards > 1 else upload_id
-            paths = (file.path for file in files)
-            rows.finish(part, self.lineage, paths, self.client.session_url(upload_id))
+                part = f"{upload_id}-{shard}-of-{shards}" if shards > 1 else upload_id
+                paths = (file.path for file in files)
+                rows.finish(part, self.lineage, paths, self.client.session_url(upload_id))
         return {"files": len(files), "bytes": total}
 
     def upload_archive(
@@ -310,7 +314,7 @@ class ThreeSixtyHook(BaseHook):
             _check_readable(files)
             source = ArchiveSource(name, [Member(file, self._opener(file, aws_conn_id)) for file in files])
             state, about = state or TaskState({}), f"{upload_id} {name}"
-            _same_as_before(state, about, f"What {name} is made of", source.fingerprint)
+            begun = _same_as_before(state, about, f"What {name} is made of", source.fingerprint)
             kept = KeptChecksums(state, about, source)
             self.log.info(
                 "%s: %s, made of %s files, to session %s",
@@ -331,15 +335,54 @@ class ThreeSixtyHook(BaseHook):
 
             rows = self._manifest(manifest, aws_conn_id)
             sent = rows.digested(source)
-            try:
-                self._send(upload_id, sent, name, chunks, lines.begin, on_progress)
-            except BaseException:
-                kept.save()
-                raise
-            rows.add(name, sent)
-            paths = (file.path for file in files)
-            rows.finish(name, self.lineage, paths, self.client.session_url(upload_id))
+            with self._after_the_project(upload_id, about, state, begun):
+                try:
+                    self._send(upload_id, sent, name, chunks, lines.begin, on_progress)
+                except BaseException:
+                    kept.save()
+                    raise
+                rows.add(name, sent)
+                paths = (file.path for file in files)
+                rows.finish(name, self.lineage, paths, self.client.session_url(upload_id))
         return {"files": 1, "bytes": source.size}
+
+    @contextmanager
+    def _after_the_project(
+        self, upload_id: str, about: str, state: TaskState | None, begun: bool
+    ) -> Iterator[None]:
+        """Record that an upload is complete; if its session is gone because it became a project, accept that.
+
+        Creating a project may end its session. An upload that is cleared after that cannot be checked on the
+        server any more.
+
+        :param begun: whether saved state shows that an earlier attempt began this upload.
+        :raises UploadSessionNotFoundError: if there is no project of the session, or this is a first attempt.
+        :raises UploadError: if saved state shows that the upload was not complete.
+        """
+        complete = state is not None and begun and bool(state.get("complete", about))
+        try:
+            yield
+        except UploadSessionNotFoundError:
+            if state is None or state.attempt == 1 or not (page := self._page_of_session(upload_id)):
+                raise
+            if begun and not complete:
+                raise UploadError(
+                    f"Session {upload_id} became project {page}, and this upload was not complete. Clear the "
+                    "session task to start over with all files."
+                ) from None
+            unchecked = "" if complete else " It could not be checked whether this upload is part of it."
+            level = logging.INFO if complete else logging.WARNING
+            self.log.log(level, "Session %s became project %s.%s", upload_id, page, unchecked)
+            return
+        if state and not complete:
+            state.set("complete", about, value=True)
+
+    def _page_of_session(self, upload_id: str) -> str | None:
+        """Return the page of the project that a session became, or None."""
+        try:
+            return self.client.project_url(self.client.get_project(upload_id).name)
+        except NotFoundError:
+            return None
 
     def _send(
         self,
@@ -751,8 +794,8 @@ def _archive_name(archive: str) -> str:
     return name
 
 
-def _same_as_before(state: TaskState, about: str, what: str, fingerprint: str) -> None:
-    """Make sure that a later attempt sends the bytes that the first one began with."""
+def _same_as_before(state: TaskState, about: str, what: str, fingerprint: str) -> bool:
+    """Make sure that a later attempt sends the bytes of the first one; return whether there was one."""
     before = state.get("source of", about)
     if before is None:
         state.set("source of", about, value=[fingerprint])
@@ -761,6 +804,7 @@ def _same_as_before(state: TaskState, about: str, what: str, fingerprint: str) -
             f"{what} is not what this upload began with: changed, added to or cut since. Nothing "
             "more was sent. Clear the session task to start over with what is there now."
         )
+    return before is not None
 
 
 def _check_readable(files: Sequence[Listed]) -> None:

@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from airflow.providers.common.compat.sdk import AirflowSkipException, conf, mask_secret
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+    conf,
+    mask_secret,
+)
 
 from airflow_360.exceptions import ProjectError, some
 from airflow_360.hooks.assets import announce
-from airflow_360.hooks.done_scans import SCANS, DoneScan, lister_of, memory
+from airflow_360.hooks.creation_records import PROJECT_REQUEST, LinkRecords, SessionRecords
+from airflow_360.hooks.done_scans import SCANS, DoneScan, lister_of
+from airflow_360.hooks.lasting_store import lasting_inlets
 from airflow_360.hooks.results import results_of
-from airflow_360.hooks.task_state import TaskState, time_left
+from airflow_360.hooks.task_state import TaskState, is_waiting, time_left
 from airflow_360.hooks.three_sixty import airflow_errors
 from airflow_360.links.project import ProjectLink
-from airflow_360.operators.base import ThreeSixtyOperator, patiently, reschedule
-from airflow_360.operators.once import OnlyOnce
-from airflow_360.triggers.project import ProjectReadyTrigger, look, project_of, ready_record
+from airflow_360.operators.base import (
+    TaskDeferralTimeout,
+    ThreeSixtyOperator,
+    is_mapped,
+    reschedule,
+    seconds_to_wait,
+)
+from airflow_360.projects.creation import CreationTimes, Pause, ProjectCreation
+from airflow_360.projects.waiting import WaitTimes, as_seconds, project_of, ready_record
+from airflow_360.triggers.pause import PauseTrigger
+from airflow_360.triggers.project import ProjectReadyTrigger, poll_from_task
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
+    from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.records import FileProgress, Project
+    from airflow_360.projects.creation import RecordStore
 
 __all__ = ["CreateProjectOperator"]
 
@@ -87,6 +105,9 @@ class CreateProjectOperator(ThreeSixtyOperator):
         "three_sixty_conn_id",
     )
     operator_extra_links = (ProjectLink(),)
+    #: All durations of creating a project and of waiting for it; for example shorter ones in a DAG for tests.
+    creation_times = CreationTimes()
+    times = WaitTimes()
 
     def __init__(
         self,
@@ -102,8 +123,10 @@ class CreateProjectOperator(ThreeSixtyOperator):
         coordinate_system: str | None = None,
         options: Mapping[str, Any] | None = None,
         wait_for_completion: bool = False,
-        poll_interval: float = 60.0,
-        timeout: float | None = None,
+        poll_interval: float | timedelta = 60.0,
+        timeout: float | timedelta | None = None,
+        fail_on_errors: bool = False,
+        stall_timeout: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -118,38 +141,33 @@ class CreateProjectOperator(ThreeSixtyOperator):
         self.title = title
         self.path = cast("str | None", path)
         self.lister = lister_of(path)
-        if self.lister:
-            self.inlets = [*self.inlets, *memory()]
+        self.inlets = [*self.inlets, *lasting_inlets()]
         self.privacy_mode = privacy_mode
         self.coordinate_system = coordinate_system
         self.options = options
         self.wait_for_completion = wait_for_completion
-        self.poll_interval = poll_interval
-        self.timeout = conf.getfloat("sensors", "default_timeout") if timeout is None else timeout
+        self.fail_on_errors = fail_on_errors
+        self.poll_interval = as_seconds(poll_interval, "poll_interval") or 60.0
+        self.stall_timeout = as_seconds(stall_timeout, "stall_timeout")
+        self.timeout = as_seconds(timeout, "timeout") or conf.getfloat("sensors", "default_timeout")
 
     def _do_render_template_fields(self, *args: Any, **more: Any) -> None:
         """Render, and keep the link out of the rendered fields that Airflow stores and shows."""
         super()._do_render_template_fields(*args, **more)
         _mask_link(str(self.download_link or ""))
 
-    @patiently
+    @airflow_errors()
     def execute(self, context: Context) -> str:
-        """Create the project, or take over the one that the session already became."""
-        fields = self._fields()
-        scan = DoneScan(context, self._key(context))
-        if made := scan.made_by_another_run():
-            raise AirflowSkipException(f"{self.path} {made}: no second one is made of it.")
-        state, ti, client = TaskState(context), context["ti"], self.hook.client
-        once = OnlyOnce(client, state, self._about, self.upload_id, ti.try_number, ti.max_tries)
-        project = once.project(lambda: client.create_project(fields), lambda: self._check(fields))
-        scan.add(str(self.path), project.name)
-        page = client.project_url(project.name)
-        self.log.info("Project %s: %s", project.name, page)
-        ProjectLink.persist(context, page)
-        self._trace(page)
-        if self.wait_for_completion:
-            self._wait(context, project.name, state)
-        return project.name
+        """Create the project, or reuse the one that exists."""
+        return self._run(context)
+
+    @airflow_errors()
+    def resume(self, context: Context, event: Any = None, record: Mapping[str, Any] | None = None) -> str:
+        """Continue after a pause without a worker slot.
+
+        :param record: what was known of the project before the pause.
+        """
+        return self._run(context, record)
 
     @airflow_errors()
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> str:
@@ -157,6 +175,86 @@ class CreateProjectOperator(ThreeSixtyOperator):
         project = project_of(event)
         self._ready(context, project)
         return project.name
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Continue after a deferral; if the project was not ready in time, say so."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            page = context["ti"].xcom_pull(task_ids=self.task_id, key=ProjectLink.key)
+            if not page or not self.wait_for_completion:
+                raise
+            raise AirflowFailException(_too_late(str(page), self.timeout)) from None
+
+    def _run(self, context: Context, resumed: Mapping[str, Any] | None = None) -> str:
+        state = TaskState(context)
+        fields = self._fields()
+        scan = DoneScan(context, self._key(context))
+        if made := scan.made_by_another_run():
+            raise AirflowSkipException(f"{self.path} {made}: no second one is created.")
+        records = self._records(context, state, resumed)
+        name = records.load().name
+        if self.wait_for_completion and name and is_waiting(state, name):
+            self._wait(context, name, state)
+            return name
+        project = self._creation(context, state, records, fields).run()
+        if isinstance(project, Pause):
+            self._pause(context, state, project)
+        scan.add(str(self.path), project.name)
+        page = self.hook.client.project_url(project.name)
+        self.log.info("Project %s: %s", project.name, page)
+        ProjectLink.persist(context, page)
+        self._trace(page)
+        if project.ready and self.wait_for_completion:
+            self._ready(context, project)
+        elif self.wait_for_completion:
+            self._wait(context, project.name, state)
+        return project.name
+
+    def _records(
+        self, context: Context, state: TaskState, resumed: Mapping[str, Any] | None
+    ) -> SessionRecords | LinkRecords:
+        if self.upload_id:
+            return SessionRecords(context, state, self.upload_id, resumed)
+        return LinkRecords(context, state, self._about, self.retries or 0, resumed)
+
+    def _creation(
+        self, context: Context, state: TaskState, records: RecordStore, fields: dict[str, Any]
+    ) -> ProjectCreation:
+        def push(request: str) -> None:
+            context["ti"].xcom_push(key=PROJECT_REQUEST, value=request)
+
+        return ProjectCreation(
+            call=self.hook.with_current_key,
+            store=records,
+            about=self._about,
+            upload_id=self.upload_id,
+            create=lambda client: client.create_project(fields),
+            check=lambda client: self._check(client, fields),
+            title=fields.get("title"),
+            first=state.attempt == 1,
+            clears=state.clears,
+            on_request=push,
+            times=self.creation_times,
+        )
+
+    def _pause(self, context: Context, state: TaskState, pause: Pause) -> NoReturn:
+        """Give the worker slot back until it is time for the next request.
+
+        A reschedule loses everything that is not saved. So without saved state the task always defers, and
+        the deferral carries the record.
+        """
+        seconds = pause.seconds
+        if pause.rate_limit:
+            seconds = max(seconds, seconds_to_wait(pause.rate_limit, is_mapped(context)))
+        if state.available and not self.deferrable:
+            reschedule(seconds)
+        self.defer(
+            trigger=PauseTrigger(seconds, time.time()),
+            method_name="resume",
+            kwargs={"record": pause.record.to_json()},
+            timeout=timedelta(seconds=seconds + self.creation_times.triggerer),
+        )
 
     def _key(self, context: Context) -> str | None:
         """Return what the scan is remembered by, where a lister that remembers handed it out."""
@@ -211,16 +309,14 @@ class CreateProjectOperator(ThreeSixtyOperator):
             pass
         raise ProjectError(f"options must be a dict of plain JSON values, not {options!r}.")
 
-    def _check(self, fields: dict[str, Any]) -> None:
-        """Make sure that the session holds exactly what was uploaded, or that the object is there."""
+    def _check(self, client: ThreeSixtyClient, fields: dict[str, Any]) -> None:
+        """Make sure that the session contains exactly what was uploaded, or that the object exists."""
         if self.download_from:
             link = self.hook.presigned_link(self.download_from, LINK_SECONDS, self.aws_conn_id)
             _mask_link(link)
             fields["download_link"] = link
         if self.upload_id:
-            _check_session(
-                self.upload_id, self.hook.client.list_files(self.upload_id), results_of(self.uploads)
-            )
+            _check_session(self.upload_id, client.list_files(self.upload_id), results_of(self.uploads))
 
     @property
     def _about(self) -> str:
@@ -231,21 +327,30 @@ class CreateProjectOperator(ThreeSixtyOperator):
         return f"session {self.upload_id}" if self.upload_id else f"link {link}"
 
     def _wait(self, context: Context, project_name: str, state: TaskState) -> None:
-        """Return when the project is ready; until then give the slot back."""
-        # Without a memory the next run of a rescheduled task could not know of the project.
-        defers = self.deferrable or not state.available
-        project = look(self.hook, project_name, None if defers else state, self.poll_interval)
-        if project and project.ready:
-            self._ready(context, project)
-            return
+        """Return if the project is ready; until then give the slot back."""
         left = time_left(state, project_name, self.timeout)
-        if defers:
+        # Without saved state the next run of a rescheduled task could not know of the project.
+        if self.deferrable or not state.available:
             self.defer(
-                trigger=ProjectReadyTrigger(project_name, self.three_sixty_conn_id, self.poll_interval),
+                trigger=ProjectReadyTrigger(
+                    project_name,
+                    self.three_sixty_conn_id,
+                    self.poll_interval,
+                    self.stall_timeout,
+                    times=self.times,
+                ),
                 method_name="execute_complete",
                 timeout=timedelta(seconds=left),
             )
-        reschedule(min(self.poll_interval, left))
+        if left <= 1:
+            raise ProjectError(_too_late(self.hook.client.project_url(project_name), self.timeout))
+        poll = poll_from_task(
+            self.hook, project_name, state, self.poll_interval, self.stall_timeout, times=self.times
+        )
+        if poll.project:
+            self._ready(context, poll.project)
+            return
+        reschedule(max(1.0, min(poll.seconds, left)))
 
     def _trace(self, page: str) -> None:
         """Take note for lineage; a link may be a secret, and names no source here."""
@@ -256,8 +361,12 @@ class CreateProjectOperator(ThreeSixtyOperator):
     def _ready(self, context: Context, project: Project) -> None:
         page = self.hook.client.project_url(project.name)
         self._trace(page)
-        ready_record(project, page)
+        ready_record(project, page, self.fail_on_errors)
         announce(context, self.outlets, project, page, self.uploads)
+
+
+def _too_late(page: str, seconds: float) -> str:
+    return f"The project was not ready within {seconds:.0f} s: {page}. Clear this task to wait again."
 
 
 def _mask_link(link: str) -> None:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, conf
 
 from airflow_360.exceptions import NotFoundError, ProjectError, SourceError, ThreeSixtyError
-from airflow_360.hooks.done_scans import SCANS, DoneScan, key_of, memory
+from airflow_360.hooks.creation_records import PROJECT_REQUEST, new_session
+from airflow_360.hooks.done_scans import SCANS, DoneScan, key_of
+from airflow_360.hooks.lasting_store import lasting_inlets
 from airflow_360.hooks.task_state import TaskState
 from airflow_360.hooks.three_sixty import airflow_errors, required
 from airflow_360.operators.base import ThreeSixtyOperator, patiently
@@ -135,7 +137,7 @@ class ListScansOperator(ThreeSixtyOperator):
         self.on_empty = _checked_on_empty(on_empty)
         self.aws_conn_id = aws_conn_id
         if only_new:
-            self.inlets = [*self.inlets, *memory()]
+            self.inlets = [*self.inlets, *lasting_inlets()]
 
     @airflow_errors()
     def execute(self, context: Context) -> list[str]:
@@ -221,9 +223,13 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
 
     template_fields: Sequence[str] = ("three_sixty_conn_id",)
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.inlets = [*self.inlets, *lasting_inlets()]
+
     @patiently
     def execute(self, context: Context) -> str:
-        """Create the session, or use that of an earlier attempt again."""
+        """Create the session, or reuse the one of an earlier attempt."""
         state, clears = TaskState(context), context["ti"].max_tries
         made = state.get("session") or {}
         if made.get("clears") == clears and self._lives(made["upload_id"]):
@@ -232,6 +238,7 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
         if made:
             self._leave(made["upload_id"])
         session = self.hook.client.create_upload_session()
+        new_session(context, session.upload_id, self.hook.client.server_now())
         state.set("session", value={"upload_id": session.upload_id, "clears": clears})
         self.log.info(
             "Upload session %s; the server discards it after %.0f hours.",
@@ -248,16 +255,20 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
         return True
 
     def _leave(self, upload_id: str) -> None:
-        """Say what becomes of the session that is left behind."""
+        """Log what becomes of the old session; whatever the server says of it is no failure."""
         self.log.info("Starting over: upload session %s is left to expire.", upload_id)
+        client = self.hook.client
         try:
-            project = self.hook.client.get_project(upload_id)
+            project = client.without_retries().get_project(upload_id)
         except NotFoundError:
             return
+        except ThreeSixtyError as error:
+            self.log.warning("Session %s may be a project already, which stays: %s", upload_id, error)
+            return
         self.log.warning(
-            "Session %s became a project already, which stays: %s. This run makes a second one.",
+            "Session %s became a project already, which stays: %s. This run creates a second one.",
             upload_id,
-            self.hook.client.project_url(project.name),
+            client.project_url(project.name),
         )
 
 
@@ -493,16 +504,17 @@ class UploadFilesOperator(ThreeSixtyOperator):
 
 
 class DeleteUploadSessionOperator(ThreeSixtyOperator):
-    """Discard a session and everything in it; without it a session expires by itself.
+    """Delete a session and everything in it; without this task a session expires by itself.
 
-    A session that became a project is left alone, and the task fails; as a teardown it is skipped then, since
-    there is nothing to clean up.
+    A session that became a project, or that may have become one, is not deleted: the task fails, and as a
+    teardown it is skipped. It may have become one if the project task sent its request and nobody knows the
+    result.
 
-    On retry and on clear it deletes again, which the server takes as done.
+    On retry and on clear it deletes again, which the server accepts.
 
     :param upload_id: the session (templated).
-    :param project_name: what the project task returned, nothing where it failed. Normally a project bears its
-        session's name and is found without; this is for the rare one that does not (templated).
+    :param project_name: what the project task returned; nothing if it failed. Normally a project has its
+        session's name and is found without this; set it for the rare one that does not (templated).
     """
 
     template_fields: Sequence[str] = ("upload_id", "project_name", "three_sixty_conn_id")
@@ -519,15 +531,31 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
         """Delete the session, unless it became a project."""
         required(upload_id=self.upload_id)
         name = self.project_name if self.project_name not in (None, "", "None") else self._project()
-        if name is None:
+        if name is not None:
+            page = self.hook.client.project_url(name)
+            said = f"Upload session {self.upload_id} became project {name} and is not deleted: {page}."
+        elif self._is_in_doubt(context):
+            said = (
+                f"Upload session {self.upload_id} is not deleted: a project may have been created from it, "
+                "and the result of the request is not known. The session expires by itself."
+            )
+        else:
             self.hook.client.delete_upload_session(self.upload_id)
-            self.log.info("Upload session %s is discarded.", self.upload_id)
+            self.log.info("Upload session %s is deleted.", self.upload_id)
             return
-        said = (
-            f"Upload session {self.upload_id} became project {name} and is not deleted: "
-            f"{self.hook.client.project_url(name)}."
-        )
         raise AirflowSkipException(said) if self.is_teardown else ProjectError(said)
+
+    def _is_in_doubt(self, context: Context) -> bool:
+        """Tell whether a project task of this DAG asked for a project, and does not know the result."""
+        if not self.has_dag():  # type: ignore[no-untyped-call]
+            return False
+        makers = [task.task_id for task in self.dag.tasks if task.task_type == "CreateProjectOperator"]
+        index = getattr(context["ti"], "map_index", -1)
+        return any(
+            context["ti"].xcom_pull(task_ids=task_id, key=PROJECT_REQUEST, map_indexes=at) == "asked"
+            for task_id in makers
+            for at in {index, -1}
+        )
 
     def _project(self) -> str | None:
         try:

@@ -8,6 +8,7 @@ import pytest
 from airflow import __version__ as airflow_version
 
 from airflow_360.emulator import Emulator
+from airflow_360.hooks import lasting_store
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException
@@ -43,6 +44,10 @@ class TaskInstance:
         self.try_number = try_number
         self.max_tries = max_tries
         self.pushed: dict[str, Any] = {}
+        self.pulled: dict[tuple[str, str], Any] = {}
+
+    def xcom_pull(self, task_ids: str, key: str, map_indexes: int = -1) -> Any:
+        return self.pulled.get((task_ids, key))
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = value
@@ -59,6 +64,40 @@ class StateStore(dict[str, Any]):
         self[key] = json.loads(json.dumps(value))
 
 
-def context(try_number: int = 1, store: StateStore | None = None, max_tries: int = 2) -> Any:
+class Lasting:
+    """What Airflow saves where clears do not reach it: the state of an asset, or variables before 3.3.
+
+    :param monkeypatch: makes Airflow's variables this store's; without it they are not replaced.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch | None = None) -> None:
+        self.store = StateStore()
+        if monkeypatch is not None:
+            monkeypatch.setattr(lasting_store, "Variable", self)
+
+    def assets(self) -> Any:
+        return dict.fromkeys(lasting_store.lasting_inlets(), self.store)
+
+    def get(self, key: str, default: Any = None, deserialize_json: bool = False) -> Any:
+        return self.store.get(key, default)
+
+    def set(self, key: str, value: Any, description: str = "", serialize_json: bool = False) -> None:
+        self.store.set(key, value)
+
+    def delete(self, key: str) -> None:
+        self.store.pop(key, None)
+
+
+def context(
+    try_number: int = 1,
+    store: StateStore | None = None,
+    max_tries: int = 2,
+    lasting: Lasting | None = None,
+) -> Any:
     """Return a task's context; ``max_tries`` grows when a person clears the task."""
-    return {"ti": TaskInstance(try_number, max_tries), "task_state_store": store}
+    assets = lasting.assets() if lasting else {}
+    return {
+        "ti": TaskInstance(try_number, max_tries),
+        "task_state_store": store,
+        "asset_state_store": assets,
+    }

@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException
 
 from airflow_360.emulator import Emulator
-from airflow_360.hooks import done_scans
+from airflow_360.hooks import done_scans, lasting_store
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import ListScansOperator
 from airflow_360.sources import Scan
@@ -94,12 +94,12 @@ class Nights:
 @pytest.fixture(params=["asset", "variables"])
 def stores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Both places that Airflow may remember in; the real ones are in tests/system/test_only_new.py."""
-    monkeypatch.setattr(done_scans, "Variable", Variables())
+    monkeypatch.setattr(lasting_store, "Variable", Variables())
     if request.param == "asset":
-        if not done_scans.memory():
+        if not lasting_store.lasting_inlets():
             pytest.skip("the state of assets came with Airflow 3.3")
-        return {done_scans.memory()[0]: StateStore()}
-    monkeypatch.setattr(done_scans, "memory", list)
+        return {lasting_store.lasting_inlets()[0]: StateStore()}
+    monkeypatch.setattr(lasting_store, "lasting_inlets", list)
     return None
 
 
@@ -188,17 +188,17 @@ def test_backfill_of_dated_folders(tmp_path: Path, stores: Any, emulator: Emulat
     assert Nights(tmp_path / "2026-06-01", stores).lists("backfill__2026-06-01") == ["bridge"]
 
 
-@pytest.mark.skipif(not done_scans.memory(), reason="the state of assets came with Airflow 3.3")
+@pytest.mark.skipif(not lasting_store.lasting_inlets(), reason="the state of assets came with Airflow 3.3")
 def test_after_an_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
     """What an older Airflow kept as variables is done for the newer one that it became."""
-    monkeypatch.setattr(done_scans, "Variable", Variables())
+    monkeypatch.setattr(lasting_store, "Variable", Variables())
     with monkeypatch.context() as older:
-        older.setattr(done_scans, "memory", list)
+        older.setattr(lasting_store, "lasting_inlets", list)
         nights = Nights(tmp_path, None)
         nights.put("bridge")
         nights.lists("monday")
         nights.make("monday", "bridge")
-    nights.stores = {done_scans.memory()[0]: StateStore()}
+    nights.stores = {lasting_store.lasting_inlets()[0]: StateStore()}
     nights.put("tunnel")
     assert nights.lists("tuesday") == ["tunnel"]
 
@@ -313,7 +313,7 @@ def test_who_is_told_of_the_memory(tmp_path: Path) -> None:
     """Only tasks that remember have the asset of the memory, as an inlet, which schedules nothing."""
     nights = Nights(tmp_path, None)
     holders = {task.task_id for task in nights.dag.tasks if task.inlets or task.outlets}
-    expected = {"list", "scan_to_project.create_project"} if done_scans.memory() else set()
+    expected = {"list", "scan_to_project.create_project"} if lasting_store.lasting_inlets() else set()
     assert holders == expected
     with DAG("plain", schedule=None) as plain:
         scan_to_project.expand(path=ListScansOperator(task_id="list", path=str(tmp_path)).output)

@@ -1,0 +1,161 @@
+"""Where the record of a project's creation is saved.
+
+A session's record is saved twice: with the task, and where clears do not reach it. Without the second one a
+cleared task would have to search for its project. The task that creates the session saves the first record,
+which proves to the project task that nothing was sent. Only the task's main thread may use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import conf
+
+from airflow_360.hooks.lasting_store import lasting_inlets, lasting_stores
+from airflow_360.projects.creation import CreationRecord, Stage
+
+if TYPE_CHECKING:
+    from airflow_360.hooks.task_state import TaskState
+
+__all__ = ["PROJECT_REQUEST", "LinkRecords", "SessionRecords", "new_session"]
+
+log = logging.getLogger(__name__)
+
+#: The XCom that a project task pushes before a POST: "asked", or "refused" if it is certain that it created
+#: nothing. A teardown reads it.
+PROJECT_REQUEST = "project_request"
+DESCRIPTION = "An upload session that is not a project yet"
+
+
+class SessionRecords:
+    """Keep the record of a session's project.
+
+    :param context: the task's context.
+    :param state: the task's saved state.
+    :param upload_id: the session.
+    :param resumed: the record that a deferral carried, or None.
+    """
+
+    def __init__(
+        self, context: Any, state: TaskState, upload_id: str, resumed: Mapping[str, Any] | None = None
+    ) -> None:
+        self._state = state
+        self._upload_id = upload_id
+        self._resumed = resumed
+        self._lasting = _Lasting(context, f"airflow_360_session_{upload_id}")
+
+    def load(self) -> CreationRecord:
+        """Return the saved record, or an empty one."""
+        saved = self._state.get("project of", self._upload_id) or self._resumed or self._lasting.get()
+        return CreationRecord.from_json(saved)
+
+    def save(self, record: CreationRecord) -> None:
+        """Save the record. A variable of no further use is deleted: each has a line in Airflow's UI."""
+        self._state.set("project of", self._upload_id, value=record.to_json())
+        if record.name == self._upload_id and not self._lasting.with_assets:
+            self._lasting.delete()
+        else:
+            self._lasting.set(record.to_json())
+
+
+class LinkRecords:
+    """Keep the record of a link's project: one value for the task, which says what each link became.
+
+    :param context: the task's context.
+    :param state: the task's saved state.
+    :param about: what the project is made from; contains no secret.
+    :param retries: the task's ``retries``, which ``max_tries`` exceeds after a clear.
+    :param resumed: the record that a deferral carried, or None.
+    """
+
+    def __init__(
+        self,
+        context: Any,
+        state: TaskState,
+        about: str,
+        retries: int,
+        resumed: Mapping[str, Any] | None = None,
+    ) -> None:
+        ti = context["ti"]
+        task = " ".join(str(getattr(ti, name, "")) for name in ("dag_id", "run_id", "task_id", "map_index"))
+        self._state = state
+        self._about = about
+        self._resumed = resumed
+        self._lasting = _Lasting(context, f"airflow_360_link_{_digest(task)}")
+        self._complete = self._lasting.with_assets or (
+            state.available
+            and state.clears == str(retries)
+            and not conf.getboolean("state_store", "clear_on_success", fallback=False)
+        )
+
+    def load(self) -> CreationRecord:
+        """Return the saved record; of a link that was never sent, if no clear can have deleted a record."""
+        saved = self._all()
+        if self._about in saved or self._resumed:
+            return CreationRecord.from_json(saved.get(self._about) or self._resumed)
+        others = [CreationRecord.from_json(value).stage for value in saved.values()]
+        # A link that is signed again for each attempt looks like another one.
+        unsent = self._complete and all(stage is Stage.UNSENT for stage in others)
+        return CreationRecord(Stage.UNSENT if unsent else Stage.UNKNOWN)
+
+    def save(self, record: CreationRecord) -> None:
+        """Save the record."""
+        value = {**self._all(), self._about: record.to_json()}
+        self._state.set("projects of links", value=value)
+        if self._lasting.with_assets:
+            self._lasting.set(value)
+
+    def _all(self) -> dict[str, Any]:
+        saved = self._state.get("projects of links")
+        if not saved and self._lasting.with_assets:
+            saved = self._lasting.get()
+        return saved or {}
+
+
+class _Lasting:
+    """One value where clears do not reach it; a store that fails is one that knows nothing."""
+
+    def __init__(self, context: Any, key: str) -> None:
+        stores = lasting_stores(context, DESCRIPTION)
+        self._key = key
+        self.with_assets = len(stores) > 1
+        self._store = stores[0] if self.with_assets or not lasting_inlets() else None
+
+    def get(self) -> Any:
+        try:
+            return None if self._store is None else self._store.get(self._key)
+        except Exception as error:  # noqa: BLE001  (whatever it is: the task can do without)
+            log.warning("The record of an earlier attempt could not be read: %s", error)
+            return None
+
+    def set(self, value: Any) -> None:
+        try:
+            if self._store is not None:
+                self._store.set(self._key, value)
+        except Exception as error:  # noqa: BLE001  (as above)
+            log.warning("The record of this attempt could not be saved for after a clear: %s", error)
+
+    def delete(self) -> None:
+        try:
+            if self._store is not None:
+                self._store.delete(self._key)
+        except Exception as error:  # noqa: BLE001  (as above)
+            log.info("A variable could not be deleted: %s", error)
+
+
+def new_session(context: Any, upload_id: str, created: float) -> None:
+    """Record that nothing was sent for a new session, for the task that creates its project.
+
+    :param context: the context of the task that created the session.
+    :param upload_id: the session.
+    :param created: when it was created, by the server's clock.
+    """
+    record = CreationRecord(Stage.UNSENT, session_created=created)
+    _Lasting(context, f"airflow_360_session_{upload_id}").set(record.to_json())
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

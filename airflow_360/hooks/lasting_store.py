@@ -1,0 +1,61 @@
+"""What is saved for all runs, and survives a clear.
+
+From Airflow 3.3 on it is saved with an asset, before that as variables. A file of its own because two things
+use it: which scans became projects, and which project a session became. Only the task's main thread may use
+it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.common.compat.sdk import Variable
+
+__all__ = ["AirflowVariables", "lasting_inlets", "lasting_stores"]
+
+#: The asset whose state holds the keys. Nothing updates it, so no DAG is scheduled by it.
+ASSET = "airflow_360_scans"
+
+
+class AirflowVariables:
+    """Airflow's variables with the methods of an asset's state.
+
+    :param description: what Airflow's list of variables says of each.
+    """
+
+    def __init__(self, description: str) -> None:
+        self._description = description
+
+    def get(self, key: str) -> Any:
+        """Return a value, or None."""
+        return Variable.get(key, None, True)  # by position: the default's name differs between versions
+
+    def set(self, key: str, value: Any) -> None:
+        """Save a value."""
+        Variable.set(key, value, description=self._description, serialize_json=True)
+
+    def delete(self, key: str) -> None:
+        """Delete a value; one that does not exist is fine."""
+        Variable.delete(key)
+
+
+def lasting_inlets() -> list[Any]:
+    """Return the asset that a task must have among its inlets to use its state; none before Airflow 3.3."""
+    from airflow import __version__
+
+    if tuple(int(part) for part in __version__.split(".")[:2]) < (3, 3):
+        return []
+    from airflow.sdk import Asset
+
+    return [Asset(ASSET)]
+
+
+def lasting_stores(context: Any, description: str) -> list[Any]:
+    """Return the stores to read from; new values are written to the first.
+
+    :param context: the task's context.
+    :param description: what Airflow's list of variables says of a value.
+    """
+    assets = context.get("asset_state_store") or {}
+    kept = [assets[asset] for asset in lasting_inlets() if assets]
+    return [*kept, AirflowVariables(description)]
