@@ -31,6 +31,7 @@ _ID_ALPHABET = string.ascii_letters + string.digits
 _ID_LENGTH = 8
 _SETTLE_SECONDS = 5.0
 _SHOWN_FILES = 100
+_STRANGER_AGE_SECONDS = 86_400.0
 
 
 class Refusal(Exception):  # noqa: N818 - an answer of the server, not a failure of it
@@ -312,14 +313,16 @@ class Store:
         """Give a project name to a stranger, so that a project that would get it gets another one.
 
         :param name: the name; None takes the ``upload_id`` of the session that is created next
-        :param visible: whether the stranger's project, which is ready, can be asked for; it is never listed
+        :param visible: whether the stranger's project, which is a day old and ready, can be asked for; it is
+            never listed
         :return: the name
         """
         with self._lock:
             if name is None:
                 name = self._next_id = self._next_id or _new_id()
             options = {"title": "A stranger's project"}
-            self._strangers[name] = Project(0, name, self._clock(), 0, options) if visible else None
+            created = self._clock() - _STRANGER_AGE_SECONDS
+            self._strangers[name] = Project(0, name, created, 0, options) if visible else None
             return name
 
     def _finished_session(self, upload_id: Any) -> UploadSession:
