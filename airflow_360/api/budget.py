@@ -37,6 +37,7 @@ LIMITS: Mapping[Endpoint, tuple[int, float]] = {
 
 AT_ONCE = 10  # one in ten of a minute's requests may go out at once, so that a small job never waits
 RECOVERY = 120.0  # seconds after which a pace that a 429 slowed down is the whole pace again
+UNNAMED_PAUSE_SECONDS = 1.0  # of an endpoint that is not paced, after a 429 that names no time
 LEAST = 0.001  # seconds of the shortest sleep, so that a rounded one cannot stand still
 
 
@@ -49,9 +50,14 @@ class RequestBudget:
     halves the pace, which recovers within two minutes. What is limited by the hour is not paced: its 429 asks
     for more time than a thread may wait.
 
+    Without limits nothing is paced, but a 429 still stops the requests of all threads to that endpoint until
+    the moment that the server named.
+
     :param factor: what every limit is multiplied by; None means that there are none.
     :param clock: seconds; replaced in tests.
     :param sleep: what waits; replaced in tests.
+    :param shared: whether others send by this budget too. If not, there is nobody whom a 429 must stop beside
+        the request that met it, which waits by itself.
     """
 
     def __init__(
@@ -59,12 +65,15 @@ class RequestBudget:
         factor: float | None = 1.0,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        *,
+        shared: bool = True,
     ) -> None:
         self._factor = factor
+        self._shared = shared
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
-        self._lanes = {
+        self._lanes: dict[Endpoint, _Lane | _UnpacedLane] = {
             endpoint: _Lane(max(1, int(limit * factor)))
             for endpoint, (limit, window) in LIMITS.items()
             if factor is not None and window == MINUTE
@@ -74,10 +83,11 @@ class RequestBudget:
     def turn(self, endpoint: Endpoint) -> Iterator[None]:
         """Wait until a request may go out, and count it while the ``with`` block sends it.
 
-        :param endpoint: where it goes; one without a limit by the minute goes at once.
+        :param endpoint: where it goes; one without a limit by the minute goes at once. Without any limits it
+            goes at once too, unless a 429 stopped it.
         :raises RateLimitedError: instead of waiting, when the server told any thread of this process to.
         """
-        lane = self._lanes.get(endpoint)
+        lane = self._lane(endpoint)
         if lane is None:
             yield
             return
@@ -90,7 +100,7 @@ class RequestBudget:
 
     def delay(self, endpoint: Endpoint) -> float:
         """Return how many seconds it takes until the next request may go out."""
-        lane = self._lanes.get(endpoint)
+        lane = self._lane(endpoint)
         if lane is None:
             return 0.0
         with self._lock:
@@ -99,7 +109,7 @@ class RequestBudget:
 
     def gap(self, endpoint: Endpoint) -> float:
         """Return how many seconds lie between two requests at the pace that is kept now."""
-        lane = self._lanes.get(endpoint)
+        lane = self._lane(endpoint)
         if lane is None:
             return 0.0
         with self._lock:
@@ -111,7 +121,7 @@ class RequestBudget:
         :param endpoint: what was asked.
         :param retry_after: seconds that the server asked to wait; None where it named none.
         """
-        if lane := self._lanes.get(endpoint):
+        if lane := self._lane(endpoint):
             with self._lock:
                 lane.refused(self._clock(), retry_after)
 
@@ -119,7 +129,13 @@ class RequestBudget:
         """Return in how many seconds the limit of an endpoint is counted; None where there is no limit."""
         return LIMITS[endpoint][1] if self._factor is not None and endpoint in LIMITS else None
 
-    def _await(self, lane: _Lane, endpoint: Endpoint) -> None:
+    def _lane(self, endpoint: Endpoint) -> _Lane | _UnpacedLane | None:
+        if self._factor is not None or not self._shared:
+            return self._lanes.get(endpoint)
+        with self._lock:
+            return self._lanes.setdefault(endpoint, _UnpacedLane())
+
+    def _await(self, lane: _Lane | _UnpacedLane, endpoint: Endpoint) -> None:
         while True:
             with self._lock:
                 now = self._clock()
@@ -181,6 +197,32 @@ class _Lane:
         if self._in_flight + len(self._answered) < self._limit:
             return 0.0
         return self._answered[0] + MINUTE - now if self._answered else self._gap
+
+
+class _UnpacedLane:
+    """Hold the pause of one endpoint without a limit; whoever calls holds the lock."""
+
+    def __init__(self) -> None:
+        self._paused_until = 0.0
+
+    def wait(self, now: float) -> float:  # noqa: ARG002 - the shape of _Lane
+        return 0.0
+
+    def paused_for(self, now: float) -> float:
+        return self._paused_until - now
+
+    def gap(self, now: float) -> float:  # noqa: ARG002 - the shape of _Lane
+        return 0.0
+
+    def sent(self, now: float) -> None:
+        """Count nothing, as there is no limit."""
+
+    def answered(self, now: float) -> None:
+        """Count nothing, as there is no limit."""
+
+    def refused(self, now: float, retry_after: float | None) -> None:
+        pause = UNNAMED_PAUSE_SECONDS if retry_after is None else retry_after
+        self._paused_until = max(self._paused_until, now + pause)
 
 
 _budgets: dict[tuple[str, str, float | None], RequestBudget] = {}

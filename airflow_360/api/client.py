@@ -27,6 +27,8 @@ from airflow_360.exceptions import (
 __all__ = ["ThreeSixtyClient"]
 
 T = TypeVar("T")
+#: The longest wait after which a POST is retried in place although its limit is counted by the hour.
+SHORT_WAIT_SECONDS = 5.0
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
@@ -73,8 +75,9 @@ class ThreeSixtyClient:
     def create_upload_session(self) -> UploadSession:
         """Create an upload session: ``POST /uploads``; 30 an hour.
 
-        Not idempotent, so sent again only where there was no connection, or after a 429 of a server whose
-        limit is not known to be one by the hour: a lost reply leaves a session behind that expires by itself.
+        Not idempotent, so retried only if there was no connection, or after a 429: of a limit by the hour
+        only if the server names no time, or at most :data:`SHORT_WAIT_SECONDS`. A longer wait is left to the
+        task, which gives its slot back. A lost reply leaves a session behind that expires by itself.
 
         :raises QuotaError: when storage or the tariff forbid it.
         """
@@ -219,8 +222,14 @@ def _files(reply: Mapping[str, Any]) -> list[FileProgress]:
 
 
 def _surely_not_done(error: ThreeSixtyError) -> bool:
+    """Tell whether a POST can be retried in place: it surely had no effect, and the wait is short.
+
+    A limit whose window is known is one by the hour. If its 429 names a moment that is minutes away, mapped
+    tasks are told the same one and there is room for one of them, so the tasks wait without a slot and spread
+    themselves (decision 0015). If it names no time or some seconds, the growing delays of the backoff do.
+    """
     if isinstance(error, RateLimitedError):
-        return error.window is None  # where it is known, it is an hour, which no thread should wait for
+        return error.window is None or (error.retry_after or 0.0) <= SHORT_WAIT_SECONDS
     return isinstance(error, NoReplyError) and not error.sent
 
 

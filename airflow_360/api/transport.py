@@ -111,7 +111,7 @@ class Transport:
         file, False not at all.
     :param connections: how many connections are kept alive; at least as many as threads that use this.
     :param user_agent: what is added to the User-Agent, such as Airflow's version.
-    :param budget: what paces the requests; nothing does by default.
+    :param budget: the rate limiter, shared with other clients of the server and key; None by default.
     :raises ThreeSixtyError: when the server's URL is unusable, see :func:`server_url`, or there is no key.
     """
 
@@ -129,7 +129,7 @@ class Transport:
         budget: RequestBudget | None = None,
     ) -> None:
         self.server = server_url(server)
-        self.budget = budget or RequestBudget(None)
+        self.budget = budget or RequestBudget(None, shared=False)
         if not key:
             raise ThreeSixtyError(
                 f"There is no API key for {self.server}: set the connection's password. "
@@ -589,20 +589,26 @@ def _sentence(
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    value = headers.get("Retry-After", "")
-    if re.fullmatch(r"\d+(\.\d+)?", value.strip()):
-        return min(float(value), LONGEST_WAIT)
-    moment = _moment(value)
-    if moment is None:
+    """Return for how many seconds a server asks to wait; None if it names no time.
+
+    0, a date that has passed, and what cannot be read name no time: the server has just refused, so to ask
+    again at once is of no use, and the growing delays of :class:`~airflow_360.api.backoff.Backoff` apply.
+    """
+    value = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d+(\.\d+)?", value):
+        seconds = float(value)
+    elif moment := _moment(value):
+        now = _moment(headers.get("Date", "")) or datetime.now(UTC)  # this machine's clock may be wrong
+        seconds = (moment - now).total_seconds()
+    else:
         return None
-    now = _moment(headers.get("Date", "")) or datetime.now(UTC)  # this machine's clock may be wrong
-    return min(max(0.0, (moment - now).total_seconds()), LONGEST_WAIT)
+    return min(seconds, LONGEST_WAIT) if seconds > 0 else None
 
 
 def _moment(value: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, TypeError, IndexError, OverflowError):  # the last of a year of many digits
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 

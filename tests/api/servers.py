@@ -20,7 +20,7 @@ class KeepingServer:
 
     def __init__(self, reply: bytes = JSON_REPLY) -> None:
         self.connections = 0
-        self._reply = reply
+        self.reply = reply
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
@@ -54,7 +54,7 @@ class KeepingServer:
 
     def answer(self, connection: socket.socket) -> None:
         """Answer one request."""
-        connection.sendall(self._reply)
+        connection.sendall(self.reply)
 
 
 class DrippingServer(KeepingServer):

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from airflow_360.api.budget import GET_PROJECT, LIMITS, Endpoint, RequestBudget, shared_budget
 from airflow_360.emulator import Emulator
 from airflow_360.emulator import limits as emulated
-from airflow_360.exceptions import RateLimitedError
+from airflow_360.exceptions import NotFoundError, RateLimitedError
 from airflow_360.upload.many import Job, upload_many
-from tests.fakes import KEY, MemorySource, client_for, requests_of, strict_emulator
+from tests.fakes import KEY, MemorySource, Waits, client_for, requests_of, strict_emulator
 
 PUT: Endpoint = ("PUT", "uploads", 3)
 NAMES = {
@@ -202,12 +202,12 @@ def test_processes_settle() -> None:
 
 
 def test_not_paced() -> None:
-    """Neither what is limited by the hour is held back, nor anything where the limits are off."""
+    """Limits by the hour, endpoints without a limit, and one client on its own are never held back."""
     world = World()
     for budget, endpoint in (
         (world.budget(), ("POST", "projects", 1)),
         (world.budget(), ("GET", "projects", 1)),
-        (RequestBudget(None, world.clock, world.sleep), PUT),
+        (RequestBudget(None, world.clock, world.sleep, shared=False), PUT),
     ):
         budget.refused(endpoint, 100)
         for _ in range(2000):
@@ -219,6 +219,39 @@ def test_not_paced() -> None:
     assert world.budget().window(("POST", "projects", 1)) == 3600
     assert world.budget().window(("GET", "projects", 1)) is None
     assert RequestBudget(None).window(("POST", "projects", 1)) is None
+
+
+@pytest.mark.parametrize("endpoint", [PUT, GET_PROJECT, ("POST", "projects", 1), ("GET", "projects", 1)])
+def test_without_limits_a_429_still_stops_everyone(endpoint: Endpoint) -> None:
+    """With the limits off nothing is paced, but after a 429 nobody asks before the moment that was named."""
+    world = World()
+    budget = RequestBudget(None, world.clock, world.sleep)
+    for _ in range(2000):
+        with budget.turn(endpoint):
+            pass
+    budget.refused(endpoint, 30)
+    budget.refused(endpoint, 10)
+    world.sleep(20)
+    with pytest.raises(RateLimitedError, match="asked to wait for") as caught, budget.turn(endpoint):
+        pass
+    assert (caught.value.retry_after, budget.delay(endpoint)) == (10, 10)
+    with budget.turn(("DELETE", "uploads", 2)):  # another endpoint goes on
+        pass
+    world.sleep(10)
+    for _ in range(2000):
+        with budget.turn(endpoint):
+            pass
+    assert (budget.delay(endpoint), budget.gap(endpoint), world.now) == (0, 0, 1030)
+
+
+def test_without_limits_a_429_that_names_no_time_stops_everyone_for_a_second() -> None:
+    """With the limits off a 429 without a time stops the other threads for a moment."""
+    world = World()
+    budget = RequestBudget(None, world.clock, world.sleep)
+    budget.refused(PUT, None)
+    assert budget.delay(PUT) == 1
+    world.sleep(1)
+    assert budget.delay(PUT) == 0
 
 
 def test_the_key_is_not_kept() -> None:
@@ -270,6 +303,21 @@ def test_one_refusal_for_all_clients(emulator: Emulator) -> None:
     assert KEY not in str(caught.value)
 
 
+def test_one_refusal_for_all_clients_without_limits(emulator: Emulator) -> None:
+    """With the limits off, a 429 to one client keeps the other threads of the process from asking."""
+    clock = SharedClock()
+    budget = RequestBudget(None, clock=clock, sleep=clock.sleep)
+    one, other = (client_for(emulator, budget=budget, tries=0) for _ in range(2))
+    emulator.faults.add({"on": "GET /projects/*", "do": "rate_limit", "retry_after": 40})
+    for client in (one, other):
+        with pytest.raises(RateLimitedError):
+            client.get_project("x")
+    assert len(emulator.exchanges) == 1
+    clock.sleep(40)
+    with pytest.raises(NotFoundError):
+        other.get_project("x")
+
+
 def test_what_goes_out_again_is_paced_too(emulator: Emulator) -> None:
     """A GET that goes out once more, since its idle connection was closed, counts once more."""
     clock = SharedClock()
@@ -282,11 +330,36 @@ def test_what_goes_out_again_is_paced_too(emulator: Emulator) -> None:
     assert clock() - began == pytest.approx(120, abs=1)
 
 
-def test_a_limit_by_the_hour_is_not_waited_for(emulator: Emulator) -> None:
-    """A 429 of a limit by the hour is handed on at once, with the window that it is counted in."""
-    emulator.faults.add({"on": "POST /projects", "do": "rate_limit", "retry_after": 5})
+def test_a_long_wait_for_a_limit_by_the_hour_is_not_waited_for(emulator: Emulator) -> None:
+    """A 429 of a limit by the hour that names a time is handed on, with the window that it is counted in."""
+    emulator.faults.add({"on": "POST /projects", "do": "rate_limit", "retry_after": 6})
     client = client_for(emulator, budget=RequestBudget())
     with pytest.raises(RateLimitedError) as caught:
         client.create_project({"upload_id": "x"})
-    assert (caught.value.retry_after, caught.value.window) == (5, 3600)
+    assert (caught.value.retry_after, caught.value.window) == (6, 3600)
     assert len(emulator.exchanges) == 1
+
+
+@pytest.mark.parametrize(("header", "least"), [(None, 0.5), ("0", 0.5), ("5", 5)], ids=str)
+def test_a_short_wait_for_a_limit_by_the_hour_is_waited_for(
+    emulator: Emulator, header: str | None, least: float
+) -> None:
+    """A POST whose 429 names no time, or a few seconds, is retried in place, at growing intervals."""
+    headers = {} if header is None else {"Retry-After": header}
+    fault = {"on": "POST /uploads", "do": "status", "status": 429, "headers": headers, "times": 4}
+    emulator.faults.add({**fault, "body": {"error": "rate_limited"}})
+    waits = Waits()
+    client = client_for(emulator, budget=RequestBudget(), sleep=waits, random=lambda: 0.0)
+    client.create_upload_session()
+    assert waits == [max(least, delay) for delay in (0.5, 1, 2, 4)]
+
+
+def test_a_429_without_a_time_ends(emulator: Emulator) -> None:
+    """A server that never stops to refuse a POST is asked seven times, and the refusal is raised."""
+    emulator.faults.add(
+        {"on": "POST /uploads", "do": "rate_limit", "retry_after": 0, "times": 7},
+    )
+    waits = Waits()
+    with pytest.raises(RateLimitedError) as caught:
+        client_for(emulator, budget=RequestBudget(), sleep=waits).create_upload_session()
+    assert (caught.value.retry_after, len(waits), len(emulator.exchanges)) == (None, 6, 7)

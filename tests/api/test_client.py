@@ -187,6 +187,21 @@ def test_a_post_without_a_connection_is_repeated() -> None:
     assert len(waits) == 2
 
 
+def test_without_retries(emulator: Emulator) -> None:
+    """A client without retries sends each request once, over the connections and the budget of the first."""
+    waits = Waits()
+    client = client_for(emulator, sleep=waits)
+    once = client.without_retries()
+    emulator.faults.add({"on": "GET /projects", "do": "status", "status": 503})
+    with pytest.raises(ServerError):
+        once.list_projects()
+    assert (len(emulator.exchanges), waits) == (1, [])
+    assert (once.budget, once.bandwidth, once.has_key_of(client)) == (client.budget, client.bandwidth, True)
+    emulator.faults.add({"on": "GET /projects", "do": "status", "status": 503})
+    client.list_projects()
+    assert len(waits) == 1
+
+
 def test_a_put_waits_for_nobody(emulator: Emulator) -> None:
     """A PUT is not repeated after a 429 either: other bytes may be due by then."""
     emulator.faults.add({"on": "PUT /uploads/*/*", "do": "rate_limit"})

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 import pytest
 import requests.utils
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_360 import __version__
@@ -616,15 +616,19 @@ def retry_after(emulator: Emulator, header: str | None) -> float | None:
     ("header", "seconds"),
     [
         ("7", 7.0),
-        ("0", 0.0),
+        ("0", None),
+        ("0.0", None),
+        ("00", None),
         (" 7 ", 7.0),
         ("1.5", 1.5),
         ("86400", 86400.0),
         ("86401", 86400.0),
+        ("99999999999999999999", 86400.0),
         ("9" * 400, 86400.0),
+        ("9" * 5000, 86400.0),
         ("Fri, 31 Dec 9999 23:59:59 GMT", 86400.0),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
-        ("Wednesday, 21-Oct-15 07:28:00 GMT", 0.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", None),
+        ("Wednesday, 21-Oct-15 07:28:00 GMT", None),
         (None, None),
         ("", None),
         ("soon", None),
@@ -633,10 +637,15 @@ def retry_after(emulator: Emulator, header: str | None) -> float | None:
         ("inf", None),
         ("nan", None),
         ("Wed, 99 Oct 2015 07:28:00 GMT", None),
+        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 99999999999999999999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 86400.0),
+        ("Fri, 31 Dec 9999 23:59:59 +9999999999", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", None),
     ],
 )
 def test_retry_after(emulator: Emulator, header: str | None, seconds: float | None) -> None:
-    """Retry-After is read as seconds, a day at most; one that has passed is none to wait for."""
+    """Retry-After is read as seconds, a day at most; 0, a date that has passed and nonsense name no time."""
     assert retry_after(emulator, header) == seconds
 
 
@@ -657,6 +666,24 @@ def test_retry_after_by_the_servers_clock(emulator: Emulator) -> None:
     error = refusal(emulator, 429, {"error": "rate_limited"}, {"Retry-After": after, "Date": date})
     assert isinstance(error, RateLimitedError)
     assert error.retry_after == 100
+
+
+@given(value=st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=40))
+@example(value="Mon, 1 Jan 99999999999999999999 0:0:0 GMT")
+@example(value="1 Jan 0001 0:0:0 +2400")
+def test_retry_after_of_any_text(refusing_server: KeepingServer, value: str) -> None:
+    """Whatever stands in Retry-After and Date, it is a wait of at most a day, or none."""
+    head = f"HTTP/1.1 429 Later\r\nRetry-After: {value}\r\nDate: {value}\r\nContent-Length: 0\r\n\r\n"
+    refusing_server.reply = head.encode("latin-1")
+    error = outcome_of(client_for(refusing_server.url, tries=0).list_projects)
+    assert isinstance(error, RateLimitedError), repr(error)
+    assert error.retry_after is None or 0 < error.retry_after <= 86400
+
+
+@pytest.fixture(scope="module")
+def refusing_server() -> Iterator[KeepingServer]:
+    with KeepingServer() as server:
+        yield server
 
 
 def test_real_rate_limit() -> None:
