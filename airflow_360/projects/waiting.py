@@ -7,7 +7,6 @@ clock.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -43,8 +42,6 @@ log = logging.getLogger(__name__)
 
 #: A message in a trigger's event is cut after this many characters.
 MAX_MESSAGE_CHARS = 2000
-#: A text in a shortened record is cut after this many characters.
-MAX_SHORT_TEXT_CHARS = 1000
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,6 @@ class WaitTimes:
     :param fresh_pause: seconds. A pause that began less than this long ago is waited for in full, because the
         clocks of worker and triggerer may differ. 60 by default.
     :param least_pause: seconds. A restarted triggerer waits at least this long. 30 by default.
-    :param max_record_bytes: bytes of JSON of the largest project record that a trigger returns. 256 KiB by
-        default, because Airflow stores it in its database.
     """
 
     failure_tolerance: float = 900.0
@@ -73,7 +68,6 @@ class WaitTimes:
     missing_interval: float = 5.0
     fresh_pause: float = 60.0
     least_pause: float = 30.0
-    max_record_bytes: int = 256 * 1024
 
     def to_json(self) -> dict[str, float]:
         """Return the values that differ from the defaults, as plain JSON."""
@@ -260,13 +254,12 @@ def pause_left(seconds: float, started: float | None, now: float, times: WaitTim
     return max(min(times.least_pause, seconds), seconds - (now - started))
 
 
-def ready_event(project: Project, times: WaitTimes = WaitTimes()) -> dict[str, Any]:
+def ready_event(project: Project) -> dict[str, Any]:
     """Return the event of a wait that ended with a ready project.
 
-    :param project: the project.
-    :param times: the largest record. Of a larger one, the event holds only the short values.
+    :param project: the project. Its record can be stored, see :class:`~airflow_360.api.records.Project`.
     """
-    return {"status": "ready", "record": _bounded(project, times.max_record_bytes)}
+    return {"status": "ready", "record": dict(project.record)}
 
 
 def error_event(error: Exception) -> dict[str, Any]:
@@ -391,25 +384,3 @@ def _project_from(record: object) -> Project | None:
         return Project.from_reply(record) if isinstance(record, Mapping) else None
     except ThreeSixtyError:
         return None
-
-
-def _bounded(project: Project, max_bytes: int) -> dict[str, Any]:
-    """Return a project's record, or its short values if the whole record is too large."""
-    record = dict(project.record)
-    size = len(json.dumps(record))
-    if size <= max_bytes:
-        return record
-    log.warning(
-        "The record of project %s is too large (%s bytes): only its short values are returned.",
-        project.name,
-        f"{size:,}",
-    )
-    short: dict[str, Any] = {"name": project.name, "status": project.status}
-    left = max_bytes - len(json.dumps(short))
-    for key, value in record.items():
-        if not isinstance(value, str | int | float | None) or len(str(value)) > MAX_SHORT_TEXT_CHARS:
-            continue
-        left -= len(json.dumps({key: value}))
-        if left >= 0:
-            short[key] = value
-    return short

@@ -1,10 +1,10 @@
-"""Wait until a project is ready; poke, reschedule and deferrable mean the same."""
+"""Wait until a project is ready; poke, reschedule and deferrable follow the same rules."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import (
@@ -16,17 +16,18 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from airflow_360.exceptions import ProjectError, ThreeSixtyError
 from airflow_360.hooks.assets import announce
 from airflow_360.hooks.task_state import TaskState, time_left
 from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors, required
 from airflow_360.links.project import ProjectLink
-from airflow_360.triggers.project import (
-    ProjectReadyTrigger,
-    check_stall,
-    look,
-    project_of,
-    ready_record,
-)
+from airflow_360.projects.waiting import WaitRecord, WaitTimes, as_seconds, project_of, ready_record
+from airflow_360.triggers.project import PollResult, ProjectReadyTrigger, poll_from_task
+
+try:
+    from airflow.sdk.exceptions import AirflowRescheduleException
+except ImportError:  # before Airflow 3.2
+    from airflow.exceptions import AirflowRescheduleException
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -39,28 +40,35 @@ __all__ = ["ProjectReadySensor"]
 class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
     """Wait until a project is ready (status 100).
 
-    XCom: the project's full record; and ``project_url``, its page, which the button opens. The event of an
-    asset or an alias in ``outlets`` says which project is ready.
+    XCom: the project's full record (dict); and ``project_url``, its page, which the button opens. The event
+    of an asset or an alias in ``outlets`` tells which project is ready.
 
-    On retry and on clear it waits again, and a project that is ready ends it at once.
+    On retry and on clear it waits again. If the project is ready, the wait ends at once.
+
+    In each mode, errors that may pass are tolerated for 15 minutes or three polls, whichever is longer. A 404
+    must repeat three times in a row. Any other error fails the task at once. If the server asks to wait (429
+    with ``Retry-After``), the sensor does not poll sooner.
 
     :param project_name: the project's slug (templated).
-    :param fail_on_errors: whether a project that is ready but counts errors fails; by default a warning.
+    :param fail_on_errors: whether a ready project with processing errors fails the task; by default it logs
+        a warning.
     :param uploads: what the upload tasks returned, as in
         :class:`~airflow_360.operators.project.CreateProjectOperator`; only for the number of files in the
         event of an asset (templated).
-    :param stall_timeout: seconds for which the status may stand still before the wait fails; off by default,
-        since nothing says how long a step of the server takes.
+    :param stall_timeout: seconds or a timedelta. If the status stays the same for longer, the task fails. Off
+        by default, because the server does not say how long a step takes.
     :param three_sixty_conn_id: the connection to the server (templated).
     :param deferrable: whether to wait in the triggerer; the default is Airflow's ``default_deferrable``.
     :param poke_interval: seconds between two polls. 60 by default: processing takes minutes, and the server
         allows 60 polls a minute for all projects of a key.
     :param timeout: seconds after which the wait fails; Airflow's ``[sensors] default_timeout`` by default.
-    :param mode: when not deferrable: ``"reschedule"``, the default, holds no worker slot; ``"poke"`` does.
+    :param mode: if not deferrable: ``"reschedule"``, the default, holds no worker slot; ``"poke"`` does.
     """
 
     template_fields: Sequence[str] = ("project_name", "uploads", "three_sixty_conn_id")
     operator_extra_links = (ProjectLink(),)
+    #: How long failures are tolerated; replace it to shorten a test.
+    times: WaitTimes = WaitTimes()
 
     def __init__(
         self,
@@ -68,7 +76,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         project_name: str | XComArg,
         fail_on_errors: bool = False,
         uploads: Any = None,
-        stall_timeout: float | None = None,
+        stall_timeout: timedelta | float | None = None,
         three_sixty_conn_id: str = DEFAULT_CONN_ID,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         mode: str = "reschedule",
@@ -78,61 +86,87 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         self.project_name = cast("str", project_name)
         self.fail_on_errors = fail_on_errors
         self.uploads = uploads
-        self.stall_timeout = stall_timeout
+        self.stall_timeout = as_seconds(stall_timeout, "stall_timeout")
         self.three_sixty_conn_id = three_sixty_conn_id
         self.deferrable = deferrable
+        # Of the last poll: what is known if no state can be saved, and the seconds that the server asked for.
+        self._record = WaitRecord()
+        self._pause = 0.0
 
     @airflow_errors()
     def execute(self, context: Context) -> Any:
-        """Look once, and wait where the project is not ready."""
-        required(project_name=self.project_name)
+        """Poll once, and wait if the project is not ready."""
+        _require_name(self.project_name)
         page = self.hook.client.project_url(self.project_name)
         self.log.info("Project %s: %s", self.project_name, page)
         ProjectLink.persist(context, page)
         if not self.deferrable:
-            return super().execute(context)
-        seen = self._first_look(context)
-        if not seen.is_done:
-            left = time_left(TaskState(context), self.project_name, self.timeout)
-            self.defer(
-                timeout=timedelta(seconds=left),
-                trigger=ProjectReadyTrigger(
-                    self.project_name, self.three_sixty_conn_id, self.poke_interval, self.stall_timeout
-                ),
-                method_name="execute_complete",
-            )
-        return seen.xcom_value
+            return self._poke_until_ready(context)
+        polled = self._first_poll(context)
+        if not polled.is_done:
+            self._defer(context)
+        return polled.xcom_value
 
     @airflow_errors()
     def poke(self, context: Context) -> PokeReturnValue:
-        """Ask the server once for the project's status; a server that fails for a while is waited for."""
-        state = TaskState(context)
-        project = look(self.hook, self.project_name, None if self.deferrable else state, self.poke_interval)
-        if project is None:
-            return PokeReturnValue(False)
-        if project.ready:
-            return PokeReturnValue(True, self._ready(context, project))
-        if self.stall_timeout is not None:
-            check_stall(project, self._unchanged_for(project, state), self.stall_timeout)
+        """Poll the server once for the project's status; failures are tolerated for a while."""
+        result = self._poll(context)
+        self._record, self._pause = result.record, result.pause
+        if result.project:
+            return PokeReturnValue(True, self._ready(context, result.project))
         return PokeReturnValue(False)
 
     @airflow_errors()
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Return the record of the project that the trigger saw ready."""
+        """Return the record of the project that the trigger found ready."""
         return self._ready(context, project_of(event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after the wait in the triggerer, and say what was waited for where it took too long."""
+        """Continue after the wait in the triggerer; if it took too long, say what was waited for."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowSensorTimeout:
-            page = self.hook.client.project_url(self.project_name)
-            raise AirflowSensorTimeout(
-                f"Project {self.project_name} was not ready within {self.timeout:.0f} s. See {page}; clear "
-                "this task to wait on."
-            ) from None
+            raise self._timed_out() from None
 
-    def _first_look(self, context: Context) -> PokeReturnValue:
+    def _poke_until_ready(self, context: Context) -> Any:
+        """Wait as Airflow's sensors do, but reschedule no sooner than the server asked."""
+        try:
+            return super().execute(context)
+        except AirflowSensorTimeout:
+            raise self._timed_out() from None
+        except AirflowRescheduleException as planned:
+            if not self._pause:
+                raise
+            allowed = datetime.now(UTC) + timedelta(seconds=self._pause_within_timeout(context))
+            raise AirflowRescheduleException(max(planned.reschedule_date, allowed)) from None
+
+    def _pause_within_timeout(self, context: Context) -> float:
+        """Return the pause that the server asked for, or the rest of the time-out if that is shorter.
+
+        A sensor that cannot save its state would poll at the end of the time-out, so it waits for the pause.
+        """
+        state = TaskState(context)
+        if not state.available:
+            return self._pause
+        return min(self._pause, time_left(state, self.project_name, self.timeout))
+
+    def _defer(self, context: Context) -> None:
+        left = time_left(TaskState(context), self.project_name, self.timeout)
+        self.defer(
+            timeout=timedelta(seconds=left),
+            trigger=ProjectReadyTrigger(
+                self.project_name,
+                self.three_sixty_conn_id,
+                self.poke_interval,
+                self.stall_timeout,
+                first_poll_after=self._pause,
+                deferred_at=time.time(),
+                times=self.times,
+            ),
+            method_name="execute_complete",
+        )
+
+    def _first_poll(self, context: Context) -> PokeReturnValue:
         try:
             return self.poke(context)
         except AirflowException as error:  # as BaseSensorOperator does in its other modes
@@ -140,16 +174,51 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
                 raise AirflowSkipException("Skipping, because soft_fail or never_fail is set.") from error
             raise
 
-    def _unchanged_for(self, project: Project, state: TaskState) -> float:
-        """Return for how many seconds the status has been what it is, as far as the task remembers."""
-        seen = state.get("status of", project.name, state.clears) or {}
-        if seen.get("status") != project.status:
-            seen = {"status": project.status, "since": time.time()}
-            state.set("status of", project.name, state.clears, value=seen)
-        return float(time.time() - seen["since"])
+    def _poll(self, context: Context) -> PollResult:
+        """Poll once; a sensor that forgets what it saw when it is rescheduled repeats a 404 at once."""
+        state = TaskState(context)
+        result = self._poll_once(state)
+        forgets = not self.deferrable and not state.available and self.mode == "reschedule"
+        while forgets and result.record.missing:
+            time.sleep(self.times.missing_interval)
+            self._record = result.record
+            result = self._poll_once(state)
+        return result
+
+    def _poll_once(self, state: TaskState) -> PollResult:
+        return poll_from_task(
+            self.hook,
+            self.project_name,
+            None if self.deferrable else state,
+            self.poke_interval,
+            self.stall_timeout,
+            record=self._record,
+            times=self.times,
+        )
+
+    def _timed_out(self) -> AirflowSensorTimeout:
+        page = self.hook.client.project_url(self.project_name)
+        return AirflowSensorTimeout(
+            f"Project {self.project_name} was not ready within {self.timeout:.0f} s. See {page}. Clear this "
+            "task to wait again."
+        )
 
     def _ready(self, context: Context, project: Project) -> dict[str, Any]:
         page = self.hook.client.project_url(project.name)
         record = ready_record(project, page, self.fail_on_errors)
         announce(context, self.outlets, project, page, self.uploads)
         return record
+
+
+def _require_name(project_name: str) -> None:
+    """Make sure that the name was rendered.
+
+    :raises ProjectError: if the project task returned nothing.
+    """
+    try:
+        required(project_name=project_name)
+    except ThreeSixtyError:
+        raise ProjectError(
+            "project_name is empty. If you marked the upstream task as success, it returned no XCom: clear "
+            "that task instead. A cleared project task reuses its project."
+        ) from None

@@ -1,50 +1,65 @@
-"""Wait in the triggerer until a project is ready, and read how the wait ended."""
+"""Wait for a project without a worker: the trigger, and the one poll that a task sends before it waits."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_360.exceptions import AuthenticationError, NotFoundError, ProjectError, ThreeSixtyError
+from airflow_360.exceptions import AuthenticationError, ThreeSixtyError
 from airflow_360.hooks.three_sixty import async_client
+from airflow_360.projects.waiting import (
+    GiveUp,
+    PollAgain,
+    Ready,
+    WaitRecord,
+    WaitTimes,
+    error_event,
+    log_status,
+    log_step,
+    next_step,
+    pause_left,
+    poll_once,
+    poll_project,
+    ready_event,
+)
 from airflow_360.triggers.round import Seat, seat_in_round
 
 if TYPE_CHECKING:
+    from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.records import Project
     from airflow_360.hooks.task_state import TaskState
     from airflow_360.hooks.three_sixty import ThreeSixtyHook
 
-__all__ = [
-    "ProjectReadyTrigger",
-    "check_stall",
-    "look",
-    "project_of",
-    "ready_record",
-]
+__all__ = ["PollResult", "ProjectReadyTrigger", "poll_from_task"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which polls may fail one after another before the wait ends with an error.
-PATIENCE = 900.0
-#: Polls in a row that must not find a project before it is gone for good.
-GONE = 3
-NOTABLE = 1.5  # an interval that grows or shrinks by this factor is worth a line in the log
+#: An interval that grows or shrinks by this factor is logged.
+LOG_INTERVAL_FACTOR = 1.5
+#: A saved moment further ahead than this comes from a wrong clock: no ``Retry-After`` is longer.
+MAX_PAUSE_SECONDS = 86400.0
 
 
 class ProjectReadyTrigger(BaseTrigger):
-    """Poll a project until its status is 100, and hand its record to the task.
+    """Poll a project until its status is 100, and return its record to the task.
+
+    The event is ``{"status": "ready", "record": {…}}``, or ``{"status": "error", "message": …, "retryable":
+    …}``. Both are plain JSON without secrets, and the trigger never raises.
 
     :param project_name: the project's slug.
     :param three_sixty_conn_id: the connection; the key is looked up where the trigger runs.
-    :param poll_interval: seconds between two polls, at least. The server allows 60 a minute for all projects
-        of a key, so that with many waits it takes longer; the log says how long.
-    :param stall_timeout: seconds for which the status may stand still; None waits on.
+    :param poll_interval: seconds between two polls, at least. The server allows 60 polls a minute for all
+        projects of a key, so with many waits the interval is longer; the log says how long.
+    :param stall_timeout: seconds for which the status may stay the same; None for no limit.
+    :param first_poll_after: seconds before the first poll, because the server asked for them.
+    :param deferred_at: when these seconds began, as the worker's ``time.time()``.
+    :param times: the durations of :class:`~airflow_360.projects.waiting.WaitTimes` that are not the default.
     """
 
     def __init__(
@@ -53,74 +68,96 @@ class ProjectReadyTrigger(BaseTrigger):
         three_sixty_conn_id: str,
         poll_interval: float,
         stall_timeout: float | None = None,
+        first_poll_after: float = 0.0,
+        deferred_at: float | None = None,
+        times: WaitTimes | Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.stall_timeout = stall_timeout
         self.project_name = project_name
         self.three_sixty_conn_id = three_sixty_conn_id
         self.poll_interval = poll_interval
+        self.stall_timeout = stall_timeout
+        self.first_poll_after = first_poll_after
+        self.deferred_at = deferred_at
+        self.times = times if isinstance(times, WaitTimes) else WaitTimes.from_json(times)
+        self._record = WaitRecord()
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and plain JSON arguments; none of them is a secret."""
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            {
-                "project_name": self.project_name,
-                "three_sixty_conn_id": self.three_sixty_conn_id,
-                "poll_interval": self.poll_interval,
-                "stall_timeout": self.stall_timeout,
-            },
-        )
+        arguments: dict[str, Any] = {
+            "project_name": self.project_name,
+            "three_sixty_conn_id": self.three_sixty_conn_id,
+            "poll_interval": self.poll_interval,
+            "stall_timeout": self.stall_timeout,
+        }
+        if self.first_poll_after:
+            arguments |= {"first_poll_after": self.first_poll_after, "deferred_at": self.deferred_at}
+        if times := self.times.to_json():
+            arguments["times"] = times
+        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event: the record of the ready project, or why the wait cannot go on."""
+        """Yield one event: the record of the ready project, or why the wait failed."""
         try:
             event = await self._wait()
-        except (AirflowException, ThreeSixtyError) as error:
-            event = _failure(error)
+        except ThreeSixtyError as error:
+            event = error_event(error)
+        except Exception as error:  # a trigger that raises fails its task without a reason
+            log.exception("The wait for project %s failed unexpectedly.", self.project_name)
+            event = error_event(error)
         yield TriggerEvent(event)
 
     async def _wait(self) -> dict[str, Any]:
+        if self.first_poll_after:
+            pause = pause_left(self.first_poll_after, self.deferred_at, time.time(), self.times)
+            await asyncio.sleep(pause)
         client = await async_client(self.three_sixty_conn_id)
         while True:
             try:
                 with seat_in_round(client, self.poll_interval) as seat:
-                    return await self._poll(seat)
+                    return ready_event(await self._ready_project(seat))
             except AuthenticationError as error:
                 if error.status != 401:
                     raise
                 used, client = client, await async_client(self.three_sixty_conn_id)
                 if client.has_key_of(used):
                     raise
-                self.log.warning("The connection's key was replaced meanwhile: going on with the new one.")
+                log.warning("The connection's API key has changed. Continuing with the new key.")
 
-    async def _poll(self, seat: Seat) -> dict[str, Any]:
-        """Return how the wait ended.
+    async def _ready_project(self, seat: Seat) -> Project:
+        """Return the project once it is ready.
 
-        :raises AuthenticationError: when the key is refused.
-        :raises ThreeSixtyError: when the wait cannot go on.
+        :raises AuthenticationError: if the key is refused.
+        :raises ThreeSixtyError: if the wait has failed.
         """
-        watch, told = _Watch(self.stall_timeout), 0.0
+        logged = 0.0
         while True:
-            if not told / NOTABLE < seat.every < told * NOTABLE:
-                told = self._tell(seat)
-            try:
-                project = await seat.ask(lambda client: client.get_project(self.project_name))
-                if project.ready:
-                    return {"status": "ready", "record": dict(project.record)}
-                watch.saw(project)
-            except AuthenticationError:
-                raise
-            except ThreeSixtyError as error:
-                watch.failed(error, seat.every)
-                seat.not_before(getattr(error, "retry_after", None) or 0.0)
-                self.log.warning("%s Asking again later.", error)
+            if not logged / LOG_INTERVAL_FACTOR < seat.every < logged * LOG_INTERVAL_FACTOR:
+                logged = self._log_interval(seat)
+            match await self._poll(seat):
+                case Ready(project):
+                    return project
+                case GiveUp(error):
+                    raise error
+                case PollAgain(record, seconds):
+                    self._record = record
+                    seat.not_before(seconds)
 
-    def _tell(self, seat: Seat) -> float:
-        """Say in the log how often the project is asked for, and return it."""
+    async def _poll(self, seat: Seat) -> Ready | PollAgain | GiveUp:
+        outcome = await seat.ask(lambda client: poll_project(lambda: client.get_project(self.project_name)))
+        step = next_step(
+            self._record, outcome, time.monotonic(), stall_timeout=self.stall_timeout, times=self.times
+        )
+        log_step(outcome, step, seat.every)
+        if not isinstance(outcome, ThreeSixtyError) and outcome.status not in (self._record.status, 100):
+            log_status(outcome)
+        return step
+
+    def _log_interval(self, seat: Seat) -> float:
+        """Log how often the project is polled, and return the interval."""
         every = seat.every
         log.info(
-            "Project %s: asked for about every %.0f s, as one of %s waits of this triggerer on the server.",
+            "Polling project %s about every %.0f s (projects that this triggerer polls: %s).",
             self.project_name,
             every,
             f"{seat.among:,}",
@@ -128,155 +165,111 @@ class ProjectReadyTrigger(BaseTrigger):
         return every
 
 
-class _Watch:
-    """Decide whether a wait goes on."""
-
-    def __init__(self, stall_timeout: float | None) -> None:
-        self._stall_timeout = stall_timeout
-        self._failures = _Failures()
-        self._status: int | None = None
-        self._since = time.monotonic()
-
-    def saw(self, project: Project) -> None:
-        """Take note of a project that is not ready.
-
-        :raises ProjectError: when its status has stood still for too long.
-        """
-        now = time.monotonic()
-        self._failures = _Failures()
-        if project.status != self._status:
-            self._status, self._since = project.status, now
-            _log_status(project)
-        check_stall(project, now - self._since, self._stall_timeout)
-
-    def failed(self, error: ThreeSixtyError, every: float) -> None:
-        """Take note of a poll that failed.
-
-        :raises ThreeSixtyError: this error, where it ends the wait.
-        """
-        self._failures = self._failures.bear(error, time.monotonic(), every)
-
-
 @dataclass(frozen=True)
-class _Failures:
-    """Decide which failed polls are borne, whoever polls; plain numbers, so that a task can keep them.
+class PollResult:
+    """What one poll from a task found.
 
-    :param since: when the first of those in a row was; None before it.
-    :param missing: how many in a row did not find the project.
+    :param project: the ready project, or None: poll again.
+    :param seconds: seconds until the next poll; at least the poll interval, and what the server asked for.
+    :param pause: the seconds of these that the server asked for, or 0.
+    :param record: what is known now. A task that cannot save its state passes it to the next poll.
     """
 
-    since: float | None = None
-    missing: int = 0
+    project: Project | None
+    seconds: float
+    pause: float
+    record: WaitRecord
 
-    def bear(self, error: ThreeSixtyError, now: float, every: float) -> _Failures:
-        """Return these failures and one more.
-
-        :param error: one that may pass is borne for a quarter of an hour and three polls; a project that is
-            not found must be missing three times in a row; anything else is final.
-        :param now: seconds.
-        :param every: seconds between two polls.
-        :raises ThreeSixtyError: the error, where it is final.
-        """
-        since = now if self.since is None else self.since
-        missing = self.missing + 1 if isinstance(error, NotFoundError) else 0
-        final = missing >= GONE if missing else not error.retryable
-        if final or now - since > max(PATIENCE, 3 * every):
-            raise error
-        return _Failures(since, missing)
+    @property
+    def ready(self) -> bool:
+        """Tell whether the project is ready."""
+        return self.project is not None
 
 
-def look(hook: ThreeSixtyHook, project_name: str, state: TaskState | None, every: float) -> Project | None:
-    """Ask once for a project from a task; None where that failed, and is to be asked again.
+def poll_from_task(
+    hook: ThreeSixtyHook,
+    project_name: str,
+    state: TaskState | None,
+    every: float,
+    stall_timeout: float | None = None,
+    *,
+    record: WaitRecord | None = None,
+    times: WaitTimes = WaitTimes(),  # noqa: B008 - frozen
+    clock: Callable[[], float] = time.time,
+) -> PollResult:
+    """Poll a project once from a task.
+
+    This sends exactly one request, without retries in place. It sends none if the server asked for a pause
+    that is not over yet.
 
     :param hook: the connection.
     :param project_name: the project's slug.
-    :param state: where the task keeps how far the project is, and the failures before; without a memory a
-        project that is not found is gone at once. None where a trigger goes on, which counts for itself.
+    :param state: where the task saves what it knows of the wait; None to save nothing.
     :param every: seconds between two polls.
-    :raises ThreeSixtyError: when there is no use in asking again.
+    :param stall_timeout: seconds for which the status may stay the same; None for no limit.
+    :param record: what is known, if the task cannot save its state.
+    :param times: the durations.
+    :param clock: seconds; the wall clock, because another worker may send the next poll.
+    :raises ThreeSixtyError: if the wait has failed.
     """
-    kept = state.get("failing") if state else None
-    forgetful = state is not None and not state.available
-    failures = _Failures(**kept) if kept else _Failures(missing=GONE - 1 if forgetful else 0)
-    try:
-        project = hook.with_current_key(lambda client: client.get_project(project_name))
-    except ThreeSixtyError as error:
-        _keep(state, _Failures())  # the next attempt has patience of its own
-        _keep(state, failures.bear(error, time.time(), every))
-        log.warning("%s Asking again later.", error)
-        return None
-    if kept:
-        _keep(state, _Failures())
-    if not project.ready:
-        _log_status(project)
-        if state:
-            text = f"status {project.status} of 100"
-            state.show(progress=text, project_name=project.name, percent=project.status)
-    return project
+    saved = _SavedRecord(state, project_name)
+    known = saved.load(record or WaitRecord())
+    if 0 < (pause := known.not_before - clock()) <= MAX_PAUSE_SECONDS:
+        return PollResult(None, max(every, pause), pause, known)
+    outcome, step = poll_once(
+        lambda: hook.with_current_key(lambda client: _get_project(client, project_name)),
+        known,
+        clock,
+        stall_timeout=stall_timeout,
+        times=times,
+    )
+    log_step(outcome, step, every)
+    if not isinstance(outcome, ThreeSixtyError) and not outcome.ready:
+        _show_status(outcome, state)
+    match step:
+        case Ready(project):
+            saved.save(known.without_failures())
+            return PollResult(project, 0.0, 0.0, known)
+        case GiveUp(error):
+            # A retry tolerates failures for the whole time again, and keeps to what the server asked for.
+            saved.save(known.failed(error, clock()).without_failures())
+            raise error
+        case PollAgain(after, pause):
+            saved.save(after)
+            return PollResult(None, max(every, pause), pause, after)
 
 
-def _keep(state: TaskState | None, failures: _Failures) -> None:
+class _SavedRecord:
+    """The record of one wait in the task's saved state; a clear starts a new one.
+
+    :param state: the task's saved state; None, or one that is not available, saves nothing.
+    :param project_name: the project's slug.
+    """
+
+    def __init__(self, state: TaskState | None, project_name: str) -> None:
+        self._state = state if state and state.available else None
+        self._key = ("wait", project_name, state.clears if state else "")
+        self._saved = WaitRecord()
+
+    def load(self, otherwise: WaitRecord) -> WaitRecord:
+        """Return the saved record, or another one if nothing can be saved."""
+        if not self._state:
+            return otherwise
+        self._saved = WaitRecord.from_json(self._state.get(*self._key))
+        return self._saved
+
+    def save(self, record: WaitRecord) -> None:
+        """Save a record that has changed."""
+        if self._state and record != self._saved:
+            self._state.set(*self._key, value=record.to_json())
+
+
+def _get_project(client: ThreeSixtyClient, project_name: str) -> Project:
+    return client.without_retries().get_project(project_name)
+
+
+def _show_status(project: Project, state: TaskState | None) -> None:
+    log_status(project)
     if state:
-        state.set("failing", value=asdict(failures) if failures != _Failures() else {})
-
-
-def check_stall(project: Project, seconds: float, stall_timeout: float | None) -> None:
-    """Make sure that a project moves.
-
-    :param project: the project, not ready.
-    :param seconds: for how long its status has been what it is.
-    :param stall_timeout: for how long it may; None for ever.
-    :raises ProjectError: when it has stood still for longer.
-    """
-    if stall_timeout is not None and seconds > stall_timeout:
-        raise ProjectError(
-            f"Project {project.name} has stood at status {project.status} for {seconds / 60:.0f} minutes, "
-            "longer than stall_timeout allows. Look at it on the server; clear this task to wait on."
-        )
-
-
-def project_of(event: Mapping[str, Any] | None) -> Project:
-    """Return the ready project that a trigger's event holds.
-
-    :param event: what :class:`ProjectReadyTrigger` yielded.
-    :raises ProjectError: when the wait ended without a ready project; fails closed on anything unknown.
-    """
-    from airflow_360.api.records import Project
-
-    event = event or {}
-    record = event.get("record")
-    if event.get("status") == "ready" and isinstance(record, dict):
-        return Project.from_reply(record)
-    unknown = f"The wait ended with an event that means nothing: {dict(event)}."
-    error = ProjectError(str(event.get("message") or unknown))
-    error.retryable = event.get("retryable") is True
-    raise error
-
-
-def _log_status(project: Project) -> None:
-    # plugin/page.js reads this line, since a trigger can keep nothing.
-    log.info("Project %s: status %d of 100", project.name, project.status)
-
-
-def ready_record(project: Project, page: str, fail_on_errors: bool = False) -> dict[str, Any]:
-    """Return a ready project's record, after saying in the log where it is and how it went.
-
-    :param project: the project, ready.
-    :param page: the address of its page.
-    :param fail_on_errors: whether errors that the server counted while processing are a failure.
-    :raises ProjectError: when there are such errors and they are a failure.
-    """
-    if project.errors and fail_on_errors:
-        raise ProjectError(
-            f"Project {project.name} is ready with {project.errors} errors, which fails here: {page}"
-        )
-    if project.errors:
-        log.warning("Project %s is ready with %d errors: %s", project.name, project.errors, page)
-    else:
-        log.info("Project %s is ready: %s", project.name, page)
-    return dict(project.record)
-
-
-def _failure(error: Exception) -> dict[str, Any]:
-    retryable = getattr(error, "retryable", False)
-    return {"status": "error", "message": str(error), "retryable": retryable}
+        text = f"status {project.status} of 100"
+        state.show(progress=text, project_name=project.name, percent=project.status)

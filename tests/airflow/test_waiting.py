@@ -1,44 +1,102 @@
+"""Waiting for a project: each kind of wait ends, and none polls more or sooner than it may."""
+
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import time
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowFailException,
+    AirflowSensorTimeout,
     AirflowSkipException,
     TaskDeferred,
 )
 
+from airflow_360.api.backoff import Backoff
+from airflow_360.api.budget import RequestBudget
 from airflow_360.api.client import ThreeSixtyClient
+from airflow_360.api.transport import Transport
 from airflow_360.emulator import Emulator
-from airflow_360.operators.project import CreateProjectOperator
+from airflow_360.exceptions import ProjectStatusError, RateLimitedError
+from airflow_360.hooks.task_state import TaskState
+from airflow_360.hooks.three_sixty import ThreeSixtyHook
+from airflow_360.projects.waiting import WaitTimes
 from airflow_360.sensors.project import ProjectReadySensor
-from airflow_360.triggers.project import ProjectReadyTrigger
-from tests.airflow.conftest import AIRFLOW, AirflowRescheduleException, StateStore, connect, context
+from airflow_360.triggers.project import PollResult, ProjectReadyTrigger, poll_from_task
+from tests.airflow.conftest import (
+    AIRFLOW,
+    AirflowRescheduleException,
+    StateStore,
+    connect,
+    context,
+)
+from tests.airflow.test_round import VirtualLoop
 from tests.fakes import client_for
+
+#: Failures are tolerated for a moment only.
+SHORT = WaitTimes(failure_tolerance=0.3, missing_interval=0.05)
+
+
+#: So many times the server's limits, so that polls need not wait for their turn.
+FAST = {"rate_limits": 1000}
 
 
 @pytest.fixture
-def project(emulator: Emulator) -> str:
+def project(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> str:
     """A project that takes half a second."""
+    connect(monkeypatch, host=emulator.url, extra=FAST)
     emulator.store.processing_seconds = 0.5
-    return CreateProjectOperator(task_id="p", download_link="https://x/y.e57").execute(context())
+    return str(emulator.store.create_project({"download_link": "https://x/y.e57"})["name"])
 
 
-def sensor(project_name: str, **more: Any) -> ProjectReadySensor:
-    return ProjectReadySensor(task_id="ready", project_name=project_name, **more)
+def gone(times: int = 1, **more: Any) -> dict[str, Any]:
+    body = {"error": "project_not_found"}
+    return {"on": "GET /projects/*", "do": "status", "status": 404, "body": body, "times": times, **more}
+
+
+def down(times: int = 1, **more: Any) -> dict[str, Any]:
+    return {"on": "GET /projects/*", "do": "status", "status": 503, "times": times, **more}
+
+
+def altered(status: Any, times: int = 1, **more: Any) -> dict[str, Any]:
+    fields = {"status": status}
+    return {"on": "GET /projects/*", "do": "alter", "fields": fields, "times": times, **more}
+
+
+def limited(seconds: int, times: int = 1) -> dict[str, Any]:
+    return {"on": "GET /projects/*", "do": "rate_limit", "retry_after": seconds, "times": times}
+
+
+def sensor(project_name: str, times: WaitTimes = SHORT, **more: Any) -> ProjectReadySensor:
+    ready = ProjectReadySensor(task_id="ready", project_name=project_name, **more)
+    ready.times = times
+    return ready
+
+
+def trigger(project_name: str, every: float = 0.1, **more: Any) -> ProjectReadyTrigger:
+    """Return a trigger as another process gets it: as plain JSON."""
+    arguments: dict[str, Any] = {"times": SHORT, **more}
+    given = ProjectReadyTrigger(project_name, "three_sixty_default", every, **arguments)
+    return ProjectReadyTrigger(**json.loads(json.dumps(given.serialize()[1])))
 
 
 def event_of(trigger: ProjectReadyTrigger) -> dict[str, Any]:
     async def first() -> dict[str, Any]:
         async for event in trigger.run():
-            return dict(event.payload)
+            return dict(json.loads(json.dumps(event.payload, allow_nan=False)))
         raise AssertionError("The trigger ended without an event.")
 
     return asyncio.run(first())
+
+
+# -- how a wait begins and ends
 
 
 def test_poke(emulator: Emulator, project: str) -> None:
@@ -52,70 +110,67 @@ def test_poke(emulator: Emulator, project: str) -> None:
 @pytest.mark.skipif(AIRFLOW < (3, 0), reason="Airflow 2 asks its database here; see the next test")
 def test_reschedules(emulator: Emulator, project: str) -> None:
     """A sensor that is not deferrable gives its slot back."""
-    with pytest.raises(AirflowRescheduleException):
-        sensor(project, deferrable=False).execute(context())
+    with pytest.raises(AirflowRescheduleException) as rescheduled:
+        sensor(project, deferrable=False, poke_interval=60).execute(context())
+    assert rescheduled.value.reschedule_date.timestamp() - time.time() == pytest.approx(60, abs=5)
 
 
 def test_reschedule_is_the_default() -> None:
-    """A sensor's mode is reschedule where none is named."""
+    """A sensor's mode is reschedule if none is named."""
     assert sensor("any").mode == "reschedule"
 
 
 def test_defer(emulator: Emulator, project: str) -> None:
-    """A deferrable sensor looks once, then waits in the triggerer for as long as its time-out allows."""
+    """A deferrable sensor polls once, then waits in the triggerer for as long as its time-out allows."""
     with pytest.raises(TaskDeferred) as deferred:
         sensor(project, deferrable=True, timeout=100, poke_interval=5).execute(context())
+    assert len(emulator.exchanges) == 1
     assert deferred.value.timeout is not None
     assert 99 < deferred.value.timeout.total_seconds() <= 100
-    event = event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.1))
-    record = sensor(project, deferrable=True).execute_complete(context(), event)
+    record = sensor(project, deferrable=True).execute_complete(context(), event_of(trigger(project)))
     assert record["status"] == 100
 
 
+def test_the_trigger_gets_plain_arguments(emulator: Emulator, project: str) -> None:
+    """A sensor hands plain numbers to its trigger, and durations only if they are not the default."""
+    stall = timedelta(hours=2)
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor(project, WaitTimes(), deferrable=True, poke_interval=5, stall_timeout=stall).execute(context())
+    plain = {
+        "project_name": project,
+        "three_sixty_conn_id": "three_sixty_default",
+        "poll_interval": 5,
+        "stall_timeout": 7200,
+    }
+    assert deferred.value.trigger.serialize()[1] == plain
+    assert trigger(project, 5, stall_timeout=7200).serialize()[1] == {**plain, "times": SHORT.to_json()}
+
+
 def test_ready_does_not_defer(emulator: Emulator, project: str) -> None:
-    """A project that is ready costs no trigger."""
+    """A project that is ready needs no trigger."""
     time.sleep(0.6)
     assert sensor(project, deferrable=True).execute(context())["status"] == 100
 
 
-def test_unknown_project(emulator: Emulator) -> None:
-    """A project that is not there fails for good, poked or triggered."""
-    with pytest.raises(AirflowFailException, match="nobody"):
-        sensor("nobody", mode="poke").execute(context())
-    event = event_of(ProjectReadyTrigger("nobody", "three_sixty_default", 0.1))
-    assert event["status"] == "error"
-    with pytest.raises(AirflowFailException, match="nobody"):
-        sensor("nobody").execute_complete(context(), event)
-
-
-def test_trigger_survives_failures(emulator: Emulator, project: str) -> None:
-    """A trigger rides out failures of the server."""
-    for do in ({"do": "status", "status": 503}, {"do": "lost_reply"}, {"do": "reset", "after_bytes": 0}):
-        emulator.faults.add({"on": "GET /projects/*", **do})
-    event = event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.2))
-    assert event["status"] == "ready"
-
-
-def test_trigger_says_what_is_wrong_with_the_connection(
-    monkeypatch: pytest.MonkeyPatch, emulator: Emulator
-) -> None:
-    """A trigger whose connection cannot work ends with an event, and the key is not in it."""
-    connect(monkeypatch, host="http://example.org", password="sk_marker")
-    event = event_of(ProjectReadyTrigger("x", "three_sixty_default", 0.1))
-    assert event["status"] == "error"
-    assert "Plain http" in event["message"]
-    assert "sk_marker" not in str(event)
+@pytest.mark.parametrize("name", [None, "None", "", " "], ids=repr)
+@pytest.mark.parametrize("more", [{"deferrable": True}, {"mode": "poke"}, {"soft_fail": True}], ids=str)
+def test_a_project_task_that_was_marked_as_success(emulator: Emulator, name: Any, more: Any) -> None:
+    """A sensor without a project name fails at once, and says that the project task must be cleared."""
+    with pytest.raises(AirflowFailException, match="clear") as caught:
+        sensor(name, **more).execute(context())
+    assert "success" in str(caught.value)
+    assert not emulator.exchanges
 
 
 @pytest.mark.parametrize("event", [None, {}, {"status": "ready"}, {"status": "done", "record": {}}], ids=str)
 def test_unknown_events_fail_closed(emulator: Emulator, event: Any) -> None:
-    """An event that means nothing is a failure."""
+    """An unexpected event is a permanent failure."""
     with pytest.raises(AirflowFailException):
         sensor("x").execute_complete(context(), event)
 
 
 def test_retryable_event(emulator: Emulator) -> None:
-    """A wait that failed for a passing reason counts on Airflow's retries."""
+    """A wait that failed for a reason that may pass is left to Airflow's retries."""
     event = {"status": "error", "message": "no answer", "retryable": True}
     with pytest.raises(AirflowException) as caught:
         sensor("x").execute_complete(context(), event)
@@ -123,81 +178,85 @@ def test_retryable_event(emulator: Emulator) -> None:
 
 
 def test_errors_of_a_ready_project(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
-    """A project that is ready with errors is a warning, and a failure where that was asked for."""
+    """A project that is ready with errors is a warning, or a failure if that was asked for."""
     event = {"status": "ready", "record": {"name": "x", "status": 100, "errors": 3}}
     assert sensor("x").execute_complete(context(), event)["errors"] == 3
     assert "ready with 3 errors" in caplog.text
-    with pytest.raises(AirflowFailException, match="3 errors"):
+    with pytest.raises(AirflowFailException, match="3"):
         sensor("x", fail_on_errors=True).execute_complete(context(), event)
 
 
-def test_trigger_does_not_block(emulator: Emulator, project: str) -> None:
-    """The event loop turns while a poll waits for its answer."""
-    emulator.faults.add({"on": "GET /projects/*", "do": "stall", "seconds": 1})
+def test_two_at_once(emulator: Emulator, project: str) -> None:
+    """Two waits for one project, as of two triggerers, end alike, and change nothing on the server."""
 
-    async def longest_gap() -> float:
-        trigger = ProjectReadyTrigger(project, "three_sixty_default", 0.2)
-        task = asyncio.ensure_future(anext(trigger.run()))
-        gap, last = 0.0, time.monotonic()
-        while not task.done():
-            await asyncio.sleep(0.01)
-            gap, last = max(gap, time.monotonic() - last), time.monotonic()
-        return gap
+    async def both() -> list[Any]:
+        waits = [anext(trigger(project).run()) for _ in range(2)]
+        return [event.payload for event in await asyncio.gather(*waits)]
 
-    assert asyncio.run(longest_gap()) < 0.5
+    first, second = asyncio.run(both())
+    assert first == second
+    assert sensor(project).execute_complete(context(), first)["status"] == 100
+    assert {e.method for e in emulator.exchanges} == {"GET"}
 
 
-def test_status_stands_still(emulator: Emulator, project: str) -> None:
-    """A status that stands still ends the wait where that was asked for, in the trigger and when poked."""
-    emulator.store.projects[project].processing_seconds = 3600
-    event = event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.1, stall_timeout=0.3))
-    assert "has stood at status 0" in event["message"]
-    store = StateStore()
-    stalled = sensor(project, stall_timeout=0.2, mode="poke")
-    assert not stalled.poke(context(store=store)).is_done
-    time.sleep(0.3)
-    with pytest.raises(AirflowFailException, match="has stood at status 0"):
-        stalled.poke(context(store=store))
+def test_soft_fail(emulator: Emulator) -> None:
+    """With soft_fail a project that must not be read skips the task in each mode."""
+    refused = {"on": "GET /projects/*", "do": "status", "status": 403}
+    emulator.faults.add({**refused, "body": {"error": "insufficient_scope"}, "times": 2})
+    for deferrable in (True, False):
+        with pytest.raises(AirflowSkipException):
+            sensor("x", deferrable=deferrable, mode="poke", soft_fail=True).execute(context())
+
+
+# -- failures that pass
+
+
+def test_trigger_survives_failures(emulator: Emulator, project: str) -> None:
+    """A trigger tolerates failures of the server."""
+    for do in ({"do": "status", "status": 503}, {"do": "lost_reply"}, {"do": "reset", "after_bytes": 0}):
+        emulator.faults.add({"on": "GET /projects/*", **do})
+    assert event_of(trigger(project, times=WaitTimes()))["status"] == "ready"
+
+
+@pytest.mark.parametrize("status", [101, -1, "x", None, 5.5], ids=str)
+def test_a_status_that_cannot_be_right_for_a_moment(emulator: Emulator, project: str, status: Any) -> None:
+    """A wrong or unreadable status for three polls does not end a wait, triggered or poked."""
+    emulator.faults.add(altered(status, 3))
+    assert event_of(trigger(project, times=WaitTimes()))["status"] == "ready"
+    emulator.faults.add(altered(status, 3))
+    poked, given = sensor(project, WaitTimes(), poke_interval=0.1), context(store=StateStore())
+    assert [poked.poke(given).is_done for _ in range(4)] == [False, False, False, True]
 
 
 def test_status_goes_backwards(emulator: Emulator, project: str) -> None:
     """A status that goes backwards is waited on."""
     emulator.store.projects[project].processing_seconds = 2
-    for status in (50, 10):
-        emulator.faults.add({"on": "GET /projects/*", "do": "alter", "fields": {"status": status}})
-    assert event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.2))["status"] == "ready"
-
-
-@pytest.mark.parametrize("status", [101, -1, "x", None], ids=str)
-def test_impossible_status(emulator: Emulator, project: str, status: Any) -> None:
-    """A status that is none fails closed, with what was seen, poked or triggered."""
-    fault = {"on": "GET /projects/*", "do": "alter", "fields": {"status": status}}
-    emulator.faults.add(fault, fault)
-    event = event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.1))
-    assert str(status) in event["message"]
-    assert event["retryable"] is False
-    with pytest.raises(AirflowFailException, match=str(status)):
-        sensor(project).poke(context())
+    emulator.faults.add(altered(50), altered(10))
+    assert event_of(trigger(project, 0.2))["status"] == "ready"
 
 
 def test_gone_for_a_moment(emulator: Emulator, project: str) -> None:
-    """A project that was seen and is missing twice is waited on; missing three times, it is gone for good."""
+    """A project that was seen and is missing twice is waited on; if it is missing three times, it is gone."""
     emulator.store.projects[project].processing_seconds = 1.5
-    gone = {"on": "GET /projects/*", "do": "status", "status": 404, "body": {"error": "project_not_found"}}
-    emulator.faults.add({**gone, "skip": 1, "times": 2})
-    assert event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.2))["status"] == "ready"
+    emulator.faults.add(gone(2, skip=1))
+    assert event_of(trigger(project, 0.2))["status"] == "ready"
     emulator.store.projects[project].processing_seconds = 3600
-    emulator.faults.add({**gone, "skip": 1, "times": 3})
-    assert "404" in event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.1))["message"]
+    emulator.faults.add(gone(3, skip=1))
+    assert "404" in event_of(trigger(project))["message"]
+
+
+def test_just_made_and_not_there_yet(emulator: Emulator, project: str) -> None:
+    """A project that is not visible right after its creation is waited for in the triggerer."""
+    emulator.faults.add(gone(2))
+    assert event_of(trigger(project, 0.3))["status"] == "ready"
 
 
 def test_poked_and_gone_for_a_moment(emulator: Emulator, project: str) -> None:
-    """A sensor that pokes bears a missing project twice in a row, and not a third time."""
-    gone = {"on": "GET /projects/*", "do": "status", "status": 404, "body": {"error": "project_not_found"}}
+    """A sensor that pokes tolerates a missing project twice in a row, and not a third time."""
     store, poked = StateStore(), sensor(project)
     emulator.store.projects[project].processing_seconds = 3600
     for missing in (2, 2, 3):
-        emulator.faults.add({**gone, "times": missing})
+        emulator.faults.add(gone(missing))
         for _ in range(2):
             assert not poked.poke(context(store=store)).is_done
         if missing == 2:
@@ -206,66 +265,34 @@ def test_poked_and_gone_for_a_moment(emulator: Emulator, project: str) -> None:
         poked.poke(context(store=store))
 
 
-def test_just_made_and_not_there_yet(emulator: Emulator, project: str) -> None:
-    """A project that does not show at once after it was made is waited for in the triggerer."""
-    gone = {"on": "GET /projects/*", "do": "status", "status": 404, "body": {"error": "project_not_found"}}
-    emulator.faults.add({**gone, "times": 2})
-    assert event_of(ProjectReadyTrigger(project, "three_sixty_default", 0.3))["status"] == "ready"
+def test_a_sensor_without_saved_state_repeats_a_404_at_once(emulator: Emulator, project: str) -> None:
+    """A sensor that is rescheduled and cannot save its state tells a deleted project within one run."""
+    emulator.faults.add(gone(2))
+    assert not sensor(project).poke(context()).is_done
+    assert len(emulator.exchanges) == 3
+    emulator.faults.add(gone(3))
+    with pytest.raises(AirflowFailException, match="404"):
+        sensor(project).poke(context())
 
 
-@pytest.mark.parametrize("way", ["deferred", "rescheduled", "without a memory"])
-def test_task_that_made_it_does_not_find_it_yet(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, way: str
-) -> None:
-    """A task that waits for the project that it made bears that it does not show at once."""
-    monkeypatch.setattr("airflow_360.operators.once.MISSING", 0.2)
-    monkeypatch.setattr("airflow_360.operators.once.LOOK_EVERY", 0.1)
-    emulator.store.processing_seconds = 3600
-    gone = {"on": "GET /projects/*", "do": "status", "status": 404, "body": {"error": "project_not_found"}}
-    store = None if way == "without a memory" else StateStore()
-    task = CreateProjectOperator(
-        task_id="p",
-        download_link="https://x/y.e57",
-        wait_for_completion=True,
-        deferrable=way == "deferred",
-        poll_interval=5,
-    )
-    emulator.faults.add(gone)
-    if way != "rescheduled":
-        with pytest.raises(TaskDeferred):
-            task.execute(context(store=store))
-        return
-    emulator.faults.add({**gone, "times": 2})  # for the next run, which first looks whether it is there still
-    for _ in range(2):
-        with pytest.raises(AirflowRescheduleException):
-            task.execute(context(store=store))
-    assert [e.status for e in emulator.exchanges] == [201, 404, 404, 404, 200, 200]
-    emulator.faults.add({**gone, "times": 3})
-    with pytest.raises(AirflowFailException, match="is gone from the server"):
-        task.execute(context(store=store))
-    assert len(emulator.store.projects) == 1
-
-
-def test_trigger_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trigger whose polls have failed for too long ends with an event that Airflow may retry."""
-    monkeypatch.setattr("airflow_360.triggers.project.PATIENCE", 0.3)
-    with Emulator(processing_seconds=3600) as emulator:
-        connect(monkeypatch, host=emulator.url)
-        name = emulator.store.create_project({"download_link": "https://x/y.e57"})["name"]
-        down = {"on": "GET /projects/*", "do": "status", "status": 503}
-        emulator.faults.add(down, {**down, "skip": 1, "times": 99})
-        event = event_of(ProjectReadyTrigger(name, "three_sixty_default", 0.1))
-        assert "503" in event["message"]
-        assert event["retryable"] is True
-        assert [e.status for e in emulator.exchanges][:4] == [503, 200, 503, 503]
-        assert len(emulator.exchanges) < 20
+def test_a_retry_tolerates_failures_anew(emulator: Emulator, project: str) -> None:
+    """After a wait failed because of the server, the retry tolerates failures for the whole time again."""
+    emulator.store.projects[project].processing_seconds = 3600
+    store, none = StateStore(), WaitTimes(failure_tolerance=0, tolerated_failures=3)
+    emulator.faults.add(down(7))
+    for try_number in (1, 2):
+        poked = sensor(project, none)
+        assert not any(poked.poke(context(try_number, store)).is_done for _ in range(3))
+        if try_number == 1:
+            with pytest.raises(AirflowException, match="503"):
+                poked.poke(context(try_number, store))
 
 
 @pytest.mark.parametrize("mode", ["triggered", "poked"])
 def test_key_replaced_during_the_wait(
     emulator: Emulator, project: str, monkeypatch: pytest.MonkeyPatch, mode: str
 ) -> None:
-    """A key that is replaced during the wait is read anew after a 401; one that is refused ends the wait."""
+    """A key that is replaced during the wait is read again after a 401; one that is refused ends the wait."""
     refused = {"on": "GET /projects/*", "do": "status", "status": 401, "body": {"error": "invalid_api_key"}}
     emulator.faults.add(refused)
     if mode == "triggered":
@@ -275,11 +302,10 @@ def test_key_replaced_during_the_wait(
             return client_for(emulator, key=next(keys), tries=0)
 
         monkeypatch.setattr("airflow_360.triggers.project.async_client", reads)
-        trigger = ProjectReadyTrigger(project, "three_sixty_default", 0.1)
-        assert event_of(trigger)["status"] == "ready"
+        assert event_of(trigger(project))["status"] == "ready"
         keys = iter(["sk_new", "sk_new"])
         emulator.faults.add(refused)
-        event = event_of(trigger)
+        event = event_of(trigger(project))
         assert ("401" in event["message"], event["retryable"]) == (True, False)
         return
     poked = sensor(project, mode="poke")
@@ -291,29 +317,109 @@ def test_key_replaced_during_the_wait(
         poked.poke(context())
 
 
-def test_poke_bears_failures(emulator: Emulator, project: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sensor that pokes bears failures for a while, and not for ever."""
-    store, poked = StateStore(), sensor(project, poke_interval=0.001)
-    object.__setattr__(poked.hook.client.backoff, "tries", 0)
-    emulator.faults.add({"on": "GET /projects/*", "do": "status", "status": 503, "times": 2})
-    assert not poked.poke(context(store=store)).is_done
-    monkeypatch.setattr("airflow_360.triggers.project.PATIENCE", 0.0)
-    time.sleep(0.01)
-    with pytest.raises(AirflowException, match="503"):
-        poked.poke(context(store=store))
+# -- every wait ends
+
+ENDLESS: list[Any] = [
+    pytest.param(gone, "404", False, id="404"),
+    pytest.param(down, "503", True, id="503"),
+    pytest.param(lambda times: altered(101, times), "101", False, id="101"),
+    pytest.param(lambda times: altered(-1, times), "-1", False, id="-1"),
+    pytest.param(lambda times: altered(None, times), "None", True, id="null"),
+    pytest.param(lambda times: altered("failed", times), "failed", True, id="a word"),
+    pytest.param(lambda times: limited(0, times), "429", True, id="429"),
+]
 
 
-def test_two_at_once(emulator: Emulator, project: str) -> None:
-    """Two waits for one project, as of two triggerers, end alike, and change nothing on the server."""
+@pytest.mark.parametrize(("fault", "seen", "retryable"), ENDLESS)
+def test_every_triggered_wait_ends(
+    monkeypatch: pytest.MonkeyPatch, fault: Callable[[int], Any], seen: str, retryable: bool
+) -> None:
+    """If the server only fails, the trigger's event tells what was seen, and whether to retry."""
+    with Emulator(processing_seconds=3600) as emulator:
+        connect(monkeypatch, host=emulator.url, extra=FAST)
+        name = emulator.store.create_project({"download_link": "https://x/y.e57"})["name"]
+        emulator.faults.add(fault(999))
+        event = event_of(trigger(name))
+    assert (event["status"], event["retryable"]) == ("error", retryable)
+    assert seen in event["message"]
+    assert 3 <= len(emulator.exchanges) < 20
 
-    async def both() -> list[Any]:
-        waits = [anext(ProjectReadyTrigger(project, "three_sixty_default", 0.1).run()) for _ in range(2)]
-        return [event.payload for event in await asyncio.gather(*waits)]
 
-    first, second = asyncio.run(both())
-    assert first == second
-    assert sensor(project).execute_complete(context(), first)["status"] == 100
-    assert {e.method for e in emulator.exchanges[1:]} == {"GET"}
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+@pytest.mark.parametrize(("fault", "seen", "retryable"), ENDLESS)
+def test_every_polled_wait_ends(
+    monkeypatch: pytest.MonkeyPatch, mode: str, fault: Callable[[int], Any], seen: str, retryable: bool
+) -> None:
+    """If the server only fails, a sensor that polls fails with what was seen, with one request per poll."""
+    with Emulator(processing_seconds=3600) as emulator:
+        connect(monkeypatch, host=emulator.url, extra=FAST)
+        name = emulator.store.create_project({"download_link": "https://x/y.e57"})["name"]
+        emulator.faults.add(fault(999))
+        error, polls = error_and_polls(name, mode)
+    assert seen in str(error)
+    assert isinstance(error, AirflowFailException) != retryable
+    assert 3 <= len(emulator.exchanges) <= polls < 99
+
+
+def error_and_polls(name: str, mode: str) -> tuple[AirflowException, int]:
+    """Poke until the wait fails; in the mode reschedule as one process after the other would."""
+    store, poked = StateStore() if mode == "reschedule" else None, sensor(name, mode=mode)
+    for polls in itertools.count(1):
+        try:
+            assert not poked.poke(context(store=store)).is_done
+        except AirflowException as error:
+            return error, polls
+        time.sleep(0.1)
+        poked = sensor(name, mode=mode) if store is not None else poked
+    raise AssertionError("The wait never ends.")
+
+
+def test_failures_between_replies_are_tolerated(emulator: Emulator, project: str) -> None:
+    """Only failed polls in a row count: a trigger whose server fails every other time waits on."""
+    emulator.store.projects[project].processing_seconds = 1.2
+    for _ in range(4):
+        emulator.faults.add(down(2), {**altered(3), "do": "alter"})
+    assert event_of(trigger(project))["status"] == "ready"
+
+
+def test_unknown_project(emulator: Emulator) -> None:
+    """A project that does not exist fails for good, poked or triggered."""
+    with pytest.raises(AirflowFailException, match="nobody"):
+        sensor("nobody", mode="poke", poke_interval=0.1).execute(context())
+    event = event_of(trigger("nobody"))
+    assert event["status"] == "error"
+    with pytest.raises(AirflowFailException, match="nobody"):
+        sensor("nobody").execute_complete(context(), event)
+
+
+def test_status_stands_still(emulator: Emulator, project: str) -> None:
+    """A status that stands still ends the wait if that was asked for, in the trigger and when poked."""
+    emulator.store.projects[project].processing_seconds = 3600
+    event = event_of(trigger(project, stall_timeout=0.3))
+    assert "has stood at status 0" in event["message"]
+    store = StateStore()
+    stalled = sensor(project, stall_timeout=timedelta(seconds=0.2), mode="poke")
+    assert not stalled.poke(context(store=store)).is_done
+    time.sleep(0.3)
+    with pytest.raises(AirflowFailException, match="has stood at status 0"):
+        stalled.poke(context(store=store))
+
+
+def test_poking_without_saved_state_notices_a_stall(emulator: Emulator, project: str) -> None:
+    """A sensor that pokes knows without saved state for how long the status has stood still."""
+    emulator.store.projects[project].processing_seconds = 3600
+    with pytest.raises(AirflowFailException, match="has stood at status 0"):
+        sensor(project, stall_timeout=0.3, mode="poke", poke_interval=0.1, timeout=20).execute(context())
+
+
+@pytest.mark.parametrize("mode", ["poke", "reschedule"])
+@pytest.mark.skipif(AIRFLOW < (3, 0), reason="Airflow 2 asks its database when it reschedules")
+def test_the_time_out_names_the_project(emulator: Emulator, project: str, mode: str) -> None:
+    """A wait that takes too long fails with the project and its page."""
+    emulator.store.projects[project].processing_seconds = 3600
+    waiting = sensor(project, mode=mode, poke_interval=0.1, timeout=0)
+    with pytest.raises(AirflowSensorTimeout, match=f"{emulator.url}/projects/{project}"):
+        waiting.execute(context())
 
 
 def test_timeout_counts_from_the_first_attempt(emulator: Emulator, project: str) -> None:
@@ -327,28 +433,254 @@ def test_timeout_counts_from_the_first_attempt(emulator: Emulator, project: str)
 
 
 def test_a_clear_waits_anew(emulator: Emulator, project: str) -> None:
-    """A sensor that timed out or stood still has its whole time again once a person clears it."""
+    """A sensor that timed out or stood still has its whole time again after a person clears it."""
     emulator.store.projects[project].processing_seconds = 3600
-    long_ago = time.time() - 5000
-    store = StateStore(
-        {
-            f"360 waiting for {project} 2": long_ago,
-            f"360 status of {project} 2": {"status": 0, "since": long_ago},
-        }
-    )
-    waiting = sensor(project, deferrable=True, timeout=100, stall_timeout=50)
+    store = StateStore({f"360 waiting for {project} 2": time.time() - 5000})
+    stalled = sensor(project, stall_timeout=0.2)
+    assert not stalled.poke(context(2, store)).is_done
+    time.sleep(0.3)
     with pytest.raises(AirflowFailException, match="has stood at status 0"):
-        waiting.poke(context(2, store))
+        stalled.poke(context(2, store))
+    assert not stalled.poke(context(3, store, max_tries=4)).is_done
     with pytest.raises(TaskDeferred) as deferred:
-        waiting.execute(context(3, store, max_tries=4))
+        sensor(project, deferrable=True, timeout=100).execute(context(3, store, max_tries=4))
     assert deferred.value.timeout is not None
     assert deferred.value.timeout.total_seconds() > 95
 
 
-def test_soft_fail(emulator: Emulator) -> None:
-    """With soft_fail a project that may not be seen skips the task in each mode."""
-    refused = {"on": "GET /projects/*", "do": "status", "status": 403}
-    emulator.faults.add({**refused, "body": {"error": "insufficient_scope"}, "times": 2})
-    for deferrable in (True, False):
-        with pytest.raises(AirflowSkipException):
-            sensor("x", deferrable=deferrable, mode="poke", soft_fail=True).execute(context())
+# -- rate limits
+
+
+@pytest.mark.skipif(AIRFLOW < (3, 0), reason="Airflow 2 asks its database when it reschedules")
+@pytest.mark.parametrize("saved", [True, False], ids=["saved state", "no saved state"])
+@pytest.mark.parametrize("more", [{}, {"soft_fail": True}, {"silent_fail": True}], ids=str)
+def test_a_rescheduled_sensor_obeys_a_rate_limit(
+    emulator: Emulator, project: str, saved: bool, more: dict[str, Any]
+) -> None:
+    """A 429 with a long wait reschedules at that time, and neither fails nor skips the task."""
+    emulator.faults.add(limited(3000))
+    with pytest.raises(AirflowRescheduleException) as rescheduled:
+        sensor(project, **more).execute(context(store=StateStore() if saved else None))
+    assert rescheduled.value.reschedule_date.timestamp() - time.time() == pytest.approx(3000, abs=5)
+    assert len(emulator.exchanges) == 1
+
+
+@pytest.mark.skipif(AIRFLOW < (3, 0), reason="Airflow 2 asks its database when it reschedules")
+def test_a_rate_limit_does_not_outlast_the_time_out(emulator: Emulator, project: str) -> None:
+    """A sensor that is told to wait for longer than its time-out is rescheduled for the end of that."""
+    emulator.faults.add(limited(3000))
+    store = StateStore()
+    with pytest.raises(AirflowRescheduleException) as rescheduled:
+        sensor(project, timeout=100).execute(context(store=store))
+    assert rescheduled.value.reschedule_date.timestamp() - time.time() == pytest.approx(100, abs=5)
+    assert not sensor(project).poke(context(store=store)).is_done
+    assert len(emulator.exchanges) == 1
+
+
+def test_a_poking_sensor_obeys_a_rate_limit(emulator: Emulator, project: str) -> None:
+    """A sensor that pokes sends no request before the time that the server named."""
+    emulator.faults.add(limited(2))
+    assert sensor(project, mode="poke", poke_interval=0.1).execute(context())["status"] == 100
+    first, second = (exchange.at for exchange in emulator.exchanges)
+    assert second - first >= 2
+
+
+def test_a_deferrable_sensor_obeys_a_rate_limit(emulator: Emulator, project: str) -> None:
+    """A trigger that is created after a 429 sends no request before the time that the server named."""
+    emulator.faults.add(limited(3000))
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor(project, deferrable=True).execute(context())
+    arguments = deferred.value.trigger.serialize()[1]
+    assert arguments["first_poll_after"] == pytest.approx(3000, abs=5)
+    assert arguments["deferred_at"] == pytest.approx(time.time(), abs=60)
+    loop = VirtualLoop()
+    waits = trigger(project, first_poll_after=3000, deferred_at=time.time())
+
+    async def first() -> Any:
+        return await anext(waits.run())
+
+    task = loop.create_task(first())
+    loop.run_until_complete(asyncio.wait([task], timeout=2990))
+    assert not task.done()
+    assert len(emulator.exchanges) == 1
+    task.cancel()
+    loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+    loop.close()
+
+
+def test_a_trigger_obeys_a_rate_limit(emulator: Emulator, project: str) -> None:
+    """A trigger that gets a 429 sends no request before the time that the server named."""
+    emulator.faults.add(limited(2))
+    assert event_of(trigger(project))["status"] == "ready"
+    first, second = (exchange.at for exchange in emulator.exchanges[:2])
+    assert second - first >= 2
+
+
+# -- one poll from a task
+
+
+def poll(name: str, store: StateStore | None = None, **more: Any) -> PollResult:
+    state = TaskState(context(store=store))
+    return poll_from_task(ThreeSixtyHook(), name, state, 60, **{"times": SHORT, **more})
+
+
+def test_one_poll_is_one_request(emulator: Emulator, project: str) -> None:
+    """A poll from a task sends one request, whatever comes of it, and tells when to send the next one."""
+    emulator.store.projects[project].processing_seconds = 3600
+    emulator.faults.add(down(), altered(None), gone())
+    store = StateStore()
+    results = [poll(project, store) for _ in range(4)]
+    assert [result.seconds for result in results] == [60] * 4
+    assert [result.record.failures for result in results] == [1, 2, 3, 0]
+    assert not any(result.ready for result in results)
+    assert len(emulator.exchanges) == 4
+
+
+def test_a_poll_finds_the_ready_project(emulator: Emulator, project: str) -> None:
+    """A poll of a ready project returns it, with its record."""
+    time.sleep(0.6)
+    result = poll(project, StateStore())
+    assert result.ready
+    assert result.project
+    assert result.project.record["status"] == 100
+
+
+def test_a_poll_saves_what_it_saw(emulator: Emulator, project: str) -> None:
+    """What a poll saw is saved for the next one, and its status for Airflow's pages."""
+    emulator.store.projects[project].processing_seconds = 3600
+    store = StateStore()
+    poll(project, store)
+    assert store["360 progress"]["project_name"] == project
+    saved = store[f"360 wait {project} 2"]
+    assert saved["status"] == 0
+    assert saved["since"] == pytest.approx(time.time(), abs=60)
+
+
+def test_a_poll_during_a_pause_sends_nothing(emulator: Emulator, project: str) -> None:
+    """While the server's pause lasts, a poll sends no request, also from another attempt of the task."""
+    emulator.faults.add(limited(300))
+    store = StateStore()
+    first, second = poll(project, store), poll(project, store)
+    assert (first.seconds, first.pause) == (300, 300)
+    assert 290 < second.pause == second.seconds < 300
+    assert len(emulator.exchanges) == 1
+
+
+def test_a_pause_is_kept_after_a_failure(emulator: Emulator, project: str) -> None:
+    """A retry after a wait that ended with a 429 does not ask sooner than the server said."""
+    emulator.faults.add(limited(300))
+    store, none = StateStore(), WaitTimes(failure_tolerance=-1, tolerated_failures=0)
+    with pytest.raises(RateLimitedError):
+        poll(project, store, times=none)
+    assert poll(project, store).pause > 290
+    assert len(emulator.exchanges) == 1
+
+
+def test_a_poll_without_saved_state_continues_from_a_record(emulator: Emulator, project: str) -> None:
+    """A task that cannot save its state hands the record of one poll to the next."""
+    emulator.faults.add(altered(101, 5))
+    none, record = WaitTimes(failure_tolerance=0, tolerated_failures=3), None
+    for _ in range(3):
+        record = poll(project, record=record, times=none).record
+    with pytest.raises(ProjectStatusError) as caught:
+        poll(project, record=record, times=none)
+    assert caught.value.status == 101
+    assert poll(project, times=none).record.failures == 1
+
+
+# -- the trigger among others
+
+
+def test_trigger_says_what_is_wrong_with_the_connection(
+    monkeypatch: pytest.MonkeyPatch, emulator: Emulator
+) -> None:
+    """A trigger whose connection cannot work ends with an event, and the key is not in it."""
+    connect(monkeypatch, host="http://example.org", password="sk_marker")
+    event = event_of(trigger("x"))
+    assert event["status"] == "error"
+    assert "Plain http" in event["message"]
+    assert "sk_marker" not in str(event)
+
+
+def test_an_unexpected_error_is_an_event(emulator: Emulator) -> None:
+    """A trigger that fails in a way nobody expected ends with an event that tells the kind, and no text."""
+    wrong: Any = {"sk_marker": 1}
+    event = event_of(ProjectReadyTrigger("x", "three_sixty_default", wrong))
+    assert (event["status"], event["retryable"]) == ("error", True)
+    assert "TypeError" in event["message"]
+    assert "sk_marker" not in str(event)
+    with pytest.raises(AirflowException):
+        sensor("x").execute_complete(context(), event)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '"title": NaN',
+        '"size": -Infinity',
+        '"size": 99999999999999999999999999',
+        '"title": "\\ud800"',
+        '"\\udfff": 1',
+        '"title": "a\\u0000b"',
+        '"deep": ' + "[" * 900 + "]" * 900,
+        '"errors": true',
+        '"notes": "' + "x" * 300_000 + '"',
+    ],
+    ids=lambda record: str(record)[:20],
+)
+def test_whatever_a_ready_record_holds_can_be_stored(emulator: Emulator, project: str, record: str) -> None:
+    """A ready project with values that no database takes ends the wait with an event that can be stored."""
+    body = f'{{"name": "{project}", "status": 100, {record}}}'
+    headers = {"Content-Type": "application/json"}
+    answer = {"on": "GET /projects/*", "do": "status", "status": 200, "body": body, "headers": headers}
+    emulator.faults.add(answer)
+    event = event_of(trigger(project))
+    assert event["status"] == "ready"
+    pytest.importorskip("msgspec").msgpack.encode(event)
+    text = json.dumps(event, ensure_ascii=False, allow_nan=False)
+    assert "\\u0000" not in text
+    assert len(text.encode()) < 300_000
+    assert sensor(project).execute_complete(context(), event)["name"] == project
+
+
+def test_trigger_does_not_block(emulator: Emulator, project: str) -> None:
+    """The event loop turns while a poll waits for its answer."""
+    emulator.faults.add({"on": "GET /projects/*", "do": "stall", "seconds": 1})
+
+    async def longest_gap() -> float:
+        task = asyncio.ensure_future(anext(trigger(project, 0.2).run()))
+        gap, last = 0.0, time.monotonic()
+        while not task.done():
+            await asyncio.sleep(0.01)
+            gap, last = max(gap, time.monotonic() - last), time.monotonic()
+        return gap
+
+    assert asyncio.run(longest_gap()) < 0.5
+
+
+def test_dripping_projects_do_not_hold_up_other_waits(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the replies of four projects drip, other waits go on, and the drips count as failed polls."""
+    emulator.store.processing_seconds = 1
+    create = emulator.store.create_project
+    names = [str(create({"download_link": "https://x/y.e57"})["name"]) for _ in range(8)]
+    dripping, others = names[:4], names[4:]
+    for name in dripping:
+        emulator.faults.add({"on": f"GET /projects/{name}", "do": "drip", "seconds": 0.1, "times": 3})
+    transport = Transport(emulator.url, "sk_test", reply_timeout=0.5, budget=RequestBudget(1000))
+
+    async def reads(conn_id: str) -> ThreeSixtyClient:
+        return ThreeSixtyClient(transport, Backoff(tries=0))
+
+    monkeypatch.setattr("airflow_360.triggers.project.async_client", reads)
+
+    async def waits() -> list[Any]:
+        slow = [asyncio.ensure_future(anext(trigger(name, times=WaitTimes()).run())) for name in dripping]
+        await asyncio.sleep(0.2)
+        quick = asyncio.gather(*(anext(trigger(name).run()) for name in others))
+        events = await asyncio.wait_for(quick, 8)  # each of the twelve replies would drip for longer
+        return [event.payload for event in [*events, *await asyncio.gather(*slow)]]
+
+    assert [event["status"] for event in asyncio.run(waits())] == ["ready"] * 8
+    assert len([e for e in emulator.exchanges if e.path.endswith(dripping[0])]) >= 4

@@ -229,23 +229,6 @@ def test_a_ready_project_goes_through_an_event() -> None:
     assert project_of(msgpack.decode(msgpack.encode(event))) == ready
 
 
-def test_a_record_that_is_too_large_is_shortened() -> None:
-    """Of a record that is too large for the database, the event has the short values, and always the name."""
-    ready = project(100, title="Town hall", errors=2, notes="x" * 5000, list=["y"] * 5000, tail=1)
-    shortened = project_of(ready_event(ready, WaitTimes(max_record_bytes=4000)))
-    assert shortened.record == {
-        "name": "town-hall",
-        "status": 100,
-        "title": "Town hall",
-        "errors": 2,
-        "tail": 1,
-    }
-    many = project(100, **{f"key {n}": n for n in range(5000)})
-    event = ready_event(many, WaitTimes(max_record_bytes=4000))
-    assert 3000 < len(json.dumps(event)) < 4200
-    assert project_of(event).ready
-
-
 @pytest.mark.parametrize(
     ("error", "retryable"), [(DOWN, True), (REFUSED, False), (BEYOND, False), (UNREADABLE, True)], ids=str
 )
