@@ -238,6 +238,7 @@ def test_what_airflow_loads_first_imports_nothing(name: str) -> None:
         "emulator/limits.py",
         "emulator/projects.py",
         "emulator/store.py",
+        "projects/waiting.py",
         "upload/ranges.py",
     ],
 )
