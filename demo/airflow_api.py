@@ -8,6 +8,7 @@ clear, read a log).
 from __future__ import annotations
 
 import ast
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -107,8 +108,8 @@ class AirflowApi:
         if not self._is_v1:
             self._token = self._token or self._fetch_token()
             headers["Authorization"] = f"Bearer {self._token}"
-        # A read may meet SQLite's lock, which Airflow answers with 500: once more, as the UI would.
-        attempts = 3 if method == "GET" else 1
+        # Airflow answers 500 if SQLite is locked. Reads and deletes can be sent again, as the UI would.
+        attempts = 3 if method in ("GET", "DELETE") else 1
         for attempt in range(attempts):
             reply = self._http.request(
                 method,
@@ -135,6 +136,12 @@ class AirflowApi:
         if reply.status_code != 201:
             raise AirflowApiError(reply.status_code, f"No token from {address}: {reply.text[:500]}")
         return str(reply.json()["access_token"])
+
+    @functools.cached_property
+    def airflow_version(self) -> tuple[int, int]:
+        """The major and minor version of the Airflow behind this API."""
+        major, minor = self.request("GET", "/version")["version"].split(".")[:2]
+        return int(major), int(minor)
 
     def health(self) -> dict[str, Any]:
         """Return the health report, which needs no token."""
@@ -328,14 +335,17 @@ class AirflowApi:
         only_failed: bool = False,
         include_downstream: bool = True,
         include_upstream: bool = False,
+        keep_state: bool | None = None,
     ) -> list[TaskInstance]:
         """Clear tasks as the UI does, and return what was cleared.
 
         :param task_ids: a task with all its map indices, or a pair of task and map index. Airflow 2 has no
             such pairs in its API: what failed of the task is cleared instead
         :param include_downstream: also what comes after them, which the UI has ticked by default
+        :param keep_state: whether the cleared tasks keep their saved state, on Airflow 3.3 and later. None is
+            the default of this Airflow: 3.3 keeps the state, 3.4 deletes it
         """
-        body = {
+        body: dict[str, Any] = {
             "dry_run": False,
             "dag_run_id": run_id,
             "task_ids": [self._task(task) for task in task_ids],
@@ -344,8 +354,13 @@ class AirflowApi:
             "include_upstream": include_upstream,
             "reset_dag_runs": True,
         }
-        reply = self.request("POST", f"/dags/{_part(dag_id)}/clearTaskInstances", json=body)
-        return list(reply["task_instances"])
+        path = f"/dags/{_part(dag_id)}/clearTaskInstances"
+        if keep_state is not None and self.airflow_version >= (3, 4):
+            body["keep_task_state"] = keep_state
+        elif keep_state is False and self.airflow_version >= (3, 3):
+            for one in self.request("POST", path, json={**body, "dry_run": True})["task_instances"]:
+                self.delete_state(dag_id, run_id, one["task_id"], one["map_index"])
+        return list(self.request("POST", path, json=body)["task_instances"])
 
     def _task(self, task: str | tuple[str, int]) -> str | list[str | int]:
         if isinstance(task, tuple):
@@ -363,6 +378,17 @@ class AirflowApi:
         """Return what a task pushed."""
         path = f"{_task_path(dag_id, run_id, task_id)}/xcomEntries/{_part(key)}"
         return self.request("GET", path, params={"map_index": map_index, "stringify": "false"})["value"]
+
+    def saved_state(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
+        """Return the saved state of a task, key by key. Airflow has it from 3.3 on."""
+        path = f"{_task_path(dag_id, run_id, task_id)}/state-store"
+        reply = self.request("GET", path, params={"map_index": map_index, "limit": _PAGE})
+        return {one["key"]: one["value"] for one in reply["task_state_store"]}
+
+    def delete_state(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> None:
+        """Delete the saved state of a task. Airflow has it from 3.3 on."""
+        path = f"{_task_path(dag_id, run_id, task_id)}/state-store"
+        self.request("DELETE", path, params={"map_index": map_index})
 
     def _polls(self, timeout: float, poll: float = _POLL_SECONDS) -> Iterator[None]:
         """Yield until the time is over, with a pause between two turns and a check before each."""

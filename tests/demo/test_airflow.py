@@ -54,7 +54,7 @@ def api(script: Script) -> Iterator[AirflowApi]:
             self.end_headers()
             self.wfile.write(data)
 
-        do_GET = do_POST = do_PATCH = _answer  # noqa: N815 - names that http.server looks for
+        do_GET = do_POST = do_PATCH = do_DELETE = _answer  # noqa: N815 - names that http.server looks for
 
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             pass
@@ -161,6 +161,35 @@ def test_clear_is_what_the_ui_sends(api: AirflowApi, script: Script) -> None:
     body = script.seen[-1][2]
     assert body["task_ids"] == [["a", 0]]
     assert (body["dry_run"], body["only_failed"], body["reset_dag_runs"]) == (False, False, True)
+
+
+@pytest.mark.parametrize(
+    ("version", "keep", "fields", "deleted"),
+    [
+        ("3.4.0b2", None, {}, 0),
+        ("3.4.0b2", True, {"keep_task_state": True}, 0),
+        ("3.4.0b2", False, {"keep_task_state": False}, 0),
+        ("3.3.2", True, {}, 0),
+        ("3.3.2", False, {}, 2),
+        ("3.2.2", False, {}, 0),
+    ],
+)
+def test_clear_keeps_or_deletes_saved_state(
+    api: AirflowApi, script: Script, version: str, keep: bool | None, fields: dict[str, bool], deleted: int
+) -> None:
+    """Airflow 3.4 is asked to keep or delete the saved state; on 3.3 it is deleted before the clear."""
+    cleared = {"task_instances": [instance("a", "failed", 0), instance("b", "failed")]}
+    script.on("GET /api/v2/version", (200, {"version": version}))
+    script.on("POST /api/v2/dags/d/clearTaskInstances", (200, cleared))
+    for task in ("a", "b"):
+        script.on(f"DELETE {RUN}/taskInstances/{task}/state-store", (200, {}))
+    api.clear("d", RUN_ID, [("a", 0)], keep_state=keep)
+    body = script.seen[-1][2]
+    assert {key: value for key, value in body.items() if key == "keep_task_state"} == fields
+    assert body["dry_run"] is False
+    calls = [target for method, target, _ in script.seen if method == "DELETE"]
+    path = f"{RUN}/taskInstances"
+    assert calls == [f"{path}/a/state-store?map_index=0", f"{path}/b/state-store?map_index=-1"][:deleted]
 
 
 def test_trigger_sends_its_date(api: AirflowApi, script: Script) -> None:

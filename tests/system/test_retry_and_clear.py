@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import Site
+from tests.system.conftest import AIRFLOW, Site
 
 pytestmark = [pytest.mark.system, pytest.mark.matrix]
 
@@ -48,3 +48,27 @@ def test_clear_one_upload(site: Site, folder: Path) -> None:
         assert site.emulator.store.file_path(project, path.name).read_bytes() == path.read_bytes()
     log = site.airflow.log(dag_id, run_id, "upload", map_index=failed["map_index"])
     assert "two.e57: resumes at 512.0 KiB of 1.3 MiB" in log
+
+
+@pytest.mark.skipif(AIRFLOW < (3, 3), reason="Airflow saves the state of tasks from 3.3 on.")
+def test_clear_keeps_or_deletes_saved_state(
+    site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clear keeps or deletes the saved state as asked; Airflow 3.3 keeps it by default, 3.4 deletes it."""
+    monkeypatch.setattr(site.emulator.store, "processing_seconds", 0.5)
+    run = site.run("chunked_upload", folder=str(folder))
+    site.airflow.wait(*run, timeout=120, must_succeed=True)
+    marker = f"/dags/{run[0]}/dagRuns/{run[1]}/taskInstances/upload/state-store/marker"
+
+    def keeps(keep_state: bool | None) -> bool:
+        """Clear the first upload and return whether the state that it had is still there afterwards."""
+        site.airflow.request("PUT", marker, json={"value": "kept"}, params={"map_index": 0})
+        site.airflow.clear(*run, [("upload", 0)], include_downstream=False, keep_state=keep_state)
+        site.airflow.wait(*run, timeout=120, must_succeed=True)
+        return "marker" in site.airflow.saved_state(*run, "upload", 0)
+
+    assert [keeps(True), keeps(False), keeps(None)] == [True, False, AIRFLOW < (3, 4)]
+    other = site.airflow.saved_state(*run, "upload", 1)
+    site.airflow.delete_state(*run, "upload", 0)
+    assert site.airflow.saved_state(*run, "upload", 0) == {}
+    assert site.airflow.saved_state(*run, "upload", 1) == other != {}
