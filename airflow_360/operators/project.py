@@ -329,28 +329,36 @@ class CreateProjectOperator(ThreeSixtyOperator):
     def _wait(self, context: Context, project_name: str, state: TaskState) -> None:
         """Return if the project is ready; until then give the slot back."""
         left = time_left(state, project_name, self.timeout)
-        # Without saved state the next run of a rescheduled task could not know of the project.
-        if self.deferrable or not state.available:
-            self.defer(
-                trigger=ProjectReadyTrigger(
-                    project_name,
-                    self.three_sixty_conn_id,
-                    self.poll_interval,
-                    self.stall_timeout,
-                    times=self.times,
-                ),
-                method_name="execute_complete",
-                timeout=timedelta(seconds=left),
-            )
         if left <= 1:
             raise ProjectError(_too_late(self.hook.client.project_url(project_name), self.timeout))
+        # Without saved state the next run of a rescheduled task could not know of the project.
+        defers = self.deferrable or not state.available
         poll = poll_from_task(
-            self.hook, project_name, state, self.poll_interval, self.stall_timeout, times=self.times
+            self.hook,
+            project_name,
+            None if defers else state,  # the trigger counts failures for itself
+            self.poll_interval,
+            self.stall_timeout,
+            times=self.times,
         )
         if poll.project:
             self._ready(context, poll.project)
             return
-        reschedule(max(1.0, min(poll.seconds, left)))
+        if not defers:
+            reschedule(max(1.0, min(poll.seconds, left)))
+        self.defer(
+            trigger=ProjectReadyTrigger(
+                project_name,
+                self.three_sixty_conn_id,
+                self.poll_interval,
+                self.stall_timeout,
+                first_poll_after=poll.pause,
+                deferred_at=time.time(),
+                times=self.times,
+            ),
+            method_name="execute_complete",
+            timeout=timedelta(seconds=left),
+        )
 
     def _trace(self, page: str) -> None:
         """Take note for lineage; a link may be a secret, and names no source here."""

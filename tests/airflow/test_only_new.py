@@ -53,6 +53,7 @@ class Nights:
     ) -> None:
         self.folder = folder
         self.stores = stores
+        self.made = 0
         with DAG(dag_id, schedule=None) as self.dag:
             self.scans = ListScansOperator(task_id="list", path=str(folder), only_new=True, **more)
             scan_to_project.partial(three_sixty_conn_id=conn_id).expand(path=self.scans.output)
@@ -85,7 +86,8 @@ class Nights:
 
     def make(self, run: str, scan: str) -> str:
         """Make one scan's project, as the task of a run does that is mapped to it."""
-        link = f"https://example.com/{scan}.e57"
+        self.made += 1  # a session of its own
+        link = f"https://example.com/{scan}.e57?{self.made}"
         maker = CreateProjectOperator(task_id="create", download_link=link, path=str(self.folder / scan))
         maker.lister = getattr(self.dag.get_task("scan_to_project.create_project"), "lister")  # noqa: B009
         return maker.execute(self.context(run))
@@ -310,14 +312,15 @@ def test_two_connections(tmp_path: Path) -> None:
 
 
 def test_who_is_told_of_the_memory(tmp_path: Path) -> None:
-    """Only tasks that remember have the asset of the memory, as an inlet, which schedules nothing."""
+    """Tasks that save something have the asset that keeps it, as an inlet, which schedules nothing."""
     nights = Nights(tmp_path, None)
     holders = {task.task_id for task in nights.dag.tasks if task.inlets or task.outlets}
-    expected = {"list", "scan_to_project.create_project"} if lasting_store.lasting_inlets() else set()
-    assert holders == expected
+    sessions = {"scan_to_project.create_session", "scan_to_project.create_project"}
+    assert holders == ({"list", *sessions} if lasting_store.lasting_inlets() else set())
     with DAG("plain", schedule=None) as plain:
         scan_to_project.expand(path=ListScansOperator(task_id="list", path=str(tmp_path)).output)
-    assert not any(task.inlets or task.outlets for task in plain.tasks)
+    holders = {task.task_id for task in plain.tasks if task.inlets or task.outlets}
+    assert holders == (sessions if lasting_store.lasting_inlets() else set())
 
 
 def dated(path: Path, seconds: float) -> None:

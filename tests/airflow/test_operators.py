@@ -282,7 +282,7 @@ class TestDeleteUploadSession:
         upload_id = emulator.store.take_name()
         assert session(emulator) == upload_id
         upload_all(upload_id, folder)
-        name = CreateProjectOperator(task_id="project", upload_id=upload_id).execute(context())
+        name = CreateProjectOperator(task_id="project", upload_id=upload_id, title="T").execute(context())
         assert name != upload_id
         operator = DeleteUploadSessionOperator(task_id="delete", upload_id=upload_id, project_name=name)
         with pytest.raises(AirflowFailException, match=f"became project {name}"):
@@ -325,7 +325,8 @@ class TestCreateProject:
             "coordinate_system": "EPSG:25832",
             "anonymize": True,
         }
-        assert given["ti"].pushed == {"project_url": f"{emulator.url}/projects/{name}"}
+        page = f"{emulator.url}/projects/{name}"
+        assert given["ti"].pushed == {"project_request": "asked", "project_url": page}
 
     def test_again(self, emulator: Emulator, folder: Path) -> None:
         """Running it again takes over the project and makes no second one, even when the session is gone."""
