@@ -381,6 +381,7 @@ def _project_from(record: object) -> Project | None:
     from airflow_360.api.records import Project  # not while a DAG file is parsed
 
     try:
-        return Project.from_reply(record) if isinstance(record, Mapping) else None
+        project = Project.from_reply(record) if isinstance(record, Mapping) else None
     except ThreeSixtyError:
         return None
+    return project if project and project.ready else None

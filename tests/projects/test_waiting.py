@@ -265,6 +265,7 @@ def test_an_unexpected_error_does_not_show_its_text() -> None:
         {"status": "ready"},
         {"status": "ready", "record": {}},
         {"status": "ready", "record": {"name": "x", "status": 101}},
+        {"status": "ready", "record": {"name": "x", "status": 42}},
         {"status": "done", "record": {"name": "x", "status": 100}},
     ],
     ids=str,
