@@ -1,26 +1,24 @@
 """One attempt at one task of a night run, in a process of its own that `test_kill.py` may kill at any moment.
 
-Without Airflow, so that it starts quickly: what Airflow keeps between attempts is a file here.
+Without Airflow, so that it starts quickly: what Airflow saves between attempts is a file here.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from airflow_360.api.backoff import Backoff
 from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.transport import Transport
 from airflow_360.exceptions import ProjectError
-from airflow_360.hooks.task_state import TaskState
-from airflow_360.operators.once import OnlyOnce
+from airflow_360.projects.creation import CreationTimes, Pause
 from airflow_360.sources import Reader
 from airflow_360.sources.path import PathSource
 from airflow_360.upload.engine import upload
 from airflow_360.upload.ranges import ChunkSizer
+from tests.reliability.creations import FileRecords, creation_of
 
 CHUNK = 32 * 1024
 BLOCK = CHUNK // 8
@@ -28,6 +26,17 @@ SECONDS_PER_BLOCK = 0.001
 
 #: The exit status of a task that failed for good.
 FAILED = 3
+
+#: Quarters of an hour become fractions of a second. A request that was cut off by a kill ends before that.
+TIMES = CreationTimes(
+    in_place=60.0,
+    shortest=0.02,
+    longest=0.1,
+    after_break=1.0,
+    after_timeout=1.0,
+    without_session=2.0,
+    missing=0.02,
+)
 
 
 class SlowSource(PathSource):
@@ -47,31 +56,12 @@ class _SlowReader:
         return self._reader.read(min(size, BLOCK))
 
 
-class FileStore:
-    """Airflow's task state store, as far as it is used: in a file, which outlives a killed process."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def get(self, key: str) -> Any:
-        return self._all().get(key)
-
-    def set(self, key: str, value: Any) -> None:
-        draft = self._path.with_suffix(".draft")
-        draft.write_text(json.dumps({**self._all(), key: value}))
-        draft.replace(self._path)
-
-    def _all(self) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(self._path.read_text()) if self._path.exists() else {}
-        return content
-
-
 def _no_wait(seconds: float) -> None:
-    """Wait hardly at all; the two minutes of looking for a project would be too long."""
+    """Wait hardly at all between the tries of one request."""
     time.sleep(min(seconds, 0.001))
 
 
-def main(task: str, server: str, upload_id: str, folder: str, attempt: str, clears: str) -> int:
+def main(task: str, server: str, upload_id: str, folder: str, attempt: str) -> int:
     """Run one attempt at ``upload`` or ``project``; the result goes to stdout, an error to stderr."""
     print("go", flush=True)
     client = ThreeSixtyClient(Transport(server, "sk_kill"), Backoff(sleep=_no_wait))
@@ -79,14 +69,15 @@ def main(task: str, server: str, upload_id: str, folder: str, attempt: str, clea
         source = SlowSource(Path(folder, "scan.e57"))
         print(upload(client, upload_id, source, "scan.e57", chunks=ChunkSizer(CHUNK)).received)
         return 0
-    state = TaskState({"task_state_store": FileStore(Path(folder, "state.json"))})
-    about = f"session {upload_id}"
-    once = OnlyOnce(client, state, about, upload_id, int(attempt), int(clears), sleep=_no_wait)
+    store = FileRecords(Path(folder, "record.json"))
+    creation = creation_of(client, upload_id, store, first=attempt == "1", times=TIMES)
     try:
-        print(once.project(lambda: client.create_project({"upload_id": upload_id})).name)
+        done = creation.run()
     except ProjectError as error:
         print(error, file=sys.stderr)
         return FAILED
+    assert not isinstance(done, Pause)
+    print(done.name)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What the long tests led to: answers that are none, and requests that were never sent."""
+"""Replies that do not answer the request, and requests that were not sent: found by the long tests."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from typing import Any
 import pytest
 
 from airflow_360.api.client import ThreeSixtyClient
-from airflow_360.exceptions import ProjectError, RateLimitedError, ServerError
-from airflow_360.hooks.task_state import TaskState
-from airflow_360.operators import once
-from airflow_360.operators.once import OnlyOnce
-from airflow_360.operators.project import CreateProjectOperator
-from tests.airflow.conftest import StateStore, connect, context
-from tests.fakes import client_for, outcome_of, strict_emulator
+from airflow_360.api.records import Project
+from airflow_360.projects.creation import CreationTimes, Pause
+from tests.fakes import Steps, client_for, strict_emulator
+from tests.reliability.creations import MemoryRecords, creation_of
 
 
 def filled_session(client: ThreeSixtyClient) -> str:
@@ -42,44 +39,54 @@ def test_an_answer_to_something_else(ask: Callable[[ThreeSixtyClient, str], Any]
         assert ask(client, upload_id)
 
 
-def test_a_listing_is_no_post(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the session could not even be listed, no project was asked for, and the retry makes it."""
-    monkeypatch.setattr(once, "LOOK", 0.0)
+class Task:
+    """One task that creates the project of one session, over its attempts, without waiting."""
+
+    def __init__(self, client: ThreeSixtyClient) -> None:
+        self.client = client
+        self.upload_id = filled_session(client)
+        self.clock = Steps(0.0)
+        self.requests: list[str] = []
+        self._records = MemoryRecords()
+
+    def run(self, attempt: int = 1, clears: int = 0) -> Project | Pause:
+        """Run one attempt; a pause is not waited for."""
+        return creation_of(
+            self.client,
+            self.upload_id,
+            self._records,
+            first=attempt == 1,
+            clears=str(clears),
+            on_request=self.requests.append,
+            times=CreationTimes(in_place=0.0),
+            clock=self.clock,
+        ).run()
+
+
+def test_a_failed_listing_is_not_a_post() -> None:
+    """If the session could not even be listed, no project was asked for, and the retry creates it at once."""
     with strict_emulator(processing_seconds=0) as emulator:
-        connect(monkeypatch, host=emulator.url)
-        upload_id = filled_session(client_for(emulator))
-        store = StateStore()
-
-        def attempt(number: int, task: CreateProjectOperator) -> object:
-            return outcome_of(lambda: task.execute(context(number, store)))
-
-        def fails(upload_id: str) -> Any:
-            raise ServerError("502", status=502)
-
-        unlucky = CreateProjectOperator(task_id="project", upload_id=upload_id)
-        unlucky.hook.client.list_files = fails  # type: ignore[method-assign]
-        attempt(1, unlucky)
-        retry = CreateProjectOperator(task_id="project", upload_id=upload_id)
-        assert attempt(2, retry) == upload_id
+        task = Task(client_for(emulator))
+        emulator.faults.add({"on": "GET /uploads/*", "do": "status", "status": 502})
+        assert isinstance(task.run(), Pause)
+        done = task.run(attempt=2)
+        assert isinstance(done, Project)
+        assert task.requests == ["asked"]
+        assert list(emulator.store.projects) == [done.name]
 
 
 def test_a_refusal_does_not_end_an_older_doubt() -> None:
-    """A project that comes late of a doubtful request is taken over, also where a clear met a rate limit."""
+    """A project of a doubtful request that appears late is reused, even if a clear met a rate limit."""
     with strict_emulator(processing_seconds=0) as emulator:
-        client = client_for(emulator)
-        upload_id = filled_session(client)
-        state = TaskState({"task_state_store": StateStore()})
-
-        def make(attempt: int, clears: int) -> str:
-            task = OnlyOnce(client, state, "session", upload_id, attempt, clears, sleep=lambda seconds: None)
-            return task.project(lambda: client.create_project({"upload_id": upload_id})).name
-
+        task = Task(client_for(emulator, tries=0))
         emulator.faults.add({"on": "POST /projects", "do": "status", "status": 504})
-        with pytest.raises(ProjectError, match="Nobody can tell"):
-            make(1, 0)
+        assert isinstance(task.run(), Pause)
+        task.clock.now += 3600
         emulator.faults.add({"on": "POST /projects", "do": "rate_limit", "retry_after": 3600})
-        with pytest.raises(RateLimitedError):
-            make(2, 1)
-        client.create_project({"upload_id": upload_id})  # the server gets round to the first request
-        assert make(2, 1) == upload_id
-        assert list(emulator.store.projects) == [upload_id]
+        limited = task.run(attempt=2, clears=1)
+        assert isinstance(limited, Pause)
+        assert limited.rate_limit
+        task.client.create_project({"upload_id": task.upload_id})  # the server finishes the first request
+        done = task.run(attempt=2, clears=1)
+        assert isinstance(done, Project)
+        assert list(emulator.store.projects) == [done.name] == [task.upload_id]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.records import FileProgress
 from airflow_360.emulator import Emulator
 from airflow_360.exceptions import (
-    InvalidRequestError,
     NoReplyError,
     OffsetMismatchError,
     ProjectError,
@@ -19,22 +19,21 @@ from airflow_360.exceptions import (
     ThreeSixtyError,
     UploadStalledError,
 )
-from airflow_360.hooks.task_state import TaskState
-from airflow_360.operators.once import OnlyOnce
+from airflow_360.projects.creation import Pause
 from airflow_360.upload.engine import upload
 from airflow_360.upload.ranges import ChunkSizer
-from tests.airflow.conftest import StateStore
 from tests.fakes import (
     HiccupSource,
     MemorySource,
     Recorder,
-    Waits,
+    Steps,
     client_for,
     http_reply,
     requests_of,
     some_bytes,
     strict_emulator,
 )
+from tests.reliability.creations import MemoryRecords, creation_of
 
 POST = "POST /projects"
 
@@ -46,30 +45,47 @@ def emulator() -> Iterator[Emulator]:
 
 
 class Task:
-    """One task that makes a project of one session, over its attempts."""
+    """One task that creates the project of one session, over its attempts; its waits pass at once."""
 
-    def __init__(self, emulator: Emulator, *, memory: bool = True) -> None:
-        self.client = client_for(emulator)
-        self.state = TaskState({"task_state_store": StateStore() if memory else None})
-        self.waits = Waits()
+    def __init__(self, emulator: Emulator) -> None:
+        self.client = client_for(emulator, tries=0)
+        self.clock = Steps(0.0)
+        self.waits: list[float] = []
         self.upload_id = self.client.create_upload_session().upload_id
         self.client.put_file(self.upload_id, "a.e57", b"scan")
+        self._records = MemoryRecords()
 
     def run(self, attempt: int = 1, clears: int = 0, check: Callable[[], None] = lambda: None) -> str:
-        about = f"session {self.upload_id}"
-        once = OnlyOnce(self.client, self.state, about, self.upload_id, attempt, clears, sleep=self.waits)
-        return once.project(lambda: self.client.create_project({"upload_id": self.upload_id}), check).name
+        def checked(client: ThreeSixtyClient) -> None:
+            client.list_files(self.upload_id)
+            check()
 
-    def forget(self) -> None:
-        self.state = TaskState({"task_state_store": StateStore()})
+        creation = creation_of(
+            self.client,
+            self.upload_id,
+            self._records,
+            check=checked,
+            title="Bridge",
+            first=attempt == 1,
+            clears=str(clears),
+            clock=self.clock,
+            sleep=self._sleep,
+        )
+        while isinstance(done := creation.run(), Pause):
+            self._sleep(done.seconds)
+        return done.name
+
+    def _sleep(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.waits.append(seconds)
 
 
-def test_a_project_that_was_deleted(emulator: Emulator) -> None:
-    """A project that is gone is made again by a clear, even if the reply is lost, and by no retry."""
+def test_a_deleted_project_is_created_again_after_a_lost_reply(emulator: Emulator) -> None:
+    """A project that is gone is created again by a clear, even if the reply is lost, and by no retry."""
     task = Task(emulator)
     name = task.run()
     del emulator.store.projects[name]
-    with pytest.raises(ProjectError, match="is gone from the server"):
+    with pytest.raises(ProjectError, match="was deleted"):
         task.run(attempt=2)
     assert task.waits == 2 * [10]
     emulator.faults.add({"on": POST, "do": "lost_reply"})
@@ -77,8 +93,8 @@ def test_a_project_that_was_deleted(emulator: Emulator) -> None:
     assert list(emulator.store.projects) == [name]
 
 
-def test_a_project_that_is_missing_for_a_moment(emulator: Emulator) -> None:
-    """A project that is missing twice in a row is not gone, and a clear then makes no second one."""
+def test_a_project_that_is_missing_for_a_moment_is_not_deleted(emulator: Emulator) -> None:
+    """A project that is missing twice in a row is not gone, and a clear then creates no second one."""
     task = Task(emulator)
     name = task.run()
     gone = {"on": "GET /projects/*", "do": "status", "status": 404, "body": {"error": "project_not_found"}}
@@ -87,49 +103,21 @@ def test_a_project_that_is_missing_for_a_moment(emulator: Emulator) -> None:
     assert len(requests_of(emulator, "POST", "/projects")) == 1
 
 
-def test_looking_ends_after_two_minutes(emulator: Emulator) -> None:
-    """A project that does not show is looked for every ten seconds, two minutes long."""
+def test_the_search_ends_with_another_post(emulator: Emulator) -> None:
+    """A project that does not appear is searched for at growing intervals, a quarter of an hour long."""
     task = Task(emulator)
     emulator.faults.add({"on": POST, "do": "status", "status": 503})
-    with pytest.raises(ProjectError, match="Nobody can tell"):
-        task.run()
-    assert task.waits == 12 * [10]
+    assert task.run() == task.upload_id
+    assert sum(task.waits) == 15 * 60
+    assert task.waits[:6] == [1, 1, 2, 4, 8, 16]
+    assert max(task.waits) == 120
     # Once before the request, and before, between and after the waits.
-    assert len(requests_of(emulator, "GET", f"/projects/{task.upload_id}")) == 1 + 13
+    assert len(requests_of(emulator, "GET", f"/projects/{task.upload_id}")) == 1 + len(task.waits) + 1
 
 
-def test_a_refusal_leaves_no_doubt(emulator: Emulator) -> None:
-    """After a refused request the next attempt sends it again and looks for nothing."""
-    task = Task(emulator)
-    emulator.faults.add({"on": POST, "do": "status", "status": 400, "body": {"error": "odd"}})
-    with pytest.raises(InvalidRequestError):
-        task.run()
-    assert task.run(attempt=2) == task.upload_id
-    assert task.waits == []
-
-
-def test_a_strangers_project_after_a_clear(emulator: Emulator) -> None:
-    """A stranger's project is not taken over either where a clear posts again and gets no reply."""
+def test_a_stranger_is_recognized_again(emulator: Emulator) -> None:
+    """A retry after an attempt that sent nothing recognizes the stranger's project, and in doubt it stops."""
     emulator.store.take_name()
-    task = Task(emulator)
-    emulator.faults.add({"on": POST, "do": "status", "status": 503, "times": 2})
-    for clears in (0, 1):
-        with pytest.raises(ProjectError, match="the name of an older project"):
-            task.run(attempt=clears + 1, clears=clears)
-
-
-@pytest.mark.parametrize("memory", [False, True], ids=["no memory", "memory"])
-def test_a_strangers_project_is_no_doubt(emulator: Emulator, memory: bool) -> None:
-    """In a first attempt a project that bears the session's name is a stranger's, and stops nothing."""
-    stranger = emulator.store.take_name()
-    task = Task(emulator, memory=memory)
-    assert task.run() != stranger
-    assert len(emulator.store.projects) == 1
-
-
-def test_a_stranger_is_remembered(emulator: Emulator) -> None:
-    """A retry after an attempt that sent nothing knows whose project was there, and takes it for no reply."""
-    stranger = emulator.store.take_name()
     task = Task(emulator)
 
     def incomplete() -> None:
@@ -138,38 +126,11 @@ def test_a_stranger_is_remembered(emulator: Emulator) -> None:
     with pytest.raises(ProjectError, match="not complete"):
         task.run(check=incomplete)
     emulator.faults.add({"on": POST, "do": "status", "status": 503})
-    with pytest.raises(ProjectError, match="the name of an older project"):
-        task.run(attempt=2)
-    assert task.run(attempt=3, clears=1) != stranger
+    for attempt, clears in ((2, 0), (3, 1)):
+        with pytest.raises(ProjectError, match="another project had the name"):
+            task.run(attempt, clears)
     assert task.waits == []
-
-
-def test_forgotten_project(emulator: Emulator) -> None:
-    """Where the record is gone, as under clear_on_success, a cleared task makes no second project."""
-    task = Task(emulator)
-    name = task.run()
-    task.forget()
-    with pytest.raises(ProjectError, match="keeps nothing of this task's earlier attempts") as caught:
-        task.run(attempt=2, clears=1)
-    assert f"a project called {name} is there" in str(caught.value)
-    assert list(emulator.store.projects) == [name]
-
-
-def test_without_a_memory_and_without_a_project(emulator: Emulator) -> None:
-    """A retry that remembers nothing makes the project where there is none, and finds it without a reply."""
-    task = Task(emulator, memory=False)
-    emulator.faults.add({"on": POST, "do": "lost_reply"})
-    assert task.run(attempt=2) == task.upload_id
-    assert list(emulator.store.projects) == [task.upload_id]
-
-
-def test_without_a_memory_the_doubt_names_no_older_project(emulator: Emulator) -> None:
-    """A retry that remembers nothing and finds a project says not whose it is."""
-    task = Task(emulator, memory=False)
-    task.run()
-    with pytest.raises(ProjectError, match="Nobody can tell") as caught:
-        task.run(attempt=2)
-    assert "older project" not in str(caught.value)
+    assert len(requests_of(emulator, "POST", "/projects")) == 1
 
 
 # -- what is told, word by word
@@ -189,81 +150,6 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
     logging.getLogger("airflow_360").addHandler(listener)
     yield messages
     logging.getLogger("airflow_360").removeHandler(listener)
-
-
-def test_what_is_told_of_a_project(emulator: Emulator, told: list[str]) -> None:
-    """A project that is taken over, gone, looked for or made anew is told of with session and name."""
-    task = Task(emulator)
-    name = task.run()
-    assert task.run() == name  # again in its first attempt, after a wait
-    assert told == []
-    task.run(attempt=2)
-    assert told == [f"session {name} became project {name} already: nothing is created."]
-    del emulator.store.projects[name]
-    task.run(attempt=3, clears=1)
-    assert told[1:] == [
-        f"Project {name}, made of session {name} before, is gone: creating another, as asked."
-    ]
-    told.clear()
-
-    task = Task(emulator)
-    about = f"session {task.upload_id}"
-    emulator.faults.add({"on": POST, "do": "status", "status": 503, "body": {"error": "busy"}})
-    with pytest.raises(ProjectError) as raised:
-        task.run()
-    assert told == [
-        "POST /api/v1/projects: the server answered 503 busy. Looking whether the project was created all "
-        "the same."
-    ]
-    assert str(raised.value) == (
-        f"Nobody can tell whether a project was created of {about}: a request to create it got no answer. "
-        f"Look at your projects on {emulator.url}. If it is there, mark this task as success; if it is not, "
-        "clear this task, which creates it again."
-    )
-    told.clear()
-    task.run(attempt=2, clears=1)
-    assert told == [
-        f"Creating a project of {about} anew: this task was cleared after a request to create it got no "
-        "answer."
-    ]
-
-
-def test_what_is_told_of_a_stranger(emulator: Emulator, told: list[str]) -> None:
-    """A project that is made anew beside one of the session's name is told of with both."""
-    emulator.store.take_name()
-    task = Task(emulator)
-    emulator.faults.add({"on": POST, "do": "status", "status": 503})
-    with pytest.raises(ProjectError):
-        task.run()
-    told.clear()
-    task.run(attempt=2, clears=1)
-    assert told == [
-        f"Creating a project of session {task.upload_id} anew: this task was cleared after a request to "
-        f"create it got no answer, and {task.upload_id} is the name of an older project."
-    ]
-
-
-@pytest.mark.parametrize("link", [False, True])
-def test_what_is_told_without_a_memory(emulator: Emulator, link: bool) -> None:
-    """A task that remembers nothing says what it found and what would make another project."""
-    task = Task(emulator, memory=False)
-    task.run()
-    about, found, over = (
-        f"session {task.upload_id}",
-        f"a project called {task.upload_id} is there",
-        "clear the session task",
-    )
-    once = OnlyOnce(task.client, task.state, about, task.upload_id, attempt=2, clears=0)
-    if link:
-        once.upload_id, found, over = None, "there is nothing to ask for", "trigger a new run"
-    with pytest.raises(ProjectError) as raised:
-        once.project(lambda: task.client.create_project({"download_link": "https://x/y.e57"}))
-    assert str(raised.value) == (
-        f"Nobody can tell whether a project was created of {about}: this Airflow keeps nothing of this "
-        f"task's earlier attempts, and {found}. Look at your projects on {emulator.url}. If it is there, "
-        f"mark this task as success; to make another, {over}."
-    )
-    assert len(emulator.store.projects) == 1
 
 
 def test_what_is_told_where_nobody_answers(emulator: Emulator) -> None:

@@ -16,17 +16,15 @@ from typing import TypeVar
 
 import pytest
 
-from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.emulator import Emulator
 from airflow_360.emulator.chaos import MENU, Chaos
 from airflow_360.exceptions import ProjectError, RateLimitedError, ThreeSixtyError
-from airflow_360.hooks.task_state import TaskState
-from airflow_360.operators.once import OnlyOnce
+from airflow_360.projects.creation import MAX_MORE_POSTS, Pause
 from airflow_360.upload.engine import upload
 from airflow_360.upload.many import Job, upload_many
 from airflow_360.upload.ranges import ChunkSizer
-from tests.airflow.conftest import StateStore
 from tests.fakes import MemorySource, client_for, held, some_bytes, strict_emulator
+from tests.reliability.creations import MemoryRecords, creation_of
 
 T = TypeVar("T")
 PARALLEL = 4
@@ -35,8 +33,8 @@ MIB = 1024 * 1024
 #: How often a task is tried.
 ATTEMPTS = 4
 
-#: What a person is told who has to find out whether there is a project.
-CLEAR = "If it is there, mark this task as success; if it is not, clear this task"
+#: A task sends three POSTs. With so many sessions all three may fail, and only then a person has to clear it.
+POSTS_SPENT = f"sent {1 + MAX_MORE_POSTS} times"
 
 #: A status that goes backwards is only found in answers that are rare here: more of them.
 OFTEN_BACKWARDS = MENU + 9 * tuple(fault for fault in MENU if fault.do == "alter")
@@ -51,12 +49,6 @@ def retried(task: Callable[[int], T]) -> T:
             if not error.retryable:
                 raise
     return task(ATTEMPTS)
-
-
-def project_of(client: ThreeSixtyClient, state: TaskState, upload_id: str, clears: int, attempt: int) -> str:
-    about = f"session {upload_id}"
-    once = OnlyOnce(client, state, about, upload_id, attempt, clears, sleep=hardly)
-    return once.project(lambda: client.create_project({"upload_id": upload_id})).name
 
 
 def hardly(seconds: float) -> None:
@@ -84,7 +76,7 @@ class Usage:
 
 
 class Night:
-    """Bring one session after another to its project, and do what a person does where only a person may."""
+    """Bring one session after another to its project."""
 
     def __init__(self, emulator: Emulator, seed: int) -> None:
         self._emulator = emulator
@@ -116,14 +108,20 @@ class Night:
         return Job(name, len(data), lambda: MemorySource(data))
 
     def _project(self, upload_id: str) -> str:
-        state, clears = TaskState({"task_state_store": StateStore()}), 0
+        """Create the project; its hours of waiting pass at once."""
+        clock = VirtualClock()
+        creation = creation_of(self._client, upload_id, MemoryRecords(), clock=clock, sleep=clock.sleep)
         while True:
             try:
-                return retried(partial(project_of, self._client, state, upload_id, clears))
+                done = creation.run()
             except ProjectError as error:
-                if CLEAR not in str(error) or upload_id in self._emulator.store.projects:
+                if POSTS_SPENT not in str(error):
                     raise
-                clears += 1
+                creation.clears += " cleared"
+            else:
+                if not isinstance(done, Pause):
+                    return done.name
+                clock.sleep(done.seconds)
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="what is in use is read from Linux's /proc")
@@ -194,7 +192,11 @@ def test_a_night_within_the_limits() -> None:
             upload(client, upload_id, MemorySource(data), "a.e57", chunks=ChunkSizer(1))
 
         def make(upload_id: str) -> str:
-            return project_of(client, TaskState({"task_state_store": StateStore()}), upload_id, 0, 1)
+            creation = creation_of(client, upload_id, MemoryRecords(), clock=clock, sleep=clock.sleep)
+            done = creation.run()
+            if isinstance(done, Pause):
+                raise done.rate_limit or AssertionError(done)
+            return done.name
 
         sessions = [clock.patiently(client.create_upload_session).upload_id for _ in range(31)]
         files = {upload_id: some_bytes(1) for upload_id in sessions} | {sessions[-1]: some_bytes(1_300)}
