@@ -12,19 +12,15 @@ from typing import Any, NoReturn, TypeVar
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, conf
 
 try:
-    from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferralTimeout
+    from airflow.sdk.exceptions import AirflowRescheduleException
 except ImportError:  # before Airflow 3.2
-    from airflow.exceptions import (  # type: ignore[no-redef,unused-ignore]
-        AirflowRescheduleException,
-        TaskDeferralTimeout,
-    )
+    from airflow.exceptions import AirflowRescheduleException
 
 from airflow_360.exceptions import RateLimitedError
 from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors
 from airflow_360.triggers.pause import PauseTrigger
 
 __all__ = [
-    "TaskDeferralTimeout",
     "ThreeSixtyOperator",
     "is_mapped",
     "patiently",

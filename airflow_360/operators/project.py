@@ -17,6 +17,11 @@ from airflow.providers.common.compat.sdk import (
     mask_secret,
 )
 
+try:
+    from airflow.sdk.exceptions import TaskDeferralTimeout
+except ImportError:  # before Airflow 3.2
+    from airflow.exceptions import TaskDeferralTimeout  # type: ignore[no-redef,unused-ignore]
+
 from airflow_360.exceptions import ProjectError, some
 from airflow_360.hooks.assets import announce
 from airflow_360.hooks.creation_records import PROJECT_REQUEST, LinkRecords, SessionRecords
@@ -27,7 +32,6 @@ from airflow_360.hooks.task_state import TaskState, is_waiting, time_left
 from airflow_360.hooks.three_sixty import airflow_errors
 from airflow_360.links.project import ProjectLink
 from airflow_360.operators.base import (
-    TaskDeferralTimeout,
     ThreeSixtyOperator,
     is_mapped,
     reschedule,
@@ -61,12 +65,18 @@ class CreateProjectOperator(ThreeSixtyOperator):
     ``wait_for_completion`` the event of an asset or an alias in ``outlets`` says which project is ready.
 
     The session is listed first: nothing is created unless every file is complete and, with ``uploads``,
-    unless the session holds exactly what was uploaded.
+    unless the session contains exactly what was uploaded.
 
-    On retry and on clear the project that this task already made is taken over, and none is made again. Where
-    the reply to the request that creates it was lost, the task looks for the project for two minutes; what it
-    cannot know then it does not guess: it fails, says what to check, and creates again only when a person
-    clears it.
+    If the request to create the project gets no clear answer, the task searches for the project, without a
+    worker slot after some seconds. If it does not appear, the request is sent again when that is safe:
+    15 minutes after a broken connection, 60 minutes after a time-out, at most twice. A project from a link
+    cannot be searched for; in doubt the task stops and lists the projects that it could be.
+
+    **On retry and on clear** the project that exists is reused, whether Airflow kept the task's saved state
+    or deleted it. A project is created again only if it was deleted on the server and you clear this task.
+
+    It pushes the XCom ``project_request`` before the request: ``"asked"``, or ``"refused"`` if it is certain
+    that it created nothing. A teardown reads it.
 
     :param upload_id: the session (templated).
     :param download_link: a URL that the server fetches by itself, instead of a session (templated).
@@ -85,10 +95,14 @@ class CreateProjectOperator(ThreeSixtyOperator):
     :param coordinate_system: such as ``"EPSG:25832"`` (templated).
     :param options: any other field of the server's interface, passed through as it is (templated).
     :param wait_for_completion: whether to wait, without a worker slot, until the project is ready.
-    :param poll_interval: seconds between two polls of that wait. 60 by default: the server allows 60 a minute
-        for all projects of a key.
-    :param timeout: seconds after which that wait fails, counted from its beginning; Airflow's ``[sensors]
-        default_timeout`` by default.
+    :param poll_interval: seconds (or a timedelta) between two polls of that wait. 60 by default: the server
+        allows 60 a minute for all projects of a key.
+    :param timeout: seconds (or a timedelta) after which that wait fails, counted from its beginning;
+        Airflow's ``[sensors] default_timeout`` by default.
+    :param fail_on_errors: whether a project that is ready but has processing errors fails that wait; by
+        default it is a warning.
+    :param stall_timeout: seconds (or a timedelta) for which the status may stand still during that wait; off
+        by default.
     """
 
     template_fields: Sequence[str] = (
