@@ -10,10 +10,12 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_360.emulator import Emulator
-from airflow_360.operators.project import CreateProjectOperator, TaskDeferralTimeout
+from airflow_360.operators import project as module
+from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.projects.waiting import WaitTimes
 from tests.airflow.conftest import AirflowRescheduleException, StateStore, context
 
+TaskDeferralTimeout: type[Exception] = vars(module)["TaskDeferralTimeout"]
 GONE = {"on": "GET /projects/*", "do": "status", "status": 404, "body": {"error": "project_not_found"}}
 
 
