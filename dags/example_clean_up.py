@@ -1,8 +1,8 @@
-"""A folder of scans whose upload session is discarded when no project comes of it; not the default."""
+"""A folder of scans whose upload session is deleted if no project is created from it; not the default."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from airflow.providers.common.compat.sdk import Param, dag
 
@@ -18,6 +18,7 @@ from airflow_360.operators.upload import (
     schedule=None,
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     params={"folder": Param("/data/scans", type="string", description="A folder that the worker can see")},
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=2), "deferrable": True},
     tags=["360"],
 )
 def example_clean_up() -> None:
@@ -27,8 +28,8 @@ def example_clean_up() -> None:
         task_id="create_project", upload_id=session.output, uploads=uploads.output, title="{{ run_id }}"
     )
 
-    # Runs whatever became of the tasks before it, and decides nothing about the run. Where there is a
-    # project, it is skipped.
+    # Always runs, and does not change the result of the run. It is skipped if there is a project, or if there
+    # may be one.
     DeleteUploadSessionOperator(
         task_id="discard_session", upload_id=session.output, project_name=project.output
     ).as_teardown(setups=session)

@@ -1,8 +1,8 @@
-"""A scan that lies on a web server already: the 360 server fetches it, and no byte passes Airflow."""
+"""A scan on a web server: the 360 server fetches it, and no byte passes through Airflow."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from airflow.providers.common.compat.sdk import Param, dag
 
@@ -16,6 +16,7 @@ from airflow_360.sensors.project import ProjectReadySensor
     params={
         "link": Param("https://example.com/scan.e57", type="string", description="What the server fetches")
     },
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=2), "deferrable": True},
     tags=["360"],
 )
 def example_from_download_link() -> None:
@@ -26,7 +27,9 @@ def example_from_download_link() -> None:
         privacy_mode="link",
         coordinate_system="EPSG:25832",
     )
-    ProjectReadySensor(task_id="ready", project_name=project.output, deferrable=True, poke_interval=30)
+    ProjectReadySensor(
+        task_id="ready", project_name=project.output, poke_interval=30, timeout=timedelta(hours=6)
+    )
 
 
 example_from_download_link()

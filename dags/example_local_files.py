@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from airflow.providers.common.compat.sdk import Param, dag
 
@@ -17,15 +17,14 @@ from airflow_360.operators.upload import CreateUploadSessionOperator, UploadFile
         "folder": Param("/data/photos", type="string", description="A folder that the worker can see"),
         "title": Param("Photo set", type="string"),
     },
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=2), "deferrable": True},
     tags=["360"],
 )
 def example_local_files() -> None:
     session = CreateUploadSessionOperator(task_id="create_session")
 
-    # Several files at a time. names="path" keeps 100MEDIA/DJI_0001.JPG and 101MEDIA/DJI_0001.JPG apart.
-    uploads = UploadFilesOperator(
-        task_id="upload", upload_id=session.output, path="{{ params.folder }}", recursive=True, names="path"
-    )
+    # Several files at a time. Folders become part of the names: 100MEDIA_DJI_0001.jpg.
+    uploads = UploadFilesOperator(task_id="upload", upload_id=session.output, path="{{ params.folder }}")
 
     # Creates the project, and waits for it without holding a worker.
     CreateProjectOperator(
@@ -34,8 +33,8 @@ def example_local_files() -> None:
         uploads=uploads.output,
         title="{{ params.title }}",
         wait_for_completion=True,
-        deferrable=True,
         poll_interval=30,
+        timeout=timedelta(hours=6),
     )
 
 

@@ -1,4 +1,7 @@
-"""Scans that become projects, and a DAG that runs whenever a project is ready and reads which."""
+"""Scans that arrive in one folder, each uploaded once; and a DAG that runs when a project is ready.
+
+It needs no date: each night takes what no run has made into a project.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,18 @@ PROJECTS = Asset("360_projects")
     schedule="0 2 * * *",
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
-    max_active_runs=1,  # two nights at once would be handed the same scans
+    max_active_runs=1,  # two runs at once would get the same scans
     default_args={"retries": 3, "retry_delay": timedelta(minutes=2)},
     tags=["360"],
 )
 def example_new_scans() -> None:
-    # Scans arrive in one place over time: each night those that no other night made into projects.
+    # Scans arrive in one folder over time. Each night lists those that no other run made into projects.
     scans = ListScansOperator(task_id="list_scans", path="s3://new-scans/", only_new=True)
 
     # Each project that is ready is one event of the asset.
-    scan_to_project.partial(outlets=[PROJECTS], deferrable=True, poke_interval=30).expand(path=scans.output)
+    scan_to_project.partial(outlets=[PROJECTS], deferrable=True, poke_interval=30, timeout=6 * 3600).expand(
+        path=scans.output
+    )
 
 
 @dag(schedule=[PROJECTS], start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, tags=["360"])
