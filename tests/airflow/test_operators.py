@@ -97,7 +97,7 @@ class TestListScans:
         (folder / ".cache").mkdir()
         scans = ListScansOperator(task_id="list", path=str(folder)).execute(context())
         assert scans == [str(folder / "sub")]
-        assert "2 files lie beside the folders" in caplog.text
+        assert "2 files beside the folders will not be uploaded" in caplog.text
 
     def test_pattern(self, folder: Path) -> None:
         """A folder without a file of the pattern is no scan."""

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from airflow_360.exceptions import SourceError
-from airflow_360.sources import Location
-from airflow_360.sources.listing import list_files, list_scans
+from airflow_360.sources import Listed, Location
+from airflow_360.sources.listing import Globs, LeftOut, has_files, list_files, list_scans
 from airflow_360.sources.path import PathLocation
 from airflow_360.sources.s3 import S3Location
 
@@ -66,14 +66,14 @@ class Store:
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (self.folder / name).write_bytes(data)
 
-    def files(self, path: str, pattern: str | None = None, recursive: bool = False) -> list[str]:
+    def files(self, path: str, pattern: Globs = None, recursive: bool = False, **more: Any) -> list[str]:
         """Return the paths of the files that a path below the root means, without the root."""
-        listed = list_files(self.open, self.root + path, pattern, recursive)
+        listed = list_files(self.open, self.root + path, pattern, recursive, **more)
         return [file.path.removeprefix(f"{self.root}/") for file in listed]
 
-    def scans(self, path: str, pattern: str | None = None) -> list[str]:
+    def scans(self, path: str, pattern: Globs = None, **more: Any) -> list[str]:
         """Return the folders that hold scans, without the root and without a slash at the end."""
-        found = list_scans(self.open, self.root + path, pattern)
+        found = list_scans(self.open, self.root + path, pattern, **more)
         return [folder.removeprefix(f"{self.root}/").rstrip("/") for folder in found]
 
 
@@ -119,7 +119,11 @@ PHOTOS = ["photos/100MEDIA/1.jpg", "photos/101MEDIA/1.jpg"]
         ("/scan/", "*.E57", True, ["scan/B.E57", "scan/a.e57", *BELOW]),
         ("/scan/", "[ab].*", False, ["scan/B.E57", "scan/a.e57"]),
         ("/scan/", "?.e57", True, ["scan/B.E57", "scan/a.e57", *BELOW]),
-        ("/scan/", "sub/*", True, []),
+        ("/scan/", "sub/*", True, BELOW),
+        ("/scan/", "/SUB/*.e57", True, BELOW),
+        ("/scan/", "*/c.e57", True, ["scan/sub/c.e57"]),
+        ("/scan/", ["*.txt", "A.*"], False, ["scan/a.e57", "scan/notes.txt"]),
+        ("/scan/", ("*.txt", "*.las"), True, ["scan/notes.txt"]),
         ("/scan/", "*.laz", True, []),
         ("/scan/a.e57", None, False, ["scan/a.e57"]),
         ("/scan/a.e57", "*.las", False, ["scan/a.e57"]),
@@ -150,7 +154,7 @@ PHOTOS = ["photos/100MEDIA/1.jpg", "photos/101MEDIA/1.jpg"]
         ("/none/*.e57", None, False, []),
     ],
 )
-def test_list_files(store: Store, path: str, pattern: str | None, recursive: bool, files: list[str]) -> None:
+def test_list_files(store: Store, path: str, pattern: Globs, recursive: bool, files: list[str]) -> None:
     """A path means the same files in every store, sorted; wildcards stay within their folder."""
     assert store.files(path, pattern, recursive) == files
 
@@ -182,16 +186,186 @@ def test_what_is_listed_opens(store: Store) -> None:
         assert location.is_file()
 
 
-def test_left_out_files_are_counted(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says how many files were found and how many hidden ones and litter were left out."""
-    with caplog.at_level(logging.INFO, "airflow_360"):
-        store.files("/scan/")
-        store.files("/photos/*/1.jpg")
-    hidden = 3 if store.kind == "s3" else 4  # a folder that is not entered is counted where folders are real
-    assert caplog.messages == [
-        f"{store.root}/scan/: 3 files, {hidden} hidden or litter left out.",
-        f"{store.root}/photos/*/1.jpg: 2 files.",
+def test_a_folder_means_all_that_is_below(store: Store) -> None:
+    """Without further parameters subfolders are entered, as a sync or a copy of a folder would."""
+    assert [file.relative for file in list_files(store.open, f"{store.root}/photos")] == [
+        "100MEDIA/1.jpg",
+        "101MEDIA/1.jpg",
     ]
+
+
+@pytest.mark.parametrize(
+    ("exclude", "files"),
+    [
+        ("*.E57", ["scan/notes.txt"]),
+        (["B.*", "*.txt"], ["scan/a.e57", *BELOW]),
+        ("sub/*", SCAN),
+        ("sub/deep/*", [*SCAN, BELOW[0]]),
+        ("*/d.e57", [*SCAN, BELOW[0]]),
+        ("sub", SCAN + BELOW),
+        ((), SCAN + BELOW),
+    ],
+    ids=str,
+)
+def test_exclude(store: Store, exclude: Globs, files: list[str]) -> None:
+    """Files whose name, or path if the glob has a slash, matches `exclude` are left out, in any case."""
+    assert store.files("/scan/", recursive=True, exclude=exclude) == files
+
+
+def test_exclude_wins_over_pattern(store: Store) -> None:
+    """A file that matches both is left out."""
+    assert store.files("/scan/", "*.e57", True, exclude="sub/*") == ["scan/B.E57", "scan/a.e57"]
+
+
+def test_a_single_file_is_taken_whatever_its_name(store: Store) -> None:
+    """A path that leads to a file means this file, so `pattern` and `exclude` do not apply."""
+    assert store.files("/scan/a.e57", "*.las", exclude="*") == ["scan/a.e57"]
+
+
+def test_globs_with_accents(empty: Store) -> None:
+    """A letter that macOS spells in two characters matches the same letter in one."""
+    empty.write({"bu\u0308ro.e57": b"a", "hall.e57": b"b"})
+    assert len(empty.files("", "B\u00dcRO.*")) == 1
+
+
+@pytest.mark.parametrize("wrong", [5, ["*.e57", 5], ["*.e57", ""], {"*.e57"}], ids=str)
+def test_globs_of_another_kind_are_refused(store: Store, wrong: Any) -> None:
+    """A pattern that is neither a text nor a list of texts is an error that names the parameter."""
+    with pytest.raises(SourceError, match="pattern must be a glob or a list of globs"):
+        store.files("/scan/", wrong)
+    with pytest.raises(SourceError, match="exclude must be a glob or a list of globs"):
+        store.files("/scan/", exclude=wrong)
+
+
+def test_an_empty_list_of_patterns_is_refused(store: Store) -> None:
+    """A list from which a template or a mistake removed everything does not mean every file."""
+    with pytest.raises(SourceError, match=r"pattern .* empty list"):
+        store.files("/scan/", [])
+
+
+def test_what_is_left_out_is_counted(empty: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """One line of the log says how many files were found, and how many were left out for which reason."""
+    empty.write(
+        {
+            "a.e57": b"a",
+            "b.e57": b"a",
+            "old.e57": b"a",
+            "notes.txt": b"a",
+            ".DS_Store": b"",
+            "sub/Thumbs.db": b"",
+            ".x.e57": b"",
+            "sub_$folder$": b"",
+        }
+    )
+    left_out = LeftOut()
+    with caplog.at_level(logging.INFO, "airflow_360"):
+        empty.files("/", ["*.e57"], True, exclude="old*", left_out=left_out)
+    reasons = str(left_out)
+    assert set(reasons.split(", ")) == {
+        "2 litter files",
+        "1 hidden file",
+        "1 folder marker",
+        "1 file not matching pattern",
+        "1 file matching exclude",
+    }
+    assert caplog.messages == [f"{empty.root}/: 2 files; left out: {reasons}."]
+
+
+def test_nothing_left_out_is_not_worth_a_word(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """If all files are taken, the line holds their number only."""
+    with caplog.at_level(logging.INFO, "airflow_360"):
+        store.files("/photos/100MEDIA/")
+    assert caplog.messages == [f"{store.root}/photos/100MEDIA/: 1 file."]
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "said"),
+    [
+        ("/scan", None, "2 files in 2 subfolders"),
+        ("/scan/", "C.*", "1 file in 1 subfolder"),
+        ("/photos/*", None, "2 files in 2 subfolders"),
+        ("", "*.jpg", "2 files in 2 subfolders"),
+    ],
+)
+def test_files_in_subfolders_that_are_not_entered(
+    store: Store, caplog: pytest.LogCaptureFixture, path: str, pattern: Globs, said: str
+) -> None:
+    """With `recursive=False` a warning counts what subfolders hold, and so does what is left out."""
+    left_out = LeftOut()
+    store.files(path, pattern, False, left_out=left_out)
+    assert f"{said} (recursive=False)" in str(left_out)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warnings == [f"{store.root}{path}: {said} (recursive=False) will not be uploaded."]
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"), [("/scan", "*.laz"), ("/photos/100MEDIA", None), ("/scan/a.e57", None)]
+)
+def test_no_warning_if_no_file_is_missed(
+    store: Store, caplog: pytest.LogCaptureFixture, path: str, pattern: Globs
+) -> None:
+    """Subfolders without a file that would be taken are not warned of."""
+    store.files(path, pattern, False)
+    assert not [record for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_a_subfolder_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A subfolder that nobody asked for does not fail the listing of its parent."""
+    store = Store("disk", str(tmp_path), tmp_path)
+    store.write({"a.e57": b"a", "sub/b.e57": b"b"})
+    (tmp_path / "sub" / "c.e57").symlink_to("nowhere")
+    assert store.files("/") == ["a.e57"]
+    assert "could not be counted" in caplog.text
+
+
+def test_many_files_in_subfolders_are_not_counted_to_the_end(
+    empty: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An object store's millions are not listed for a number that nobody needs."""
+    monkeypatch.setattr("airflow_360.sources.listing.MAX_COUNTED_FILES", 2)
+    empty.write({f"sub/{number}.e57": b"a" for number in range(4)})
+    left_out = LeftOut()
+    empty.files("/", left_out=left_out)
+    assert str(left_out) == "at least 2 files in 1 subfolder (recursive=False)"
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "found"),
+    [
+        ("/scan", {}, True),
+        ("/scan/a.e57", {"pattern": "*.las"}, True),
+        ("/photos", {"recursive": False}, False),
+        ("/photos", {"pattern": "*.e57"}, False),
+        ("/photos", {"exclude": "*"}, False),
+        ("/s*/*.las", {}, True),
+        ("/none", {}, False),
+    ],
+)
+def test_has_files(store: Store, path: str, more: dict[str, Any], found: bool) -> None:
+    """Whether a path means any file is told by the rules of the listing."""
+    assert has_files(store.open, store.root + path, **more) == found
+
+
+def test_has_files_stops_at_the_first_one(tmp_path: Path) -> None:
+    """A folder of a hundred thousand objects is not listed to its end."""
+    seen = []
+
+    class Counting(PathLocation):
+        def files(self, depth: int | None) -> Iterator[Listed]:
+            for file in super().files(depth):
+                seen.append(file.relative)
+                yield file
+
+    for name in ("a.txt", "b.e57", "c.e57"):
+        (tmp_path / name).write_bytes(b"1")
+    assert has_files(lambda path: Counting(Path(path)), str(tmp_path), "*.e57")
+    assert seen == ["a.txt", "b.e57"]
+
+
+def test_a_missing_file_is_not_an_empty_folder(store: Store) -> None:
+    """A path that looks like a file's and leads to nothing is an error, for a listing and for a question."""
+    with pytest.raises(SourceError, match="does not exist"):
+        has_files(store.open, f"{store.root}/scan/missing.e57")
 
 
 def test_missing_parent(store: Store) -> None:
@@ -210,7 +384,7 @@ def test_list_scans(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     """Each folder directly below that holds files at any depth is a scan; files beside them are warned of."""
     assert store.scans("/") == ["photos", "scan", "scan2"]
     assert store.scans("/photos/") == ["photos/100MEDIA", "photos/101MEDIA"]
-    assert f"{store.root}/: 1 files lie beside the folders and belong to no scan." in caplog.messages
+    assert f"{store.root}/: 1 file beside the folders will not be uploaded" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -218,8 +392,15 @@ def test_list_scans(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     [("*.e57", ["scan"]), ("*.LAS", ["scan2"]), ("*.jpg", ["photos"]), ("*.xyz", []), ("*.db", [])],
 )
 def test_list_scans_by_pattern(store: Store, pattern: str, scans: list[str]) -> None:
-    """A folder is a scan where a file's name fits the pattern, in any case; litter never counts."""
+    """A folder is a scan if a file's name matches the pattern, in any case; litter never counts."""
     assert store.scans("/", pattern) == scans
+
+
+def test_list_scans_with_exclude(store: Store) -> None:
+    """A folder whose every file matches `exclude` is no scan, and is counted with what is left out."""
+    left_out = LeftOut()
+    assert store.scans("/", ["*.jpg", "*.las"], exclude="z.*", left_out=left_out) == ["photos"]
+    assert str(left_out) == "1 file beside the folders, 2 folders without a file that counts"
 
 
 def test_folders_without_scans(empty: Store) -> None:
@@ -246,8 +427,8 @@ def test_a_scan_that_is_listed_is_found(empty: Store, folder: str) -> None:
     """Every path that the listing of scans gives leads to that scan's files, however the folder is called."""
     empty.write({f"{folder}/a.e57": b"a", f"{folder}/sub/b.e57": b"b"})
     (scan,) = list_scans(empty.open, f"{empty.root}/")
-    assert [file.size for file in list_files(empty.open, scan, recursive=True)] == [1, 1]
-    assert [file.relative for file in list_files(empty.open, scan)] == ["a.e57"]
+    assert [file.size for file in list_files(empty.open, scan)] == [1, 1]
+    assert [file.relative for file in list_files(empty.open, scan, recursive=False)] == ["a.e57"]
 
 
 def test_a_file_with_wildcards_in_its_name(empty: Store) -> None:
