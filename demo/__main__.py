@@ -23,6 +23,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import requests
 
@@ -46,6 +47,7 @@ _PROCESSING_SECONDS = 8.0
 _PARALLELISM = 8
 _RUN_SECONDS = 900.0
 _HOUR = 2  # of the DAGs' schedule
+_ZONE = ZoneInfo("Europe/Berlin")  # of the DAG with dated folders
 _SLOWEST_RATE = 1024 * 1024  # bytes per second that the limit of a run's time allows for
 _PLAIN_LINE_SECONDS = 2.0
 _INTERRUPTED, _TERMINATED = 130, 143  # what a shell expects after SIGINT and SIGTERM
@@ -131,11 +133,12 @@ def _run(options: argparse.Namespace) -> None:
     total = sum(file.stat().st_size for file in sources)
     parallelism = _parallelism(sources)
     _say(f"{len(sources)} files, {size_text(total)}, from {sources[0].parent}")
-    # One moment for folder and run: a demo at that hour must not look for this night in another's folder.
-    night = _last_night(datetime.now(UTC))
-    with _stage(sources, night, parallelism) as stage:
+    # One moment for folder and runs: a demo at that hour must not take another night's folder.
+    now = datetime.now(UTC)
+    began, night = _last_interval(now), _last_night(now)
+    with _stage(sources, began, parallelism) as stage:
         _say(f"Airflow is up, {time.monotonic() - started:.0f} s after the start: {stage.airflow.url}")
-        run_id = _start(stage.airflow, DAG_ID, night)
+        run_id = _start(stage.airflow, DAG_ID, began, day=f"{began:%Y-%m-%d}")
         _drive(stage, DAG_ID, run_id, total)
         files = _uploaded(stage, run_id, {file.name: file for file in sources})
         print(f"\n{table(files)}\n")
@@ -147,9 +150,14 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _last_night(now: datetime) -> datetime:
-    """Return when the nightly DAGs were due last."""
+    """Return when a nightly DAG was due last, by the clock of `now`."""
     due = now.replace(hour=_HOUR, minute=0, second=0, microsecond=0)
     return due if due <= now else due - timedelta(days=1)
+
+
+def _last_interval(now: datetime) -> datetime:
+    """Return when the last data interval of the DAG with dated folders began, in its time zone."""
+    return _last_night(now.astimezone(_ZONE)) - timedelta(days=1)
 
 
 def _sources(folder: Path | None) -> list[Path]:
@@ -225,14 +233,14 @@ def _fill(s3: LocalS3, sources: Sequence[Path], night: datetime) -> None:
     s3.put_file(NEW_BUCKET, f"bridge/{smallest.name}", smallest)
 
 
-def _start(airflow: LocalAirflow, dag_id: str, night: datetime) -> str:
+def _start(airflow: LocalAirflow, dag_id: str, night: datetime, **conf: str) -> str:
     """Start the run that was due last night, and return its id.
 
     Triggered before the DAG is unpaused: the scheduler finds that this night has its run, and starts no
     second one on the same folder.
     """
     airflow.wait_for_dag(dag_id)
-    run_id = airflow.trigger(dag_id, logical_date=night)
+    run_id = airflow.trigger(dag_id, logical_date=night, conf=conf)
     airflow.unpause(dag_id)
     return run_id
 

@@ -118,6 +118,12 @@ def test_last_night_is_when_the_dags_were_due(now: str, night: str) -> None:
     )
 
 
+def test_the_dated_folder_is_the_day_on_which_the_interval_began() -> None:
+    """The demo's files lie in the folder that the nightly DAG takes, by the clock of its time zone."""
+    began = command._last_interval(datetime.fromisoformat("2026-07-01T00:30+00:00"))
+    assert f"{began:%Y-%m-%d %H:%M}" == "2026-06-30 02:00"
+
+
 def test_a_scan_for_the_dag_of_new_scans(tmp_path: Path) -> None:
     """The bucket that example_new_scans lists holds a folder with the smallest file."""
     small, large = tmp_path / "small.e57", tmp_path / "large.e57"

@@ -448,7 +448,7 @@ def test_names_that_look_like_templates(site: Site) -> None:
     for name in names:
         key = f"{date:%Y-%m-%d}/{name}"
         site.s3.client().put_object(Bucket="scans", Key=key, Body=content(name))
-    run = site.run("example_nightly_s3_scans", date)
+    run = site.run("example_nightly_s3_scans", date, day=f"{date:%Y-%m-%d}")
     finish(site, run)
     upload_id, project = results(site, run)
     assert projects_of(site, upload_id) == [project]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(site: Site, samples: Path) -> Iterator[Runs]:
     date = site.next_day()
-    prefix = f"{date:%Y-%m-%d}/"
+    day = f"{date - timedelta(days=1):%Y-%m-%d}"  # the last data interval before that moment began then
+    prefix = f"{day}/"
     site.s3.put_folder("scans", prefix, samples / "scans")
     folders = {path.stem: [path] for path in sorted((samples / "scans").iterdir())}
     folders["photoset"] = sorted((samples / "photoset").iterdir())
@@ -82,11 +84,11 @@ def runs(site: Site, samples: Path) -> Iterator[Runs]:
     make_scans(photos)
     yield Runs(
         site.run("example_nightly_s3_scans", date),
-        site.run("example_many_scans", date),
+        site.run("example_many_scans", day=day),
         site.run("example_local_files", folder=str(photos), title="Photos"),
         site.run("example_from_download_link", link="https://example.com/scan.e57"),
         site.run("example_new_scans"),
-        f"Scan of {date:%Y-%m-%d}",
+        f"Scan of {day}",
         folders,
         photos,
     )
