@@ -184,7 +184,8 @@ def test_new_scans(site: Site, runs: Runs) -> None:
     assert {extra["name"]: extra for extra in ours} == expected
     queue = "datasets/queuedEvent" if kind == "dataset" else "assets/queuedEvents"
     queued = site.airflow.request("GET", f"/dags/example_new_scans_catalog/{queue}")
-    assert queued["total_entries"] == 1
+    # Up to Airflow 3.3 an asset is queued once, however many events it has; then each event is.
+    assert queued["total_entries"] == (1 if AIRFLOW < (3, 4) else len(ready))
 
 
 def test_empty_night(site: Site) -> None:
