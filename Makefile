@@ -3,7 +3,7 @@ BIN := .venv/bin
 READY := .venv/ready
 CELERY := .venv/celery
 CONSTRAINTS := constraints/airflow-3.3.txt
-AIRFLOWS := 2.11 3.0 3.1 3.2 3.3
+AIRFLOWS := 2.11 3.0 3.1 3.2 3.3 3.4
 UNIT := -q -m "not long and not system" -p no:cacheprovider --durations 5
 # What knows Airflow. The rest does not differ between Airflows: it runs on 3.3, and on the lowest versions;
 # but for what reads the source or measures, which `make test` does.

@@ -34,7 +34,7 @@ def test_versions_are_those_of_the_matrix() -> None:
     assert re.findall(r"^AIRFLOWS := (.*)$", makefile, re.MULTILINE) == [" ".join(VERSIONS)]
     for version in VERSIONS:
         pins = (ROOT / "constraints" / f"airflow-{version}.txt").read_text("utf-8")
-        assert re.search(rf"^apache-airflow=={re.escape(version)}\.\d+$", pins, re.MULTILINE)
+        assert re.search(rf"^apache-airflow=={re.escape(version)}\.\d+(b\d+|rc\d+)?$", pins, re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "constraints").iterdir()), ids=lambda path: path.stem)
