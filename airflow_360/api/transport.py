@@ -306,7 +306,6 @@ def _unzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
             while piece and not unzip.eof:
                 yield unzip.decompress(piece, READ_BYTES)
                 piece = unzip.unconsumed_tail
-        yield unzip.flush()
     except zlib.error as error:
         raise _UnusableReply(f"its gzip data is damaged ({error})") from None
     if not (unzip.eof or empty):
@@ -348,8 +347,6 @@ class _TimedReader(io.RawIOBase):
                 return self._raw.readinto(buffer)
             except TimeoutError:
                 pass
-            finally:
-                self._sock.settimeout(self._silence)
         if left > self._silence:
             raise _ReplyTimeout(f"timed out: nothing arrived for {self._silence:g} s")
         raise _ReplyTimeout(f"timed out: the reply was not complete after {self._total:g} s")

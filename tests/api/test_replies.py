@@ -67,6 +67,15 @@ def test_dripping_reply_ends_at_the_deadline(beginning: bytes, drop: bytes) -> N
     assert "timed out: the reply was not complete after 0.4 s" in str(error)
 
 
+def test_a_reply_that_stops_ends_at_the_deadline() -> None:
+    """A reply that begins and then stops ends at the deadline, not after another whole read time-out."""
+    with DrippingServer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", b"") as server:
+        began = time.monotonic()
+        error = no_reply(impatient(server.url))
+        assert DEADLINE <= time.monotonic() - began < DEADLINE + 1
+    assert error.timed_out
+
+
 def test_dripping_reply_over_tls(tmp_path: Path) -> None:
     """A reply that arrives byte by byte over TLS ends at the deadline too."""
     own, key = certificate(tmp_path)
