@@ -19,8 +19,12 @@ from airflow.providers.common.compat.sdk import (
 
 try:
     from airflow.sdk.exceptions import TaskDeferralTimeout
-except ImportError:  # before Airflow 3.2
-    from airflow.exceptions import TaskDeferralTimeout  # type: ignore[no-redef,unused-ignore]
+except ImportError:  # before Airflow 3.2; Airflow 2 raises one exception for time-outs and for failures
+    import airflow.exceptions as _exceptions
+
+    TaskDeferralTimeout = getattr(  # type: ignore[misc,unused-ignore]
+        _exceptions, "TaskDeferralTimeout", _exceptions.TaskDeferralError
+    )
 
 from airflow_360.exceptions import ProjectError, some
 from airflow_360.hooks.assets import announce
@@ -194,9 +198,9 @@ class CreateProjectOperator(ThreeSixtyOperator):
         """Continue after a deferral; if the project was not ready in time, say so."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout:
+        except TaskDeferralTimeout as error:
             page = context["ti"].xcom_pull(task_ids=self.task_id, key=ProjectLink.key)
-            if not page or not self.wait_for_completion:
+            if not page or not self.wait_for_completion or str(error) == "Trigger failure":
                 raise
             raise AirflowFailException(_too_late(str(page), self.timeout)) from None
 
