@@ -108,8 +108,8 @@ class AirflowApi:
         if not self._is_v1:
             self._token = self._token or self._fetch_token()
             headers["Authorization"] = f"Bearer {self._token}"
-        # Airflow answers 500 if SQLite is locked. Reads and deletes can be sent again, as the UI would.
-        attempts = 3 if method in ("GET", "DELETE") else 1
+        # Airflow answers 500 if SQLite is locked. What has the same effect twice can be sent again.
+        attempts = 3 if method in ("GET", "PATCH", "DELETE") else 1
         for attempt in range(attempts):
             reply = self._http.request(
                 method,
@@ -158,6 +158,15 @@ class AirflowApi:
         """
         self.wait_for_dag(dag_id, timeout)
         self.request("PATCH", f"/dags/{_part(dag_id)}", json={"is_paused": False})
+
+    def pause(self, dag_id: str, timeout: float = 60) -> None:
+        """Wait until the DAG is parsed, then pause it. Runs that are triggered meanwhile wait in the queue.
+
+        :param timeout: seconds
+        :raises DagImportError: its file cannot be imported, or no file defined it in time
+        """
+        self.wait_for_dag(dag_id, timeout)
+        self.request("PATCH", f"/dags/{_part(dag_id)}", json={"is_paused": True})
 
     def wait_for_dag(self, dag_id: str, timeout: float = 60) -> None:
         """Wait until the DAG is parsed.

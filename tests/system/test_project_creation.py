@@ -1,0 +1,215 @@
+"""One session becomes exactly one project in a real Airflow, whatever fails, and nobody has to click."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil  # type: ignore[import-untyped,unused-ignore]
+import pytest
+
+from airflow_360.emulator import Emulator, Exchange
+from demo.airflow_api import ENDED, AirflowApiError
+from tests.system.conftest import AIRFLOW, Site
+
+pytestmark = pytest.mark.system
+
+CONTENT = b"scan" * 1000
+POST, FIND, LIST = "POST /projects", "GET /projects/*", "GET /uploads/*"
+NOT_FOUND = {"do": "status", "status": 404, "body": {"error": "project_not_found"}}
+HTML = {"body": "<h1>Welcome to this network", "when": "before_body"}
+STALL = {"do": "stall", "seconds": 300}
+#: From here on Airflow saves the state of tasks, and obeys the date of a reschedule.
+SAVES_STATE = AIRFLOW >= (3, 3)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What goes wrong in one run.
+
+    :param faults: the emulator's script. If it stalls a request, the task that sent it is killed.
+    :param posts: how many requests for a project are sent.
+    :param attempts: which attempt of the project task succeeds.
+    :param waits: whether the project task must wait, without a worker slot.
+    :param consumed: whether the server ends a session when it becomes a project.
+    :param dag_id: the DAG.
+    """
+
+    faults: tuple[dict[str, Any], ...] = ()
+    posts: int = 1
+    attempts: int = 1
+    waits: bool = False
+    consumed: bool = False
+    dag_id: str = "project"
+
+
+DOWN = ({"on": POST, "do": "status", "status": 503, **HTML},)
+PORTAL = ({"on": POST, "do": "status", "status": 200, **HTML},)
+#: The reply is lost, and the project appears late.
+LOST = ({"on": POST, "do": "lost_reply"}, {"on": FIND, **NOT_FOUND, "skip": 1, "times": 2})
+ACTED = ({"on": POST, **STALL, "when": "after_body"},)
+BEFORE = ({"on": POST, **STALL, "when": "before_body"},)
+AGAIN = partial(Case, posts=2, dag_id="project_sent_again")
+RESCHEDULED, RESCHEDULED_AGAIN = "project_rescheduled", "project_rescheduled_sent_again"
+CASES = {
+    "nothing": Case(dag_id="project_of_an_upload"),
+    "nothing, consumed": Case(consumed=True, dag_id="project_of_an_upload"),
+    "503": AGAIN(DOWN, waits=True),
+    "portal, rescheduled": Case(PORTAL, posts=2, waits=True, dag_id=RESCHEDULED_AGAIN),
+    "portal after the server acted": Case(({"on": POST, "do": "garbage"},)),
+    "lost reply, consumed": Case(LOST, waits=True, consumed=True),
+    "lost reply, rescheduled": Case(LOST, waits=True, dag_id=RESCHEDULED),
+    "killed while it asks for the name": Case(({"on": FIND, **STALL},), attempts=2),
+    "killed while it asks for the session": Case(({"on": LIST, **STALL},), attempts=2),
+    "killed before the server acted": AGAIN(BEFORE, attempts=2),
+    "killed after the server acted, consumed": Case(ACTED, attempts=2, consumed=True),
+    "killed after the server acted, rescheduled": Case(ACTED, attempts=2, dag_id=RESCHEDULED),
+    "killed as it resumes": AGAIN((*DOWN, {"on": FIND, **STALL, "skip": 2}), attempts=2, waits=True),
+    "killed before it saves the name": Case(attempts=2, dag_id="project_dies"),
+}
+#: What other versions of Airflow run too.
+IN_MATRIX = {
+    "503",
+    "portal, rescheduled",
+    "lost reply, consumed",
+    "killed before the server acted",
+    "killed after the server acted, consumed",
+    "killed as it resumes",
+}
+
+
+@dataclass
+class Outcome:
+    """One run, its server, and what was seen of it."""
+
+    case: Case
+    emulator: Emulator
+    run: tuple[str, str]
+    ended: str = ""
+    states: set[str] = field(default_factory=set)  # of the project task
+    killed: set[int] = field(default_factory=set)
+
+    @property
+    def posts(self) -> list[Exchange]:
+        """The requests for a project."""
+        return [e for e in self.emulator.exchanges if (e.method, e.path) == ("POST", "/projects")]
+
+    def kill_if_stalled(self) -> None:
+        """Kill the process whose request the emulator holds up, as the kernel does if memory runs out."""
+        if self.killed or not any(e.fault == "stall" for e in self.emulator.exchanges):
+            return
+        port = urlsplit(self.emulator.url).port
+        found = [c for c in psutil.net_connections("tcp") if c.raddr and c.raddr.port == port]
+        self.killed = {c.pid for c in found if c.pid and c.pid != os.getpid()}
+        for pid in self.killed:
+            os.kill(pid, signal.SIGKILL)
+
+
+def serve(site: Site, stack: ExitStack, name: str, case: Case) -> tuple[Emulator, str]:
+    """Start the server of one run, and return it with the id of its connection."""
+    emulator = stack.enter_context(
+        Emulator(faults=case.faults, processing_seconds=3, session_consumed=case.consumed)
+    )
+    conn_id = "creation_" + "".join(c if c.isalnum() else "_" for c in name)
+    connection = {"connection_id": conn_id, "conn_type": "three_sixty", "host": emulator.url}
+    site.airflow.request("POST", "/connections", json={**connection, "password": "sk_creation"})
+    stack.callback(site.airflow.request, "DELETE", f"/connections/{conn_id}")
+    return emulator, conn_id
+
+
+def start_all(site: Site, stack: ExitStack, cases: Mapping[str, Case], path: Path) -> dict[str, Outcome]:
+    """Start a run for each case, all at the same time.
+
+    The runs are queued while their DAGs are paused, since tasks that begin meanwhile keep SQLite locked.
+    """
+    dag_ids = {case.dag_id for case in cases.values()}
+    for dag_id in dag_ids:
+        site.airflow.pause(dag_id)
+    outcomes = {}
+    for name, case in cases.items():
+        emulator, conn_id = serve(site, stack, name, case)
+        conf = {"path": str(path), "conn_id": conn_id}
+        run_id = site.airflow.trigger(case.dag_id, site.next_day(), conf)
+        outcomes[name] = Outcome(case, emulator, (case.dag_id, run_id))
+    for dag_id in dag_ids:
+        site.airflow.unpause(dag_id)
+    return outcomes
+
+
+def watch(site: Site, outcomes: list[Outcome], timeout: float = 240) -> None:
+    """Watch runs until all have ended, and kill tasks whose requests are stalled."""
+    deadline = time.monotonic() + timeout
+    while running := [outcome for outcome in outcomes if outcome.ended not in ENDED]:
+        site.airflow.check()
+        assert time.monotonic() < deadline, f"not over: {[(o.run, o.states) for o in running]}"
+        for outcome in running:
+            outcome.kill_if_stalled()
+            state = str(site.airflow.task_instance(*outcome.run, "create_project")["state"])
+            outcome.states.add(state)
+            if state in ENDED:
+                outcome.ended = site.airflow.run_state(*outcome.run)
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scan."""
+    path = tmp_path_factory.mktemp("scans") / "scan.e57"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def outcomes(site: Site, path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Outcome]]:
+    """The runs of all cases that were selected, started at once, because most of their time is waiting."""
+    names = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
+    cases = {name: case for name, case in CASES.items() if name in names or name.startswith("nothing")}
+    with ExitStack() as stack:
+        outcomes = start_all(site, stack, cases, path)
+        watch(site, list(outcomes.values()))
+        yield outcomes
+
+
+def logs(site: Site, outcome: Outcome) -> str:
+    """Return what all attempts of the project task logged."""
+    tries = int(site.airflow.task_instance(*outcome.run, "create_project")["try_number"])
+    texts = []
+    for number in range(1, tries + 1):
+        with contextlib.suppress(AirflowApiError):  # of an attempt that the scheduler ended by mistake
+            texts.append(site.airflow.log(*outcome.run, "create_project", number))
+    return "\n".join(texts)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.matrix] * (name in IN_MATRIX)) for name in CASES]
+)
+def test_one_session_becomes_one_project(site: Site, outcomes: dict[str, Outcome], name: str) -> None:
+    """A fault that passes, or a killed worker, ends in exactly one project, without a click or a held
+    slot.
+    """
+    outcome = outcomes[name]
+    case, run = outcome.case, outcome.run
+    log = logs(site, outcome)
+    assert outcome.ended == "success", log
+    upload_id = site.airflow.xcom(*run, "create_session")
+    assert list(outcome.emulator.store.projects) == [upload_id], log
+    assert site.airflow.xcom(*run, "create_project") == upload_id
+    assert outcome.emulator.store.file_path(upload_id, "scan.e57").read_bytes() == CONTENT
+    assert len(outcome.posts) == case.posts, log
+    # A busy scheduler may take the end of a wait for a failure (its "state attribute is queued").
+    assert site.airflow.task_instance(*run, "create_project")["try_number"] - case.attempts in (0, 1), log
+    if case.waits:
+        rescheduled = SAVES_STATE and case.dag_id in (RESCHEDULED, RESCHEDULED_AGAIN)
+        assert ("up_for_reschedule" if rescheduled else "deferred") in outcome.states
+    assert len(outcome.killed) == any(fault["do"] == "stall" for fault in case.faults)
+    assert not outcome.emulator.faults.unused()
+    assert not outcome.emulator.violations
