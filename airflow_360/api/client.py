@@ -6,7 +6,7 @@ after an uncertain PUT other bytes may be due, which is the engine's business. N
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from airflow_360.api.backoff import Backoff
 from airflow_360.api.bandwidth import Bandwidth
 from airflow_360.api.budget import RequestBudget
 from airflow_360.api.records import FileProgress, Project, UploadSession
+from airflow_360.api.redaction import secrets_of_link
 from airflow_360.api.transport import Transport
 from airflow_360.exceptions import (
     NoReplyError,
@@ -157,9 +158,9 @@ class ThreeSixtyClient:
         :raises UploadSessionNotFoundError: when the session is gone.
         :raises QuotaError: when storage or the tariff forbid it.
         """
-        link = str(fields.get("download_link") or "")  # may be presigned: whoever has it has the file
-        secrets = [part for part in (link, link.partition("?")[2]) if len(part) > 15]
-        return Project.created(self._post("projects", fields, secrets))
+        # Whoever has a presigned URL has the file; also later replies may repeat it.
+        self._transport.redact_also(secrets_of_link(str(fields.get("download_link") or "")))
+        return Project.created(self._post("projects", fields))
 
     def get_project(self, project_name: str) -> Project:
         """Return a project's state: ``GET /projects/{name}``; 60 a minute.
@@ -198,11 +199,9 @@ class ThreeSixtyClient:
         reply = self._transport.request("PUT", "uploads", upload_id, filename, body=body, headers=headers)
         return FileProgress.from_reply(_object(reply))
 
-    def _post(
-        self, segment: str, json: Mapping[str, Any] | None = None, secrets: Sequence[str] = ()
-    ) -> Mapping[str, Any]:
+    def _post(self, segment: str, json: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         return self.backoff.call(
-            lambda: _object(self._transport.request("POST", segment, json=json, secrets=secrets)),
+            lambda: _object(self._transport.request("POST", segment, json=json)),
             safe=_surely_not_done,
         )
 

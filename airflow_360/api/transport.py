@@ -10,12 +10,13 @@ from __future__ import annotations
 import http.client
 import io
 import ipaddress
+import logging
 import re
 import socket
 import sys
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,6 +37,7 @@ from urllib3.exceptions import HTTPError
 from airflow_360 import __version__
 from airflow_360.api.budget import Endpoint, RequestBudget
 from airflow_360.api.plain import read_json
+from airflow_360.api.redaction import Redactor
 from airflow_360.exceptions import (
     ApiError,
     AuthenticationError,
@@ -52,6 +54,8 @@ from airflow_360.exceptions import (
 )
 
 __all__ = ["DEFAULT_SERVER", "Transport", "server_url"]
+
+log = logging.getLogger(__name__)
 
 DEFAULT_SERVER = "https://360-for-you.com"
 API_PATH = "/api/v1"
@@ -143,6 +147,7 @@ class Transport:
         host = urlsplit(self.server).hostname or ""
         self._proxies = {"no_proxy": host} if _is_loopback(host) else {}
         self._key = key
+        self._redactor = Redactor([key])
         self._clock_offset = 0.0  # seconds by which the server's clock is ahead
         self._new_http = partial(_http, key, user_agent, reply_timeout or 2 * read_timeout)
         self._kept = self._new_http(connections)
@@ -154,7 +159,6 @@ class Transport:
         json: Mapping[str, Any] | None = None,
         body: Iterable[bytes] | bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        secrets: Sequence[str] = (),
     ) -> Any:
         """Send one request, once.
 
@@ -163,7 +167,6 @@ class Transport:
         :param json: an object to send as JSON.
         :param body: bytes to send, or something sized that yields them.
         :param headers: further headers.
-        :param secrets: what is not to come back out of a reply, beside the key.
         :returns: the reply's JSON.
         :raises ThreeSixtyError: when a segment would change the address.
         :raises ApiError: when the server answered no.
@@ -179,14 +182,14 @@ class Transport:
             reply = self._send(endpoint, url, options)
         except _UnusableReply as error:
             raise NoReplyError(
-                f"{what}: the reply of {self.server} was discarded, because {_clean(error)}. "
+                f"{what}: the reply of {self.server} was discarded, because {_clean(self._redact(error))}. "
                 "Check that the connection's host is a 360 server and that no proxy stands between."
             ) from None
         # Not all that is raised is requests' own: a missing certificate file is an OSError, an odd address a
         # ValueError, a body that breaks off an error of urllib3.
         except (OSError, ValueError, HTTPError) as error:
             root = _root(error, outer)
-            cause = _without(f"{type(root).__name__.lstrip('_')}: {root}", (self._key, *secrets))
+            cause = self._redact(f"{type(root).__name__.lstrip('_')}: {root}")
             sent = not getattr(root, "unsent", False)
             raise NoReplyError(
                 f"{what}: no answer from {self.server} ({_clean(cause)}). "
@@ -196,7 +199,7 @@ class Transport:
                 timed_out=sent and isinstance(root, _ReplyTimeout),
             ) from None
         try:
-            return self._answer(reply, what, (self._key, *secrets))
+            return self._answer(reply, what)
         except RateLimitedError as error:
             self.budget.refused(endpoint, error.retry_after)
             error.window = self.budget.window(endpoint)
@@ -210,19 +213,29 @@ class Transport:
         """Tell whether another transport sends the same key."""
         return self._key == other._key
 
+    def redact_also(self, secrets: Iterable[str]) -> None:
+        """Redact further secrets, beside the key, from all that the server says from now on.
+
+        :param secrets: for example those of a presigned URL that is sent to the server.
+        """
+        self._redactor = self._redactor.also(secrets)
+
     def close(self) -> None:
         """Close the kept-alive connections."""
         self._kept.close()
 
-    def _answer(self, reply: _Reply, what: str, secrets: Sequence[str]) -> Any:
+    def _redact(self, text: object) -> str:
+        return str(self._redactor.redact(str(text)))
+
+    def _answer(self, reply: _Reply, what: str) -> Any:
         if date := _moment(reply.headers.get("Date", "")):
             self._clock_offset = date.timestamp() - time.time()
-        content = _json(reply.content.decode("utf-8", "replace"), secrets)
+        content = self._redactor.redact(_json(reply.content.decode("utf-8", "replace")))
         if 200 <= reply.status < 300:
             if content is None:
                 raise NoReplyError(f"{what}: {self.server} did not answer with JSON; is it a 360 server?")
             return content
-        headers = _without(dict(reply.headers), secrets)
+        headers = self._redactor.redact(dict(reply.headers))
         detail = content if isinstance(content, dict) else {}
         raise _refusal(reply.status, CaseInsensitiveDict(headers), what, detail)
 
@@ -276,11 +289,11 @@ def _content(reply: requests.Response) -> bytes:
 
     :raises _UnusableReply: when it has more than :data:`MAX_REPLY_BYTES`, or cannot be decoded.
     """
-    encoding = reply.headers.get("Content-Encoding", "").strip().lower()
+    encoding = reply.headers.get("Content-Encoding", "").strip()
     received = _limited(iter(lambda: reply.raw.read(READ_BYTES, decode_content=False), b""))
-    if encoding in ("gzip", "x-gzip"):
+    if encoding.lower() in ("gzip", "x-gzip"):
         return b"".join(_limited(_unzipped(received)))
-    if encoding not in ("", "identity"):
+    if encoding.lower() not in ("", "identity"):
         raise _UnusableReply(f"its Content-Encoding is {encoding!r} and only gzip was asked for")
     return b"".join(received)
 
@@ -358,6 +371,20 @@ class _TimedReader(io.RawIOBase):
             super().close()
 
 
+class _Response(http.client.HTTPResponse):
+    """A response about whose headers urllib3 logs nothing.
+
+    If they are malformed, urllib3 logs their lines as they are, and a server may repeat the key in them.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        if self.headers.defects or self.headers.get_payload():
+            log.debug("The reply has malformed headers; only those before the first defect are read.")
+            self.headers.defects.clear()
+            self.headers.set_payload("")
+
+
 class _SlowSendConnection(HTTPConnection):
     """A connection with a time-out of its own for sending, and a deadline for each reply.
 
@@ -378,7 +405,7 @@ class _SlowSendConnection(HTTPConnection):
     def response_class(  # type: ignore[override] # as a class it could not know the connection's time-outs
         self, sock: socket.socket, *args: Any, **kwargs: Any
     ) -> http.client.HTTPResponse:
-        reply = http.client.HTTPResponse(sock, *args, **kwargs)
+        reply = _Response(sock, *args, **kwargs)
         silence = cast(float, self.timeout)
         # While connecting it is a proxy's reply to CONNECT.
         total = silence if self._connecting else self._reply_timeout
@@ -511,24 +538,11 @@ def _segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def _json(text: str, secrets: Sequence[str]) -> Any:
+def _json(text: str) -> Any:
     try:
-        return _without(read_json(text), secrets)
+        return read_json(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _without(value: Any, secrets: Sequence[str]) -> Any:
-    """Return a text, or JSON that was read (unread it may spell any character otherwise), less secrets."""
-    match value:
-        case str():
-            for secret in secrets:
-                value = value.replace(secret, "***")
-        case dict():
-            return {_without(name, secrets): _without(item, secrets) for name, item in value.items()}
-        case list():
-            return [_without(item, secrets) for item in value]
-    return value
 
 
 def _refusal(status: int, headers: Mapping[str, str], what: str, detail: dict[str, Any]) -> ThreeSixtyError:
