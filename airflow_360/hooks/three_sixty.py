@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowNotFoundException,
     BaseHook,
+    mask_secret,
 )
 
 from airflow_360.exceptions import (
@@ -623,7 +624,8 @@ async def async_client(three_sixty_conn_id: str) -> ThreeSixtyClient:
             connection = await get_async_connection(three_sixty_conn_id, hook=ThreeSixtyHook)
         extra = await get_async_extra_dejson(connection)
         # In a thread, since it imports requests, which takes a fifth of a second, and reads certificates.
-        return await asyncio.to_thread(client_from, connection, extra, patient=False)
+        await _mask_key_in_trigger(connection)
+        return await asyncio.to_thread(client_from, connection, extra, patient=False, mask=False)
 
 
 def _shown(
@@ -671,13 +673,16 @@ def airflow_errors() -> Iterator[None]:
         raise kind(str(error)) from error
 
 
-def client_from(connection: Any, extra: Mapping[str, Any], *, patient: bool = True) -> ThreeSixtyClient:
+def client_from(
+    connection: Any, extra: Mapping[str, Any], *, patient: bool = True, mask: bool = True
+) -> ThreeSixtyClient:
     """Return a client for a connection.
 
     :param connection: Airflow's connection: host (the server's URL), schema, port, password (the key).
     :param extra: its extra fields; read by the caller, since a trigger must read them asynchronously.
     :param patient: whether to repeat requests that are safe to repeat, and to wait for a reply for as long as
         the connection says; else nobody waits longer than :data:`PATIENCE_OF_A_PERSON`.
+    :param mask: whether to mask the key in logs. Not in a trigger, where Airflow masks asynchronously.
     :raises ThreeSixtyError: when the key is missing or a field is wrong.
     """
     from airflow import __version__ as airflow_version
@@ -688,7 +693,9 @@ def client_from(connection: Any, extra: Mapping[str, Any], *, patient: bool = Tr
     from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.transport import Transport, server_url
 
-    server, key = server_url(_server(connection)), (connection.password or "").strip()
+    if mask and (unmasked := _unmasked_key(connection)):
+        mask_secret(unmasked)
+    server, key = server_url(_server(connection)), _key(connection)
     longest = math.inf if patient else PATIENCE_OF_A_PERSON
     transport = Transport(
         server,
@@ -705,6 +712,29 @@ def client_from(connection: Any, extra: Mapping[str, Any], *, patient: bool = Tr
     limit = _limit(extra)
     bandwidth = shared_bandwidth(transport.server, limit) if limit else None
     return ThreeSixtyClient(transport, backoff if patient else Backoff(tries=0), bandwidth)
+
+
+def _key(connection: Any) -> str:
+    return (connection.password or "").strip()
+
+
+def _unmasked_key(connection: Any) -> str:
+    """Return the key if the password has spaces around it: Airflow masks the password with its spaces."""
+    key = _key(connection)
+    return key if key != connection.password else ""
+
+
+async def _mask_key_in_trigger(connection: Any) -> None:
+    """Mask the key as :func:`client_from` does, without blocking the event loop.
+
+    Airflow before 3.2 cannot do this in a trigger. There the key is only redacted from what the server says.
+    """
+    if unmasked := _unmasked_key(connection):
+        try:
+            from airflow.sdk.log import amask_secret
+        except ImportError:
+            return
+        await amask_secret(unmasked)
 
 
 def _server(connection: Any) -> str:

@@ -26,6 +26,7 @@ except ImportError:  # before Airflow 3.2; Airflow 2 raises one exception for ti
         _exceptions, "TaskDeferralTimeout", _exceptions.TaskDeferralError
     )
 
+from airflow_360.api.redaction import secrets_of_link, spellings
 from airflow_360.exceptions import ProjectError, some
 from airflow_360.hooks.assets import announce
 from airflow_360.hooks.creation_records import PROJECT_REQUEST, LinkRecords, SessionRecords
@@ -396,10 +397,10 @@ def _too_late(page: str, seconds: float) -> str:
 
 
 def _mask_link(link: str) -> None:
-    """Keep a link that may be presigned out of logs and of what Airflow shows."""
-    for part in {link, link.strip(), link.partition("?")[2]}:
-        if len(part) > 15:  # "dl=1" is no secret, and would be masked wherever it stands
-            mask_secret(part)
+    """Mask a link that may be presigned in logs and in what Airflow shows, in each usual spelling."""
+    parts = secrets_of_link(link)
+    if found := sorted({spelling for part in parts for spelling in spellings(part)}):
+        mask_secret(found)
 
 
 def _check_session(
