@@ -123,6 +123,7 @@ class CreationRecord:
     :param patience: seconds from ``since`` until another POST is safe.
     :param cause: why the result is unknown, for messages.
     :param failing_since: when the first of the present failures came, or None.
+    :param limited_since: the same for rate limits that named a time. To wait for one is no failure.
     :param missing: how many times in a row a created project was not found.
     :param session_created: when the session was created, by the server's clock, or None.
     """
@@ -136,6 +137,7 @@ class CreationRecord:
     patience: float = 0.0
     cause: str = ""
     failing_since: float | None = None
+    limited_since: float | None = None
     missing: int = 0
     session_created: float | None = None
 
@@ -158,9 +160,18 @@ class CreationRecord:
     def in_doubt(self, cause: str, since: float, patience: float) -> CreationRecord:
         """Return this record after a POST whose result is unknown."""
         cause = cause[:MAX_CAUSE_CHARACTERS]
-        return replace(
-            self, stage=Stage.DOUBT, cause=cause, since=since, patience=patience, failing_since=None
-        )
+        doubt = replace(self, stage=Stage.DOUBT, cause=cause, since=since, patience=patience)
+        return doubt.without_failures()
+
+    def without_failures(self) -> CreationRecord:
+        """Return this record after a request that did not fail, or before another attempt."""
+        return replace(self, failing_since=None, limited_since=None)
+
+    def failed(self, now: float, failure: ThreeSixtyError) -> CreationRecord:
+        """Return this record after a failure that may pass."""
+        if _asked_seconds(failure):
+            return replace(self, failing_since=None, limited_since=self.limited_since or now)
+        return replace(self, failing_since=self.failing_since or now)
 
 
 class NotAsked(Enum):
@@ -297,10 +308,10 @@ def next_step(record: CreationRecord, facts: Facts, times: CreationTimes) -> Ste
 def _after_failure(
     record: CreationRecord, facts: Facts, failure: ThreeSixtyError, times: CreationTimes
 ) -> Step:
-    since = record.failing_since or facts.now
-    asked = (failure.retry_after or 0.0) if isinstance(failure, RateLimitedError) else 0.0
+    asked = _asked_seconds(failure)
+    since = (record.limited_since if asked else record.failing_since) or facts.now
     tolerated = times.rate_limited if asked else times.failing
-    if not failure.retryable or facts.now - since > tolerated:
+    if not _may_pass(failure) or facts.now - since > tolerated:
         return Fail(failure)
     return Wait(max(_interval(facts.now - since, times), asked), str(failure), since + tolerated)
 
@@ -562,7 +573,7 @@ class ProjectCreation:
                 assert self._problem is not None
                 raise self._problem
             case Fail(error):
-                self._save(replace(self._record, failing_since=None, missing=0, clears=self.clears))
+                self._save(replace(self._record.without_failures(), missing=0, clears=self.clears))
                 raise error
             case Stop(reason):
                 raise self._stopped(reason)
@@ -573,7 +584,7 @@ class ProjectCreation:
         try:
             self.call(lambda client: ask(client.without_retries()))
         except ThreeSixtyError as error:
-            if not error.retryable:
+            if not _may_pass(error):
                 raise
             self._facts = replace(self._facts, failure=error, now=self.clock())
         else:
@@ -662,8 +673,8 @@ class ProjectCreation:
 
     def _pause(self, step: Wait) -> Pause:
         failure = self._facts.failure
-        since = (self._record.failing_since or self._facts.now) if failure else None
-        self._save(replace(self._record, failing_since=since))
+        record = self._record
+        self._save(record.failed(self._facts.now, failure) if failure else record.without_failures())
         until = f", until {_clock_text(step.until)} at the latest" if step.until else ""
         log.warning("Waiting %.0f s before the next request%s: %s", step.seconds, until, step.why)
         limit = failure if isinstance(failure, RateLimitedError) else None
@@ -705,6 +716,19 @@ class ProjectCreation:
             f"Cannot determine whether a project was created from {self.about}: {reason}. Check your "
             f"projects on {page}.{listed} {next_step}."
         )
+
+
+def _asked_seconds(error: ThreeSixtyError) -> float:
+    """Return the seconds for which a rate limit asked to wait; 0 if it named none, or for another error."""
+    return (error.retry_after or 0.0) if isinstance(error, RateLimitedError) else 0.0
+
+
+def _may_pass(error: ThreeSixtyError) -> bool:
+    """Tell whether a request that changes nothing may succeed later.
+
+    A refusal without the API's JSON comes from a proxy or a portal, and says nothing of session and project.
+    """
+    return error.retryable or (isinstance(error, ApiError) and error.code is None)
 
 
 def _is_doubtful(error: ThreeSixtyError) -> bool:

@@ -209,18 +209,45 @@ def test_next_step(record: CreationRecord, facts: Facts, kind: type[Step], field
         (RateLimitedError("slow", retry_after=700.0), None, Wait, 700.0),
         (RateLimitedError("slow", retry_after=700.0), 7200.0, Wait, 700.0),
         (RateLimitedError("slow", retry_after=700.0), 72 * 3600 + 1.0, Fail, None),
-        (AuthenticationError("no"), None, Fail, None),
+        (AuthenticationError("no", status=401, code="invalid_api_key"), None, Fail, None),
+        (AuthenticationError("proxy", status=403), None, Wait, 1.0),
+        (ApiError("proxy", status=404), 30.0, Wait, 30.0),
+        (ApiError("redirect", status=302), 3601.0, Fail, None),
     ],
-    ids=["first", "growing", "too long", "limited", "limited for hours", "limited for days", "permanent"],
+    ids=[
+        "first",
+        "growing",
+        "too long",
+        "limited",
+        "limited for hours",
+        "limited for days",
+        "permanent",
+        "a proxy's 403",
+        "a proxy's 404",
+        "a redirect for too long",
+    ],
 )
 def test_failures_are_tolerated_for_a_while(
     error: ThreeSixtyError, since: float | None, kind: type[Step], seconds: float | None
 ) -> None:
     """A failure that may pass is waited for, a rate limit as long as it says, and no failure for ever."""
-    record = replace(UNSENT, failing_since=None if since is None else NOW - since)
+    record = UNSENT if since is None else UNSENT.failed(NOW - since, error)
     step = next_step(record, replace(FACTS, failure=error), TIMES)
     assert type(step) is kind
     assert getattr(step, "seconds", None) == seconds
+
+
+def test_a_rate_limit_does_not_use_up_the_time_for_failures() -> None:
+    """A failure after hours of rate limits is waited for like the first one."""
+    record = UNSENT.failed(NOW - 7200, RateLimitedError("slow", retry_after=7200.0))
+    assert type(next_step(record, replace(FACTS, failure=ServerError("down")), TIMES)) is Wait
+
+
+def test_failures_do_not_start_a_rate_limit_again() -> None:
+    """Rate limits end after three days, also with other failures between them."""
+    limited = RateLimitedError("slow", retry_after=7200.0)
+    record = UNSENT.failed(NOW - 72 * 3600 - 1, limited).failed(NOW - 60, ServerError("down"))
+    assert type(next_step(record, replace(FACTS, failure=limited), TIMES)) is Fail
 
 
 @pytest.mark.parametrize(
