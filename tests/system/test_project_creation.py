@@ -27,6 +27,7 @@ CONTENT = b"scan" * 1000
 POST, FIND, LIST = "POST /projects", "GET /projects/*", "GET /uploads/*"
 NOT_FOUND = {"do": "status", "status": 404, "body": {"error": "project_not_found"}}
 HTML = {"body": "<h1>Welcome to this network", "when": "before_body"}
+LIMIT = {"error": "project_limit_reached"}
 STALL = {"do": "stall", "seconds": 300}
 #: From here on Airflow saves the state of tasks, and obeys the date of a reschedule.
 SAVES_STATE = AIRFLOW >= (3, 3)
@@ -75,6 +76,11 @@ CASES = {
     "killed after the server acted, rescheduled": Case(ACTED, attempts=2, dag_id=RESCHEDULED),
     "killed as it resumes": AGAIN((*DOWN, {"on": FIND, **STALL, "skip": 2}), attempts=2, waits=True),
     "killed before it saves the name": Case(attempts=2, dag_id="project_dies"),
+}
+#: Cases in which no project is created, and a teardown has to decide about the session.
+TEARDOWNS = {
+    "in doubt": AGAIN(({**DOWN[0], "times": 3},), posts=3, dag_id="project_teardown"),
+    "refused": Case(({"on": POST, "do": "status", "status": 402, "body": LIMIT},), dag_id="project_teardown"),
 }
 #: What other versions of Airflow run too.
 IN_MATRIX = {
@@ -145,7 +151,7 @@ def start_all(site: Site, stack: ExitStack, cases: Mapping[str, Case], path: Pat
     return outcomes
 
 
-def watch(site: Site, outcomes: list[Outcome], timeout: float = 240) -> None:
+def watch(site: Site, outcomes: list[Outcome], timeout: float = 400) -> None:
     """Watch runs until all have ended, and kill tasks whose requests are stalled."""
     deadline = time.monotonic() + timeout
     while running := [outcome for outcome in outcomes if outcome.ended not in ENDED]:
@@ -172,7 +178,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outcomes(site: Site, path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Outcome]]:
     """The runs of all cases that were selected, started at once, because most of their time is waiting."""
     names = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
-    cases = {name: case for name, case in CASES.items() if name in names or name.startswith("nothing")}
+    names |= {name for name in CASES if name.startswith("nothing")}
+    cases = {name: case for name, case in {**CASES, **TEARDOWNS}.items() if name in names}
     with ExitStack() as stack:
         outcomes = start_all(site, stack, cases, path)
         watch(site, list(outcomes.values()))
@@ -213,3 +220,100 @@ def test_one_session_becomes_one_project(site: Site, outcomes: dict[str, Outcome
     assert len(outcome.killed) == any(fault["do"] == "stall" for fault in case.faults)
     assert not outcome.emulator.faults.unused()
     assert not outcome.emulator.violations
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", TEARDOWNS)
+def test_a_teardown_keeps_a_session_in_doubt(site: Site, outcomes: dict[str, Outcome], name: str) -> None:
+    """A teardown is skipped while a project may exist, and deletes the session if the server refused it."""
+    outcome = outcomes[name]
+    log = logs(site, outcome)
+    assert outcome.ended == "failed"
+    assert len(outcome.posts) == outcome.case.posts, log
+    upload_id = site.airflow.xcom(*outcome.run, "create_session")
+    states = {one["task_id"]: one["state"] for one in site.airflow.task_instances(*outcome.run)}
+    deleted = [e for e in outcome.emulator.exchanges if e.method == "DELETE"]
+    if name == "in doubt":
+        assert f"Cannot determine whether a project was created from session {upload_id}" in log
+        assert (states["create_project"], states["discard_session"]) == ("failed", "skipped")
+        assert not deleted
+        assert upload_id in outcome.emulator.store.sessions
+    else:
+        assert (states["create_project"], states["discard_session"]) == ("failed", "success")
+        assert [e.path for e in deleted] == [f"/uploads/{upload_id}"]
+        assert not outcome.emulator.store.sessions
+    assert not outcome.emulator.faults.unused()
+
+
+def clear(site: Site, outcome: Outcome, task_id: str, keep_state: bool) -> list[Exchange]:
+    """Clear a task and what comes after it, wait for the end, and return the requests that were sent."""
+    before = len(outcome.emulator.exchanges)
+    outcome.ended, outcome.states = "", set()
+    site.airflow.clear(*outcome.run, [task_id], keep_state=keep_state)
+    watch(site, [outcome])
+    assert outcome.ended == "success", site.airflow.failures(*outcome.run)
+    assert not outcome.emulator.violations
+    return outcome.emulator.exchanges[before:]
+
+
+def changes(exchanges: list[Exchange]) -> list[str]:
+    """Return the requests that change something."""
+    return [f"{e.method} {e.path}" for e in exchanges if e.method != "GET"]
+
+
+KEPT_OR_DELETED = pytest.mark.parametrize(
+    "keep_state",
+    [
+        pytest.param(
+            True, id="kept", marks=pytest.mark.skipif(not SAVES_STATE, reason="Airflow saves no state.")
+        ),
+        pytest.param(False, id="deleted"),
+    ],
+)
+
+
+@pytest.mark.matrix
+@KEPT_OR_DELETED
+def test_a_cleared_project_task_reuses_its_project(
+    site: Site, outcomes: dict[str, Outcome], keep_state: bool
+) -> None:
+    """A cleared project task sends nothing but questions, also if its saved state was deleted."""
+    outcome = outcomes["nothing"]
+    project = site.airflow.xcom(*outcome.run, "create_project")
+    assert changes(clear(site, outcome, "create_project", keep_state)) == []
+    assert site.airflow.xcom(*outcome.run, "create_project") == project
+    assert list(outcome.emulator.store.projects) == [project]
+    assert outcome.states.isdisjoint({"deferred", "up_for_reschedule"})
+    log = site.airflow.log(*outcome.run, "create_project")
+    assert f"Project {project} " in log
+    assert "is reused" in log
+    # Without any record the task cannot know that the project is its own.
+    assert ("If it is not yours, clear the session task" in log) == (not SAVES_STATE)
+
+
+@KEPT_OR_DELETED
+@pytest.mark.matrix
+def test_a_cleared_upload_returns_its_result_after_its_session_became_a_project(
+    site: Site, outcomes: dict[str, Outcome], keep_state: bool
+) -> None:
+    """An upload whose session is gone, because it became a project, succeeds with the usual XCom."""
+    outcome = outcomes["nothing, consumed"]
+    project = site.airflow.xcom(*outcome.run, "create_project")
+    result = site.airflow.xcom(*outcome.run, "upload")
+    assert changes(clear(site, outcome, "upload", keep_state)) == []
+    assert site.airflow.xcom(*outcome.run, "upload") == result
+    assert site.airflow.xcom(*outcome.run, "create_project") == project
+    assert project in site.airflow.log(*outcome.run, "upload")
+
+
+@pytest.mark.matrix
+def test_a_cleared_session_task_starts_over_at_once(site: Site, outcomes: dict[str, Outcome]) -> None:
+    """A new session becomes a second project without a wait, since it is known that nothing was sent."""
+    outcome = outcomes["nothing"]
+    old = site.airflow.xcom(*outcome.run, "create_session")
+    sent = changes(clear(site, outcome, "create_session", keep_state=False))
+    new = site.airflow.xcom(*outcome.run, "create_session")
+    assert sent == ["POST /uploads", f"PUT /uploads/{new}/scan.e57", "POST /projects"]
+    assert list(outcome.emulator.store.projects) == [old, new]
+    assert site.airflow.xcom(*outcome.run, "create_project") == new
+    assert outcome.states.isdisjoint({"deferred", "up_for_reschedule"})

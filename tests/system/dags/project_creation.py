@@ -48,7 +48,7 @@ class CreateFilledSessionOperator(CreateUploadSessionOperator):
     def execute(self, context: Any) -> str:
         """Create the session and upload the file."""
         upload_id = super().execute(context)
-        self.hook.upload(upload_id, self.path)
+        self.hook.upload(upload_id, str(self.path))
         return upload_id
 
 
