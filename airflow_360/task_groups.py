@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf, task_group
 
@@ -12,14 +13,19 @@ from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import CreateUploadSessionOperator, UploadFilesOperator
 from airflow_360.sensors.project import ProjectReadySensor
 
+if TYPE_CHECKING:
+    from airflow_360.hooks.three_sixty import AnyPath
+    from airflow_360.sources.listing import Globs
+
 __all__ = ["scan_to_project"]
 
 
 @task_group(group_id="scan_to_project")
 def scan_to_project(
-    path: str,
+    path: AnyPath,
     title: str | None = None,
-    pattern: str | None = None,
+    pattern: Globs = None,
+    exclude: Globs = None,
     recursive: bool = True,
     names: str = "path",
     archive: str | None = None,
@@ -29,10 +35,13 @@ def scan_to_project(
     privacy_mode: str | int = "private",
     coordinate_system: str | None = None,
     options: Mapping[str, Any] | None = None,
+    on_empty: str = "skip",
     fail_on_errors: bool = False,
+    stall_timeout: float | timedelta | None = None,
     deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-    poke_interval: float = 60.0,
-    timeout: float | None = None,
+    poke_interval: float | timedelta = 60.0,
+    timeout: float | timedelta | None = None,
+    pool: str | None = None,
     three_sixty_conn_id: str = DEFAULT_CONN_ID,
     aws_conn_id: str | None = "aws_default",
     outlets: Any = None,
@@ -40,13 +49,17 @@ def scan_to_project(
     """Upload everything below a path into one session, make it one project, and wait until it is ready.
 
     Call it, or map it: ``scan_to_project.expand(path=scans.output)``. Its output is the project's record.
-    A folder is one task here, since Airflow cannot map a task inside a mapped task group.
+    A folder is one task here, since Airflow cannot map a task inside a mapped task group. If there is no file
+    to upload, no session is created.
 
-    :param path: the scan's folder.
-    :param title: the project's title; by default the folder's name.
-    :param pattern: a glob for the files' names; None takes all.
-    :param recursive: whether to enter the folders below; a scan's folder often has some.
-    :param names: ``"path"`` joins folders into the name, so that files of one name in two folders can go
+    :param path: the scan: a folder, a prefix, a glob or a single file; a text, a ``Path`` or an
+        ``ObjectStoragePath``.
+    :param title: the project's title; by default the last part of the path.
+    :param pattern: a glob or a list of globs for the files to upload, see
+        :class:`~airflow_360.operators.upload.ListFilesOperator`; None takes all.
+    :param exclude: a glob or a list of globs for files to leave out.
+    :param recursive: whether to enter subfolders. If not, a warning counts the files in them.
+    :param names: ``"path"`` joins subfolders into the name, so that files of one name in two folders can go
         together; ``"basename"`` takes the last part.
     :param archive: a file name that ends in ``.zip``, to send everything as one archive with its folders, see
         :class:`~airflow_360.operators.upload.UploadFilesOperator`.
@@ -57,28 +70,41 @@ def scan_to_project(
     :param privacy_mode: see :class:`~airflow_360.operators.project.CreateProjectOperator`.
     :param coordinate_system: such as ``"EPSG:25832"``.
     :param options: any other field of the server's interface.
+    :param on_empty: ``"skip"`` skips all tasks if there is no file to upload; ``"fail"`` fails.
     :param fail_on_errors: whether a project that is ready but counts errors is a failure.
+    :param stall_timeout: seconds or a timedelta for which the status may stay the same; off by default, see
+        :class:`~airflow_360.sensors.project.ProjectReadySensor`.
     :param deferrable: whether to wait in the triggerer; the default is Airflow's ``default_deferrable``.
-    :param poke_interval: seconds between two polls.
-    :param timeout: seconds after which the wait fails; Airflow's default when None.
+    :param poke_interval: seconds or a timedelta between two polls.
+    :param timeout: seconds or a timedelta after which the wait fails; Airflow's default when None.
+    :param pool: the pool in which all tasks of the group take a slot; Airflow's default when None.
     :param three_sixty_conn_id: the connection to the server.
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves.
     :param outlets: an asset or an alias, or a list of them, whose event says that the project is ready.
     """
     shared: dict[str, Any] = {"three_sixty_conn_id": three_sixty_conn_id, "deferrable": deferrable}
-    session = CreateUploadSessionOperator(task_id="create_session", **shared)
+    if pool is not None:
+        shared["pool"] = pool
+    files: dict[str, Any] = {
+        "path": path,
+        "pattern": pattern,
+        "exclude": exclude,
+        "recursive": recursive,
+        "on_empty": on_empty,
+        "aws_conn_id": aws_conn_id,
+    }
+    # An archive always holds the subfolders.
+    session_files = {**files, "recursive": True} if archive is not None else files
+    session = CreateUploadSessionOperator(task_id="create_session", **session_files, **shared)
     uploads = UploadFilesOperator(
         task_id="upload",
         upload_id=session.output,
-        path=path,
-        pattern=pattern,
-        recursive=recursive,
         names=names,
         archive=archive,
         parallel=parallel,
         chunk_size=chunk_size,
         manifest=manifest,
-        aws_conn_id=aws_conn_id,
+        **files,
         **shared,
     )
     project = CreateProjectOperator(
@@ -96,6 +122,7 @@ def scan_to_project(
         task_id="ready",
         project_name=project.output,
         fail_on_errors=fail_on_errors,
+        stall_timeout=stall_timeout,
         uploads=uploads.output,
         outlets=outlets,
         poke_interval=poke_interval,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import ContextDecorator, contextmanager
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import (
@@ -21,7 +23,10 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_360.exceptions import (
     AuthenticationError,
+    NoReplyError,
     NotFoundError,
+    QuotaError,
+    ServerError,
     SourceChangedError,
     SourceError,
     ThreeSixtyError,
@@ -36,14 +41,21 @@ from airflow_360.hooks.manifest import Manifest
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Semaphore
 
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
+
     from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.records import FileProgress
     from airflow_360.hooks.task_state import TaskState
     from airflow_360.sources import Listed, Location, Scan, Source
+    from airflow_360.sources.listing import Globs, LeftOut
     from airflow_360.upload.engine import OnProgress
     from airflow_360.upload.ranges import ChunkSizer
 
+    #: A path as users write it.
+    AnyPath = str | os.PathLike[str] | ObjectStoragePath
+
 T = TypeVar("T")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 __all__ = [
     "DEFAULT_CONN_ID",
@@ -51,14 +63,22 @@ __all__ = [
     "UsesThreeSixty",
     "airflow_errors",
     "async_client",
+    "check_literal",
     "client_from",
+    "is_literal",
+    "path_text",
     "required",
+    "required_choice",
 ]
 
 DEFAULT_CONN_ID = "three_sixty_default"
 #: Seconds for which a person who pressed Test is kept waiting for one reply.
 PATIENCE_OF_A_PERSON = 15.0
 DEFAULT_PORTS = {"http": "80", "https": "443"}
+#: Template fields that take paths.
+PATH_FIELDS = ("path", "paths", "download_from")
+#: Errors whose cause is, or may be, what the connection says: the server or the key.
+OF_A_CONNECTION = (AuthenticationError, NoReplyError, QuotaError, ServerError)
 
 #: How many triggers of a triggerer begin at a time: a thousand at once would hold its event loop for long.
 AT_ONCE = 4
@@ -89,9 +109,9 @@ class ThreeSixtyHook(BaseHook):
 
         :raises ThreeSixtyError: when the connection lacks a key, or a field is wrong.
         """
-        with _defined(self.three_sixty_conn_id):
+        with _settings_of(self.three_sixty_conn_id):
             connection = self.get_connection(self.three_sixty_conn_id)
-        return client_from(connection, connection.extra_dejson)
+            return client_from(connection, connection.extra_dejson)
 
     def with_current_key(self, call: Callable[[ThreeSixtyClient], T]) -> T:
         """Call the API, and once more where the key was replaced meanwhile.
@@ -110,7 +130,10 @@ class ThreeSixtyHook(BaseHook):
             del self.client
             if self.client.has_key_of(used):
                 raise
-            self.log.warning("The connection's key was replaced meanwhile: going on with the new one.")
+            self.log.warning(
+                "The API key of connection %r was replaced. Continuing with the new one.",
+                self.three_sixty_conn_id,
+            )
             return call(self.client)
 
     def get_conn(self) -> ThreeSixtyClient:
@@ -125,16 +148,17 @@ class ThreeSixtyHook(BaseHook):
         from airflow_360.api.check import check
 
         try:
-            with _defined(self.three_sixty_conn_id):
+            with _settings_of(self.three_sixty_conn_id):
                 connection = self.get_connection(self.three_sixty_conn_id)
-            return check(client_from(connection, connection.extra_dejson, patient=False))
+                client = client_from(connection, connection.extra_dejson, patient=False)
+            return check(client)
         except ThreeSixtyError as error:
             return False, str(error)
 
     def upload(
         self,
         upload_id: str,
-        path: str,
+        path: AnyPath,
         filename: str | None = None,
         chunk_size: int | None = None,
         aws_conn_id: str | None = "aws_default",
@@ -142,6 +166,7 @@ class ThreeSixtyHook(BaseHook):
         *,
         size: int | None = None,
         etag: str | None = None,
+        modified: float | None = None,
         ask: bool = True,
         state: TaskState | None = None,
         manifest: bool | str | None = None,
@@ -156,6 +181,7 @@ class ThreeSixtyHook(BaseHook):
         :param on_progress: called with the server's numbers; by default they are logged every few seconds.
         :param size: bytes that the file must have, as a listing found them.
         :param etag: the ETag that it must have.
+        :param modified: the modification time that it must have, in seconds since the epoch.
         :param ask: whether to ask first what the server holds of a file of at most one chunk.
         :param state: what the task remembers: that the bytes are those of its first attempt is checked by it.
         :param manifest: True writes name, size and SHA-256 of what was sent into the log; a path writes them
@@ -168,33 +194,36 @@ class ThreeSixtyHook(BaseHook):
         from airflow_360.upload.progress import ProgressLog, size_text
         from airflow_360.upload.ranges import ChunkSizer
 
-        with airflow_errors():
-            required(upload_id=upload_id, path=path)
-            source = self.open_source(path, aws_conn_id, size, etag)
-            own_name = filename or path.rstrip("/").rpartition("/")[2]
+        with airflow_errors(self.three_sixty_conn_id):
+            own_path: str = path_text(path)
+            required(upload_id=upload_id, path=own_path)
+            is_listed = not (size is None and etag is None and modified is None)
+            source = self.open_source(own_path, aws_conn_id, size, etag, modified)
+            own_name = filename or own_path.rstrip("/").rpartition("/")[2]
             name = flat_name(own_name)
             self._warn_of_names([(own_name, name)])
             about = f"{upload_id} {name}"
-            begun = state is not None and _same_as_before(state, about, path, source.fingerprint)
-            self.log.info("%s: %s from %s to session %s", name, size_text(source.size), path, upload_id)
+            with _clear_the_listing_too(is_listed):
+                begun = state is not None and _same_as_before(state, about, own_path, source.fingerprint)
+            self.log.info("%s: %s from %s to session %s", name, size_text(source.size), own_path, upload_id)
             chunks = ChunkSizer(_positive(chunk_size))
             keep = _shown(state, chunks, file=name, upload_id=upload_id)
             lines = ProgressLog(name, source.size, keep=keep)
             on_progress = on_progress or (lambda progress: lines.update(progress.received))
             rows = self._manifest(manifest, aws_conn_id)
             sent = rows.digested(source)
-            with self._after_the_project(upload_id, about, state, begun):
+            with _clear_the_listing_too(is_listed), self._after_the_project(upload_id, about, state, begun):
                 self._send(upload_id, sent, name, chunks, lines.begin, on_progress, ask)
                 rows.add(name, sent)
-                rows.finish(name, self.lineage, [path], self.client.session_url(upload_id))
-        return {"filename": name, "path": path, "size": source.size}
+                rows.finish(name, self.lineage, [own_path], self.client.session_url(upload_id))
+        return {"filename": name, "path": own_path, "size": source.size}
 
     def upload_files(
         self,
         upload_id: str,
         files: Sequence[Listed],
         *,
-        names: str = "basename",
+        names: str = "path",
         parallel: int = 4,
         chunk_size: int | None = None,
         aws_conn_id: str | None = "aws_default",
@@ -207,7 +236,8 @@ class ThreeSixtyHook(BaseHook):
 
         :param upload_id: the session.
         :param files: what :meth:`list_files` returned.
-        :param names: ``"basename"``, or ``"path"`` to join folders into the name.
+        :param names: ``"path"`` joins the folders below the listed path into the name with ``_``;
+            ``"basename"`` takes the last part.
         :param parallel: how many files at a time.
         :param chunk_size: see :meth:`upload`.
         :param aws_conn_id: see :meth:`upload`.
@@ -224,7 +254,7 @@ class ThreeSixtyHook(BaseHook):
         from airflow_360.upload.progress import ProgressLog, duration_text, size_text
         from airflow_360.upload.ranges import ChunkSizer
 
-        with airflow_errors():
+        with airflow_errors(self.three_sixty_conn_id):
             required(upload_id=upload_id)
             files = list({file.path: file for file in files}.values())
             flat = flat_names(((file.path, file.relative) for file in files), names)
@@ -307,7 +337,7 @@ class ThreeSixtyHook(BaseHook):
         from airflow_360.upload.progress import ProgressLog, size_text
         from airflow_360.upload.ranges import ChunkSizer
 
-        with airflow_errors():
+        with airflow_errors(self.three_sixty_conn_id):
             required(upload_id=upload_id, archive=archive)
             name = _archive_name(archive)
             self._warn_of_names([(archive, name)])
@@ -416,38 +446,79 @@ class ThreeSixtyHook(BaseHook):
 
     def list_files(
         self,
-        path: str,
-        pattern: str | None = None,
-        recursive: bool = False,
+        path: AnyPath,
+        pattern: Globs = None,
+        recursive: bool = True,
         aws_conn_id: str | None = "aws_default",
+        *,
+        exclude: Globs = None,
+        left_out: LeftOut | None = None,
     ) -> list[Listed]:
         """Return the files that a path means: a file, folder, prefix or glob.
 
         :param path: local, ``s3://`` or any ``scheme://``.
-        :param pattern: a glob for the files' names.
-        :param recursive: whether to enter folders below.
+        :param pattern: a glob or a list of globs, without regard to case; None takes all. A glob without
+            ``/`` is compared with the file's name, one with ``/`` with its path below the folder.
+        :param recursive: whether to enter subfolders. If not, a warning counts the files in them.
         :param aws_conn_id: see :meth:`upload`.
+        :param exclude: a glob or a list of globs; files that match are left out.
+        :param left_out: counts what is left out; the log says it too.
         :raises AirflowException: when it cannot be listed.
         """
         from airflow_360.sources.listing import list_files
 
-        with airflow_errors():
-            return list_files(lambda p: self.open_location(p, aws_conn_id), path, pattern, recursive)
+        with airflow_errors(self.three_sixty_conn_id):
+            opener = self._location_opener(aws_conn_id)
+            return list_files(opener, path_text(path), pattern, recursive, exclude=exclude, left_out=left_out)
+
+    def has_files(
+        self,
+        path: AnyPath,
+        pattern: Globs = None,
+        recursive: bool = True,
+        aws_conn_id: str | None = "aws_default",
+        *,
+        exclude: Globs = None,
+    ) -> bool:
+        """Tell whether a path means any file; the listing stops at the first one.
+
+        The parameters are those of :meth:`list_files`.
+
+        :raises AirflowException: when it cannot be listed.
+        """
+        from airflow_360.sources.listing import has_files
+
+        with airflow_errors(self.three_sixty_conn_id):
+            opener = self._location_opener(aws_conn_id)
+            return has_files(opener, path_text(path), pattern, recursive, exclude=exclude)
 
     def list_scans(
-        self, path: str, pattern: str | None = None, aws_conn_id: str | None = "aws_default"
+        self,
+        path: AnyPath,
+        pattern: Globs = None,
+        aws_conn_id: str | None = "aws_default",
+        *,
+        exclude: Globs = None,
+        left_out: LeftOut | None = None,
     ) -> list[str]:
         """Return the paths of the folders directly below a path that hold files.
 
         :param path: local, ``s3://`` or any ``scheme://``.
-        :param pattern: a glob for the names of the files that count.
+        :param pattern: a glob or a list of globs for the files that make a folder a scan, as in
+            :meth:`list_files`.
         :param aws_conn_id: see :meth:`upload`.
+        :param exclude: a glob or a list of globs for files that do not count.
+        :param left_out: counts what is left out.
         :raises AirflowException: when it cannot be listed.
         """
         from airflow_360.sources.listing import list_scans
 
-        with airflow_errors():
-            return list_scans(lambda p: self.open_location(p, aws_conn_id), path, pattern)
+        with airflow_errors(self.three_sixty_conn_id):
+            opener = self._location_opener(aws_conn_id)
+            return list_scans(opener, path_text(path), pattern, exclude=exclude, left_out=left_out)
+
+    def _location_opener(self, aws_conn_id: str | None) -> Callable[[str], Location]:
+        return lambda path: self.open_location(path, aws_conn_id)
 
     def look_at_scans(self, paths: Sequence[str], aws_conn_id: str | None = "aws_default") -> Iterator[Scan]:
         """Yield what each of several folders holds at the moment.
@@ -460,16 +531,17 @@ class ThreeSixtyHook(BaseHook):
 
         from airflow_360.sources.listing import look_at_scan
 
-        with airflow_errors():
+        with airflow_errors(self.three_sixty_conn_id):
             for path in paths:
                 yield look_at_scan(self.open_location(path, aws_conn_id), path, time.time())
 
     def open_source(
         self,
-        path: str,
+        path: AnyPath,
         aws_conn_id: str | None = "aws_default",
         size: int | None = None,
         etag: str | None = None,
+        modified: float | None = None,
     ) -> Source:
         """Open one file's bytes.
 
@@ -477,18 +549,20 @@ class ThreeSixtyHook(BaseHook):
         :param aws_conn_id: see :meth:`upload`.
         :param size: bytes that it must have.
         :param etag: the ETag that it must have.
-        :raises SourceChangedError: when size or ETag are others.
+        :param modified: the modification time that it must have, in seconds since the epoch. A store that
+            has ETags is not asked for it.
+        :raises SourceChangedError: when size, ETag or modification time are others.
         :raises SourceError: when there is no such file, or it cannot be read.
         """
-        from airflow_360.sources.errors import check_unchanged
-
         location = self.open_location(path, aws_conn_id)
         found = location.listed()
-        check_unchanged(path, "size", size, found.size)
-        check_unchanged(path, "ETag", etag and etag.strip('"'), found.etag)
+        _check_as_listed(found.path, "size", size, found.size, _bytes_text)
+        _check_as_listed(found.path, "ETag", etag and etag.strip('"'), found.etag, str)
+        if found.modified is not None:
+            _check_as_listed(found.path, "modification time", modified, found.modified, _time_text)
         return location.source(found)
 
-    def open_location(self, path: str, aws_conn_id: str | None = "aws_default") -> Location:
+    def open_location(self, path: AnyPath, aws_conn_id: str | None = "aws_default") -> Location:
         """Open a path that a user wrote: a file or a folder.
 
         :param path: local, ``s3://[conn_id@]bucket/key`` or any ``scheme://`` of Airflow's object storage.
@@ -497,23 +571,24 @@ class ThreeSixtyHook(BaseHook):
         """
         from airflow_360.sources.path import PathLocation, open_object_storage
 
-        required(path=path)
-        scheme, remote, rest = path.partition("://")
+        text: str = path_text(path)
+        required(path=text)
+        scheme, remote, rest = text.partition("://")
         if not remote:
-            return PathLocation(Path(path).expanduser().absolute())
+            return PathLocation(Path(text).expanduser().absolute())
         if scheme not in ("s3", "s3a", "s3n"):
             from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-            return open_object_storage(ObjectStoragePath, path)
+            return open_object_storage(ObjectStoragePath, text)
         from airflow_360.sources.s3 import S3Location
 
         authority, _, key = rest.partition("/")
         conn_id, _, bucket = authority.rpartition("@")
         if not bucket:
-            raise SourceError(f"{path} names no bucket; write it like s3://bucket/folder/.", path=path)
+            raise SourceError(f"{text} names no bucket; write it like s3://bucket/folder/.", path=text)
         return S3Location(self._s3_client(conn_id or aws_conn_id), authority, key)
 
-    def presigned_link(self, path: str, seconds: int, aws_conn_id: str | None = "aws_default") -> str:
+    def presigned_link(self, path: AnyPath, seconds: int, aws_conn_id: str | None = "aws_default") -> str:
         """Return a URL by which anybody can read an object in S3 for some time: a secret.
 
         :param path: the object, ``s3://[conn_id@]bucket/key``.
@@ -524,10 +599,12 @@ class ThreeSixtyHook(BaseHook):
         """
         from airflow_360.sources.s3 import S3Location
 
-        with airflow_errors():
+        with airflow_errors(self.three_sixty_conn_id):
             location = self.open_location(path, aws_conn_id)
             if not isinstance(location, S3Location):
-                raise SourceError(f"{path} does not begin with s3://, and only S3 makes links.", path=path)
+                raise SourceError(
+                    f"{path} does not begin with s3://, and only S3 makes links.", path=path_text(path)
+                )
             return location.link(seconds)
 
     def _s3_client(self, aws_conn_id: str | None) -> Any:
@@ -601,6 +678,9 @@ class UsesThreeSixty:
         if partial is not None:
             template_fields = [field for field in template_fields if field in partial]
         super()._do_render_template_fields(parent, template_fields, *args, **more)  # type: ignore[misc]
+        for field in PATH_FIELDS:
+            if field in template_fields:  # an XCom, or a mapping of a task group, may hold a path
+                setattr(parent, field, path_text(getattr(parent, field)))
 
     @cached_property
     def hook(self) -> ThreeSixtyHook:
@@ -620,11 +700,11 @@ async def async_client(three_sixty_conn_id: str) -> ThreeSixtyClient:
 
     loop = asyncio.get_running_loop()
     async with _doors.setdefault(loop, asyncio.Semaphore(AT_ONCE)):
-        with _defined(three_sixty_conn_id):
+        with _settings_of(three_sixty_conn_id):
             connection = await get_async_connection(three_sixty_conn_id, hook=ThreeSixtyHook)
-        extra = await get_async_extra_dejson(connection)
-        # In a thread, since it imports requests, which takes a fifth of a second, and reads certificates.
-        await _mask_key_in_trigger(connection)
+            extra = await get_async_extra_dejson(connection)
+            # In a thread, since it imports requests, which takes a fifth of a second, and reads certificates.
+            await _mask_key_in_trigger(connection)
         return await asyncio.to_thread(client_from, connection, extra, patient=False, mask=False)
 
 
@@ -645,32 +725,108 @@ def required(**values: Any) -> None:
     for name, value in values.items():
         if not isinstance(value, str) or value.strip() in ("", "None"):  # "None" is how a template says null
             raise ThreeSixtyError(
-                f"{name} came out as {value!r}: check its template, and that the task it comes from has run."
+                f"{name} came out as {value!r}: check its template, and that the task it comes from has run. "
+                "If you marked that task as success, it returned nothing: clear it instead."
             )
 
 
+def check_literal(name: str, value: Any, *allowed: str) -> None:
+    """Refuse a wrong value while the DAG is parsed, unless it is only known when the task runs.
+
+    :param name: the parameter.
+    :param value: what the DAG's author wrote; templates and outputs of tasks pass.
+    :param allowed: the values that may be written.
+    :raises ValueError: naming the parameter and what it may be.
+    """
+    if is_literal(value) and value not in allowed:
+        raise ValueError(_choice_text(name, value, allowed))
+
+
+def is_literal(value: Any) -> bool:
+    """Tell whether a parameter's value is known while the DAG is parsed: no template and no task's output."""
+    if isinstance(value, str):
+        return "{{" not in value and "{%" not in value
+    return value is None or isinstance(value, (int, float))
+
+
+def required_choice(name: str, value: Any, *allowed: str) -> None:
+    """Make sure that a value that may have come out of a template is one of those allowed.
+
+    :raises ThreeSixtyError: naming the parameter and what it may be.
+    """
+    if value not in allowed:
+        raise ThreeSixtyError(_choice_text(name, value, allowed))
+
+
+def _choice_text(name: str, value: Any, allowed: Sequence[str]) -> str:
+    return f"{name} must be {' or '.join(repr(choice) for choice in allowed)}, not {value!r}."
+
+
+def path_text(path: Any) -> Any:
+    """Return a path as text; what is not known before the task runs passes unchanged.
+
+    :param path: a text, a ``Path``, an ``ObjectStoragePath``, or a list of them.
+    """
+    if isinstance(path, (list, tuple)):
+        return [path_text(item) for item in path]
+    # By name, because the import costs half a second. Before Airflow 3 its text omits the connection.
+    if any(kind.__name__ == "ObjectStoragePath" for kind in type(path).__mro__):
+        return str(path.serialize()["path"])
+    return os.fspath(path) if isinstance(path, os.PathLike) else path
+
+
 @contextmanager
-def _defined(conn_id: str) -> Iterator[None]:
+def _settings_of(conn_id: str) -> Iterator[None]:
+    """Name the connection in what is wrong with it."""
     try:
         yield
     except AirflowNotFoundException:
         raise ThreeSixtyError(
             f'There is no connection {conn_id!r}: create it in Airflow with the type "360 for you".'
         ) from None
+    except ThreeSixtyError as error:
+        raise ThreeSixtyError(f"Connection {conn_id!r}: {error}") from None
 
 
-@contextmanager
-def airflow_errors() -> Iterator[None]:
-    """Turn this package's errors into Airflow's; also a decorator.
+class airflow_errors(ContextDecorator):  # noqa: N801 - used like a function, as contextlib's own are
+    """Turn this package's errors into Airflow's; also a decorator of methods.
 
-    :raises AirflowFailException: for what trying again cannot mend, so that no retry is spent.
+    :param conn_id: the connection, which is named in errors that it may be the cause of; a decorated method's
+        object knows its own.
+    :raises AirflowFailException: for what trying again cannot fix, so that no retry is spent.
     :raises AirflowException: for what it may, so that Airflow's retries count.
     """
-    try:
-        yield
-    except ThreeSixtyError as error:
-        kind = AirflowException if error.retryable else AirflowFailException
-        raise kind(str(error)) from error
+
+    def __init__(self, conn_id: str | None = None) -> None:
+        self._conn_id = conn_id
+
+    def __call__(self, method: Method) -> Method:
+        """Decorate a method."""
+
+        @wraps(method)
+        def translating(own: Any, *args: Any, **more: Any) -> Any:
+            with airflow_errors(getattr(own, "three_sixty_conn_id", self._conn_id)):
+                return method(own, *args, **more)
+
+        return cast("Method", translating)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, ThreeSixtyError):
+            airflow_kind = AirflowException if error.retryable else AirflowFailException
+            raise airflow_kind(f"{error}{_connection_of(error, self._conn_id)}") from error
+
+
+def _connection_of(error: ThreeSixtyError, conn_id: str | None) -> str:
+    """Return which connection an error is about, as a further sentence, if it can be the cause."""
+    about_connection = isinstance(error, OF_A_CONNECTION) or isinstance(error.__cause__, OF_A_CONNECTION)
+    if conn_id is None or not about_connection or repr(conn_id) in str(error):
+        return ""
+    return f" The connection is {conn_id!r}."
 
 
 def client_from(
@@ -767,7 +923,7 @@ def _seconds(extra: Mapping[str, Any], name: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < 1e6:
-        raise ThreeSixtyError(f"The connection's extra field {name!r} must be a number of seconds above 0.")
+        raise ThreeSixtyError(f"The extra field {name!r} must be a number of seconds above 0.")
     return seconds
 
 
@@ -778,7 +934,7 @@ def _limit(extra: Mapping[str, Any]) -> float:
         limit = -1.0
     if not (limit == 0 or 1024 <= limit < 1e15):
         raise ThreeSixtyError(
-            "The connection's extra field 'bandwidth_limit' must be a number of bytes a second, at least "
+            "The extra field 'bandwidth_limit' must be a number of bytes a second, at least "
             "1024, or 0 for no limit."
         )
     return limit
@@ -793,9 +949,7 @@ def _factor(extra: Mapping[str, Any]) -> float | None:
     except ValueError:
         factor = 0.0
     if not 0 < factor < 1e6:
-        raise ThreeSixtyError(
-            f"The connection's extra field 'rate_limits' must be a number above 0 or off, not {text!r}."
-        )
+        raise ThreeSixtyError(f"The extra field 'rate_limits' must be a number above 0 or off, not {text!r}.")
     return factor
 
 
@@ -805,7 +959,7 @@ def _verify(extra: Mapping[str, Any]) -> bool | str:
         return text.lower() == "true"
     if not Path(text).exists():
         raise ThreeSixtyError(
-            f"The connection's extra field 'verify' must be true, false or a certificate file, not {text}."
+            f"The extra field 'verify' must be true, false or a certificate file, not {text}."
         )
     return text
 
@@ -831,21 +985,64 @@ def _same_as_before(state: TaskState, about: str, what: str, fingerprint: str) -
         state.set("source of", about, value=[fingerprint])
     elif fingerprint not in before:
         raise SourceChangedError(
-            f"{what} is not what this upload began with: changed, added to or cut since. Nothing "
-            "more was sent. Clear the session task to start over with what is there now."
+            f"{what} is not what this upload began with: files were modified, added or removed. Nothing more "
+            "was sent. Clear the session task to start over with what is there now."
         )
     return before is not None
 
 
+def _check_as_listed(path: str, what: str, listed: T | None, found: T, text: Callable[[T], str]) -> None:
+    """Make sure that a file is what a listing task found.
+
+    :param what: what is compared, in words.
+    :param listed: what the listing found; None is not compared.
+    :param found: what it is now.
+    :param text: makes a value readable.
+    :raises SourceChangedError: when they differ.
+    """
+    if listed is not None and listed != found:
+        raise SourceChangedError(
+            f"{path} had the {what} {text(listed)} when it was listed and has {text(found)} now. Clear the "
+            "listing task and the session task, both with their downstream tasks, to start over."
+        )
+
+
+@contextmanager
+def _clear_the_listing_too(is_listed: bool) -> Iterator[None]:
+    """Say what else to clear after a change of the source: a listing task still holds what it found."""
+    try:
+        yield
+    except SourceChangedError as error:
+        if not is_listed:
+            raise
+        raise SourceChangedError(
+            f"{error} The file came from a listing: clear the listing task too, with its downstream tasks.",
+            filename=error.filename,
+            received=error.received,
+            total=error.total,
+        ) from error
+
+
+def _bytes_text(count: int) -> str:
+    from airflow_360.sources.listing import count_text
+
+    return count_text(count, "byte")
+
+
+def _time_text(moment: float) -> str:
+    """Return seconds since the epoch as people read it, exact enough to see what differs."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(moment, UTC).isoformat(sep=" ")
+
+
 def _check_readable(files: Sequence[Listed]) -> None:
     """Say before the first byte, and not hours later, which local files this worker may not read."""
-    import os
-
     local = [file.path for file in files if "://" not in file.path]
     if unreadable := [path for path in local if not os.access(path, os.R_OK)]:
         raise SourceError(
-            f"This worker may not read {some(unreadable, ', ')}. Nothing was sent: mend the permissions, or "
-            "leave the files out with pattern."
+            f"This worker may not read {some(unreadable, ', ')}. Nothing was sent: fix the permissions, or "
+            "leave the files out with exclude."
         )
 
 

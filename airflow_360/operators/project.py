@@ -34,7 +34,7 @@ from airflow_360.hooks.done_scans import SCANS, DoneScan, lister_of
 from airflow_360.hooks.lasting_store import lasting_inlets
 from airflow_360.hooks.results import results_of
 from airflow_360.hooks.task_state import TaskState, is_waiting, time_left
-from airflow_360.hooks.three_sixty import airflow_errors
+from airflow_360.hooks.three_sixty import airflow_errors, is_literal, path_text
 from airflow_360.links.project import ProjectLink
 from airflow_360.operators.base import (
     ThreeSixtyOperator,
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.records import FileProgress, Project
+    from airflow_360.hooks.three_sixty import AnyPath
     from airflow_360.projects.creation import RecordStore
 
 __all__ = ["CreateProjectOperator"]
@@ -133,11 +134,11 @@ class CreateProjectOperator(ThreeSixtyOperator):
         *,
         upload_id: str | XComArg | None = None,
         download_link: str | None = None,
-        download_from: str | XComArg | None = None,
+        download_from: AnyPath | XComArg | None = None,
         aws_conn_id: str | None = "aws_default",
         uploads: Any = None,
         title: str | None = None,
-        path: str | XComArg | None = None,
+        path: AnyPath | XComArg | None = None,
         privacy_mode: str | int = "private",
         coordinate_system: str | None = None,
         options: Mapping[str, Any] | None = None,
@@ -148,17 +149,19 @@ class CreateProjectOperator(ThreeSixtyOperator):
         stall_timeout: float | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
+        if is_literal(privacy_mode):
+            _privacy_mode(privacy_mode)
         super().__init__(**kwargs)
         if [upload_id, download_link, download_from].count(None) != 2:
             raise ValueError(f"{self.task_id}: give one of {', '.join(ORIGINS)}.")
         self.upload_id = cast("str | None", upload_id)
         self.download_link = download_link
-        self.download_from = cast("str | None", download_from)
+        self.download_from: str | None = path_text(download_from)
         self.aws_conn_id = aws_conn_id
         self.uploads = uploads
         self._wants_uploads = uploads is not None
         self.title = title
-        self.path = cast("str | None", path)
+        self.path: str | None = path_text(path)
         self.lister = lister_of(path)
         self.inlets = [*self.inlets, *lasting_inlets()]
         self.privacy_mode = privacy_mode
@@ -307,7 +310,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
             "upload_id": self.upload_id,
             "download_link": self.download_link,
             "title": self.title or (self.path or "").rstrip("/").rpartition("/")[2],
-            "privacy_mode": _privacy_mode(self.privacy_mode),
+            "privacy_mode": self._checked_privacy_mode(),
             "coordinate_system": self.coordinate_system,
         }
         fields = {name: value for name, value in given.items() if value not in (None, "")}
@@ -317,6 +320,12 @@ class CreateProjectOperator(ThreeSixtyOperator):
                 f"options must not hold {', '.join(twice)}: the operator has parameters for it."
             )
         return {**fields, **options}
+
+    def _checked_privacy_mode(self) -> int:
+        try:
+            return _privacy_mode(self.privacy_mode)
+        except ValueError as error:  # it came out of a template
+            raise ProjectError(str(error)) from None
 
     def _checked_options(self) -> Mapping[str, Any]:
         options = self.options or {}
@@ -393,7 +402,10 @@ class CreateProjectOperator(ThreeSixtyOperator):
 
 
 def _too_late(page: str, seconds: float) -> str:
-    return f"The project was not ready within {seconds:.0f} s: {page}. Clear this task to wait again."
+    from airflow_360.upload.progress import duration_text
+
+    text = duration_text(seconds) if seconds > 600 else f"{seconds:.0f} s"
+    return f"The project was not ready within {text}: {page}. Clear this task to wait again."
 
 
 def _mask_link(link: str) -> None:
@@ -413,8 +425,10 @@ def _check_session(
     :param uploads: what upload tasks returned; None accepts whatever is complete.
     :raises ProjectError: when it does not, saying what is missing, incomplete or too much.
     """
+    from airflow_360.sources.listing import count_text
+
     faults = [
-        f"{file.name} is not complete ({file.received:,} of {file.total:,} bytes)"
+        f"{file.name} is not complete ({file.received:,} of {count_text(file.total, 'byte')})"
         for file in files
         if not file.complete
     ]
@@ -424,18 +438,20 @@ def _check_session(
         faults += _differences({file.name: file.total for file in files}, uploads)
     if faults:
         raise ProjectError(
-            f"No project was made of session {upload_id}: {some(faults)}. Run the upload tasks again, or "
-            "clear the session task to start over."
+            f"No project was made of session {upload_id}: {some(faults)}. Clear the upload tasks to run "
+            "them again, or clear the session task to start over."
         )
 
 
 def _differences(held: Mapping[str, int], uploads: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return how a session differs from what was uploaded: in names and sizes, or in count and bytes."""
+    from airflow_360.sources.listing import count_text
+
     faults = _twice([result for result in uploads if "filename" in result])
     named = {str(result["filename"]): int(result["size"]) for result in uploads if "filename" in result}
     summaries = [result for result in uploads if "filename" not in result]
     faults += [
-        f"{name} should have {size:,} bytes and "
+        f"{name} should have {count_text(size, 'byte')} and "
         + (f"has {held[name]:,}" if name in held else "is not there")
         for name, size in named.items()
         if held.get(name) != size
@@ -448,10 +464,9 @@ def _differences(held: Mapping[str, int], uploads: Sequence[Mapping[str, Any]]) 
     count = len(named) + sum(int(result["files"]) for result in summaries)
     size = sum(named.values()) + sum(int(result["bytes"]) for result in summaries)
     if (len(held), sum(held.values())) != (count, size):
-        faults.append(
-            f"it holds {len(held):,} files of {sum(held.values()):,} bytes, and {count:,} files of "
-            f"{size:,} bytes were uploaded"
-        )
+        held_text = f"{count_text(len(held), 'file')} of {count_text(sum(held.values()), 'byte')}"
+        uploaded = f"{count_text(count, 'file')} of {count_text(size, 'byte')}"
+        faults.append(f"it holds {held_text}, and the upload tasks sent {uploaded}")
     return faults
 
 
@@ -485,5 +500,5 @@ def _twice(uploads: Sequence[Mapping[str, Any]]) -> list[str]:
 def _privacy_mode(value: str | int) -> int:
     mode = PRIVACY_MODES.get(str(value).lower(), value)
     if str(mode) not in ("0", "1", "2"):
-        raise ProjectError(f'privacy_mode must be "private", "link", "public", 0, 1 or 2, not {value!r}.')
+        raise ValueError(f'privacy_mode must be "private", "link", "public", 0, 1 or 2, not {value!r}.')
     return int(mode)

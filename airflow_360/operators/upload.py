@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, conf
 
@@ -13,13 +13,21 @@ from airflow_360.hooks.creation_records import PROJECT_REQUEST, new_session
 from airflow_360.hooks.done_scans import SCANS, DoneScan, key_of
 from airflow_360.hooks.lasting_store import lasting_inlets
 from airflow_360.hooks.task_state import TaskState
-from airflow_360.hooks.three_sixty import airflow_errors, required
+from airflow_360.hooks.three_sixty import (
+    airflow_errors,
+    check_literal,
+    path_text,
+    required,
+    required_choice,
+)
 from airflow_360.operators.base import ThreeSixtyOperator, patiently
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
+    from airflow_360.hooks.three_sixty import AnyPath
     from airflow_360.sources import Listed, Scan
+    from airflow_360.sources.listing import Globs, LeftOut
 
 __all__ = [
     "CreateUploadSessionOperator",
@@ -30,6 +38,8 @@ __all__ = [
     "UploadFilesOperator",
 ]
 
+ON_EMPTY = ("skip", "fail")
+NAMES = ("path", "basename")
 _FOLDER_LABEL = (
     "{{ task.path or task.upload_id }}"
     "{% if task.shards | int > 1 %}, shard {{ task.shard }} of {{ task.shards }}{% endif %}"
@@ -39,50 +49,81 @@ _FOLDER_LABEL = (
 class ListFilesOperator(ThreeSixtyOperator):
     """List the files that a path means, one entry per upload task, without asking the server.
 
-    Hidden files, folder markers and litter (``.DS_Store``, ``Thumbs.db``, ``desktop.ini``) are left out.
+    Hidden files, folder markers and litter (``.DS_Store``, ``Thumbs.db``, ``desktop.ini``) are left out. The
+    log counts them.
 
-    XCom: a list of ``{path, filename, size, etag}``, the keyword arguments of :class:`UploadFileOperator`.
-    On retry and on clear it lists anew.
+    XCom: a list of ``{path, filename, size, etag, modified}``, the keyword arguments of
+    :class:`UploadFileOperator`. ``etag`` and ``modified`` are None if the store does not have them.
+    On retry and on clear it lists again.
 
-    :param path: a file, a folder, a prefix or a glob; local or any ``scheme://`` (templated).
-    :param pattern: a glob for the files' names, without regard to case; None takes all (templated).
-    :param recursive: whether to enter the folders below.
-    :param names: ``"basename"`` sends the last part of a path as the name, ``"path"`` joins the folders below
-        ``path`` into it with ``_``.
-    :param on_empty: ``"skip"`` ends this task and those after it in ``skipped`` when there is no file: a
-        night without scans is no failure; ``"fail"`` fails.
+    :param path: a file, a folder, a prefix or a glob; local or any ``scheme://`` (templated). A text, a
+        ``Path`` or an ``ObjectStoragePath``.
+    :param pattern: a glob or a list of globs, without regard to case; None takes all. A glob without ``/`` is
+        compared with the file's name, one with ``/`` with its path below the folder (templated). A path that
+        leads to a single file means this file, whatever its name.
+    :param exclude: a glob or a list of globs, compared in the same way; files that match are left out
+        (templated).
+    :param recursive: whether to enter subfolders. If not, a warning counts the files in them.
+    :param names: ``"path"`` joins the subfolders into the name on the server with ``_``; ``"basename"`` takes
+        the last part of the path (templated).
+    :param on_empty: ``"skip"`` skips this task and those after it if there is no file, so that a night
+        without scans is no failure; ``"fail"`` fails (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
     """
 
-    template_fields: Sequence[str] = ("path", "pattern", "names", "aws_conn_id", "three_sixty_conn_id")
+    template_fields: Sequence[str] = (
+        "path",
+        "pattern",
+        "exclude",
+        "names",
+        "on_empty",
+        "aws_conn_id",
+        "three_sixty_conn_id",
+    )
 
     def __init__(
         self,
         *,
-        path: str,
-        pattern: str | None = None,
-        recursive: bool = False,
-        names: str = "basename",
+        path: AnyPath | XComArg,
+        pattern: Globs = None,
+        exclude: Globs = None,
+        recursive: bool = True,
+        names: str = "path",
         on_empty: str = "skip",
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
+        check_literal("names", names, *NAMES)
+        check_literal("on_empty", on_empty, *ON_EMPTY)
         super().__init__(**kwargs)
-        self.path = path
+        self.path: str = path_text(path)
         self.pattern = pattern
+        self.exclude = exclude
         self.recursive = recursive
         self.names = names
-        self.on_empty = _checked_on_empty(on_empty)
+        self.on_empty = on_empty
         self.aws_conn_id = aws_conn_id
 
     @airflow_errors()
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """List the files, and refuse two of one name before any byte moves."""
+        """List the files, and refuse two of one name before any byte is sent."""
+        from airflow_360.sources.listing import LeftOut
         from airflow_360.sources.names import flat_names
 
-        files = self.hook.list_files(self.path, self.pattern, self.recursive, self.aws_conn_id)
+        required_choice("names", self.names, *NAMES)
+        required_choice("on_empty", self.on_empty, *ON_EMPTY)
+        left_out = LeftOut()
+        files = self.hook.list_files(
+            self.path,
+            self.pattern,
+            self.recursive,
+            self.aws_conn_id,
+            exclude=self.exclude,
+            left_out=left_out,
+        )
         if not files:
-            _empty(self.on_empty, self.path, self.pattern)
+            conditions = _conditions_text(self.pattern, self.exclude)
+            _raise_empty(self.on_empty, f"No files in {self.path}{conditions}", left_out)
         most = conf.getint("core", "max_map_length", fallback=1024)
         if len(files) > most:
             raise AirflowFailException(
@@ -91,7 +132,13 @@ class ListFilesOperator(ThreeSixtyOperator):
             )
         flat = flat_names(((file.path, file.relative) for file in files), self.names)
         return [
-            {"path": file.path, "filename": flat[file.path], "size": file.size, "etag": file.etag}
+            {
+                "path": file.path,
+                "filename": flat[file.path],
+                "size": file.size,
+                "etag": file.etag,
+                "modified": file.modified or None,  # stores that do not know say 0
+            }
             for file in files
         ]
 
@@ -99,42 +146,55 @@ class ListFilesOperator(ThreeSixtyOperator):
 class ListScansOperator(ThreeSixtyOperator):
     """List the folders directly below a path that hold a scan: at least one file, at any depth.
 
-    XCom: a list of folder paths, to map a task group over. On retry and on clear it lists anew; with
-    ``only_new`` what its own run made into projects before counts as new then, so that clearing a run does
-    that run's work again.
+    XCom: a list of folder paths, to map a task group over. On retry and on clear it lists again. With
+    ``only_new``, if you clear a run, scans that this run already processed count as new again.
 
-    :param path: a folder or prefix; local or any ``scheme://`` (templated).
-    :param pattern: a glob for the names of files that make a folder a scan; None counts any file (templated).
+    :param path: a folder or prefix; local or any ``scheme://`` (templated). A text, a ``Path`` or an
+        ``ObjectStoragePath``.
+    :param pattern: a glob or a list of globs for the files that make a folder a scan, compared as in
+        :class:`ListFilesOperator`; None counts any file (templated). It does not choose which files are
+        uploaded: give ``scan_to_project`` a ``pattern`` for that.
+    :param exclude: a glob or a list of globs for files that do not make a folder a scan (templated).
     :param only_new: whether to leave out what another run made into a project already, as it is now: same
         folder, and same names, sizes, and ETags or modification times of all its files. Recorded by the
         :class:`~airflow_360.operators.project.CreateProjectOperator` that takes this task's output as its
-        ``path``, as in ``scan_to_project.expand(path=scans.output)``. Of more folders than Airflow maps, the
-        rest is left to later runs.
-    :param settle_seconds: leaves out a folder in which a file was written less than so many seconds ago: more
-        may be to come. 0 takes every folder.
-    :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator`.
+        ``path``, as in ``scan_to_project.expand(path=scans.output)``. If there are more folders than Airflow
+        maps, later runs take the rest.
+    :param settle_seconds: skips folders with a file that was written less than so many seconds ago; they may
+        still be incomplete. 0 takes every folder.
+    :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator` (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
     """
 
-    template_fields: Sequence[str] = ("path", "pattern", "aws_conn_id", "three_sixty_conn_id")
+    template_fields: Sequence[str] = (
+        "path",
+        "pattern",
+        "exclude",
+        "on_empty",
+        "aws_conn_id",
+        "three_sixty_conn_id",
+    )
 
     def __init__(
         self,
         *,
-        path: str,
-        pattern: str | None = None,
+        path: AnyPath | XComArg,
+        pattern: Globs = None,
+        exclude: Globs = None,
         only_new: bool = False,
         settle_seconds: float = 0.0,
         on_empty: str = "skip",
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
+        check_literal("on_empty", on_empty, *ON_EMPTY)
         super().__init__(**kwargs)
-        self.path = path
+        self.path: str = path_text(path)
         self.pattern = pattern
+        self.exclude = exclude
         self.only_new = only_new
         self.settle_seconds = settle_seconds
-        self.on_empty = _checked_on_empty(on_empty)
+        self.on_empty = on_empty
         self.aws_conn_id = aws_conn_id
         if only_new:
             self.inlets = [*self.inlets, *lasting_inlets()]
@@ -142,44 +202,61 @@ class ListScansOperator(ThreeSixtyOperator):
     @airflow_errors()
     def execute(self, context: Context) -> list[str]:
         """List the folders."""
+        from airflow_360.sources.listing import LeftOut, count_text
+
+        required_choice("on_empty", self.on_empty, *ON_EMPTY)
         if self.only_new:
             self._check_remembered()
-        paths = self.hook.list_scans(self.path, self.pattern, self.aws_conn_id)
-        self.log.info("%s: %s scans", self.path, f"{len(paths):,}")
+        left_out = LeftOut()
+        paths = self.hook.list_scans(
+            self.path, self.pattern, self.aws_conn_id, exclude=self.exclude, left_out=left_out
+        )
         if self.only_new or self.settle_seconds:
-            scans = self._settled(self.hook.look_at_scans(paths, self.aws_conn_id))
-            paths = self._new(scans, context) if self.only_new else [scan.path for scan in scans]
+            scans = self._settled(self.hook.look_at_scans(paths, self.aws_conn_id), left_out)
+            paths = self._new(scans, context, left_out) if self.only_new else [scan.path for scan in scans]
         if not paths:
-            _empty(self.on_empty, self.path, self.pattern, "new scans" if self.only_new else "scans")
+            what = "new scans" if self.only_new else "scans"
+            conditions = _conditions_text(self.pattern, self.exclude)
+            _raise_empty(self.on_empty, f"No {what} in {self.path}{conditions}", left_out)
+        noun = "new scan" if self.only_new else "scan"
+        more = f"; left out: {left_out}" if str(left_out) else ""
+        self.log.info("%s: %s%s.", self.path, count_text(len(paths), noun), more)
         return paths
 
-    def _settled(self, scans: Iterable[Scan]) -> list[Scan]:
+    def _settled(self, scans: Iterable[Scan], left_out: LeftOut) -> list[Scan]:
+        from airflow_360.upload.progress import duration_text
+
         settled = []
         for scan in scans:
             if self.settle_seconds and scan.age is None:
                 raise SourceError(
-                    f"{scan.path} lies in a store that does not say when a file was written: leave "
-                    "settle_seconds away. A pattern for the file that comes last tells it as well."
+                    f"{scan.path} is in a store that does not say when a file was written: remove "
+                    "settle_seconds. Instead, set pattern to the name of the file that is written last."
                 )
             if scan.age is None or scan.age >= self.settle_seconds:
                 settled.append(scan)
             else:
+                left_out.add("scan", "not settled")
                 self.log.info(
-                    "%s is left to a later run: a file in it was written %.0f s ago.", scan.path, scan.age
+                    "%s is left to a later run: a file in it was written %s ago.",
+                    scan.path,
+                    duration_text(scan.age),
                 )
         return settled
 
-    def _new(self, scans: Sequence[Scan], context: Context) -> list[str]:
-        """Return the paths of the scans that no other run made, and keep by what each is remembered."""
-        keys = {}
+    def _new(self, scans: Sequence[Scan], context: Context, left_out: LeftOut) -> list[str]:
+        """Return the paths of the scans that no other run made, and save the key of each one's record."""
+        keys, files = {}, self._files_text()
         for scan in scans:
-            key = key_of(self.three_sixty_conn_id, self.pattern, scan)
+            key = key_of(self.three_sixty_conn_id, files, scan)
             if made := DoneScan(context, key).made_by_another_run():
+                left_out.add("scan", "done before")
                 self.log.info("%s %s.", scan.path, made)
             else:
                 keys[scan.path] = key
         most = conf.getint("core", "max_map_length", fallback=1024)
         if len(keys) > most:
+            left_out.add("scan", "for later runs", len(keys) - most)
             self.log.warning(
                 "%s scans are new, and Airflow maps at most %s ([core] max_map_length): the rest is left to "
                 "later runs.",
@@ -187,9 +264,16 @@ class ListScansOperator(ThreeSixtyOperator):
                 f"{most:,}",
             )
         handed_out = dict(list(keys.items())[:most])
-        self.log.info("%s of %s scans are new.", f"{len(keys):,}", f"{len(scans):,}")
         context["ti"].xcom_push(key=SCANS, value=handed_out)
         return list(handed_out)
+
+    def _files_text(self) -> str | None:
+        """Return which files this task is about; with one pattern as older versions wrote it."""
+        from airflow_360.sources.listing import globs_text
+
+        pattern = self.pattern if isinstance(self.pattern, str) else globs_text(self.pattern)
+        excluded = globs_text(self.exclude)
+        return f"{pattern or ''} without {excluded}" if excluded else pattern or None
 
     def _check_remembered(self) -> None:
         """Make sure that some task of the DAG records what becomes of the scans, by the same connection."""
@@ -216,20 +300,63 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
 
     XCom: its ``upload_id``. The server discards a session that is abandoned for about 72 hours.
 
+    With ``path``, no session is created unless the path means at least one file. The listing stops at the
+    first one.
+
     On retry the session that an earlier attempt made is used again while it lives. On clear a new one is
     made: clearing this task is how a user starts over. The old one is left to expire; the log names it, and
     the project that it became, if it did.
+
+    :param path: what will be uploaded: a file, a folder, a prefix or a glob, as in
+        :class:`ListFilesOperator`. By default no path is checked (templated).
+    :param pattern: a glob or a list of globs, as in :class:`ListFilesOperator` (templated).
+    :param exclude: a glob or a list of globs, as in :class:`ListFilesOperator` (templated).
+    :param recursive: whether files in subfolders count.
+    :param on_empty: ``"skip"`` skips this task and those after it if ``path`` means no file; ``"fail"`` fails
+        (templated).
+    :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
     """
 
-    template_fields: Sequence[str] = ("three_sixty_conn_id",)
+    template_fields: Sequence[str] = (
+        "path",
+        "pattern",
+        "exclude",
+        "on_empty",
+        "aws_conn_id",
+        "three_sixty_conn_id",
+    )
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        path: AnyPath | XComArg | None = None,
+        pattern: Globs = None,
+        exclude: Globs = None,
+        recursive: bool = True,
+        on_empty: str = "skip",
+        aws_conn_id: str | None = "aws_default",
+        **kwargs: Any,
+    ) -> None:
+        check_literal("on_empty", on_empty, *ON_EMPTY)
         super().__init__(**kwargs)
+        self.path: str | None = path_text(path)
+        self.pattern = pattern
+        self.exclude = exclude
+        self.recursive = recursive
+        self.on_empty = on_empty
+        self.aws_conn_id = aws_conn_id
         self.inlets = [*self.inlets, *lasting_inlets()]
 
     @patiently
+    @airflow_errors()
     def execute(self, context: Context) -> str:
         """Create the session, or reuse the one of an earlier attempt."""
+        required_choice("on_empty", self.on_empty, *ON_EMPTY)
+        if self.path is not None and not self.hook.has_files(
+            self.path, self.pattern, self.recursive, self.aws_conn_id, exclude=self.exclude
+        ):
+            conditions = _conditions_text(self.pattern, self.exclude)
+            _raise_empty(self.on_empty, f"No files in {self.path}{conditions}")
         state, clears = TaskState(context), context["ti"].max_tries
         made = state.get("session") or {}
         if made.get("clears") == clears and self._lives(made["upload_id"]):
@@ -281,10 +408,13 @@ class UploadFileOperator(ThreeSixtyOperator):
     a complete file costs one request and no bytes.
 
     :param upload_id: the session (templated).
-    :param path: the file: local, ``s3://`` or any ``scheme://`` of Airflow's object storage (templated).
+    :param path: the file: local, ``s3://`` or any ``scheme://`` of Airflow's object storage (templated). A
+        text, a ``Path`` or an ``ObjectStoragePath``.
     :param filename: its name on the server, made flat; by default the path's last part (templated).
     :param size: bytes that the file must have, as a listing found them (templated).
     :param etag: the ETag that it must have, as a listing found it (templated).
+    :param modified: the modification time that it must have, in seconds since the epoch, as a listing found
+        it. A file in a store with ETags is identified by its ETag instead (templated).
     :param chunk_size: bytes of a chunk; by default it follows the line, so that one takes some seconds and a
         break costs no more (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
@@ -302,6 +432,7 @@ class UploadFileOperator(ThreeSixtyOperator):
         "filename",
         "size",
         "etag",
+        "modified",
         "chunk_size",
         "aws_conn_id",
         "manifest",
@@ -312,10 +443,11 @@ class UploadFileOperator(ThreeSixtyOperator):
         self,
         *,
         upload_id: str | XComArg,
-        path: str,
+        path: AnyPath | XComArg,
         filename: str | None = None,
         size: int | str | None = None,
         etag: str | None = None,
+        modified: float | str | None = None,
         chunk_size: int | str | None = None,
         aws_conn_id: str | None = "aws_default",
         manifest: bool | str | None = None,
@@ -324,10 +456,11 @@ class UploadFileOperator(ThreeSixtyOperator):
     ) -> None:
         super().__init__(map_index_template=map_index_template, **kwargs)
         self.upload_id = cast("str", upload_id)
-        self.path = path
+        self.path: str = path_text(path)
         self.filename = filename
         self.size = size
         self.etag = etag
+        self.modified = modified
         self.chunk_size = chunk_size
         self.aws_conn_id = aws_conn_id
         self.manifest = manifest
@@ -339,10 +472,11 @@ class UploadFileOperator(ThreeSixtyOperator):
             self.upload_id,
             self.path,
             self.filename,
-            _whole("chunk_size", self.chunk_size),
+            _parse_int("chunk_size", self.chunk_size),
             self.aws_conn_id,
-            size=_whole("size", self.size),
-            etag=self.etag,
+            size=_parse_int("size", self.size),
+            etag=None if self.etag in ("", "None") else self.etag,
+            modified=_parse_seconds("modified", self.modified),
             ask=context["ti"].try_number > 1,
             state=TaskState(context),
             manifest=self.manifest,
@@ -369,18 +503,21 @@ class UploadFilesOperator(ThreeSixtyOperator):
     kept by Airflow from 3.3 on; an older one reads what was sent once more on a retry.
 
     :param upload_id: the session (templated).
-    :param path: a file, a folder, a prefix or a glob; local or any ``scheme://`` (templated).
+    :param path: a file, a folder, a prefix or a glob; local or any ``scheme://`` (templated). A text, a
+        ``Path`` or an ``ObjectStoragePath``.
     :param paths: several of them, instead of ``path`` (templated).
-    :param pattern: a glob for the files' names, without regard to case; None takes all (templated).
-    :param recursive: whether to enter the folders below; with ``archive`` they always are.
-    :param names: ``"basename"`` or ``"path"``, as in :class:`ListFilesOperator` (templated). Without meaning
+    :param pattern: a glob or a list of globs, as in :class:`ListFilesOperator` (templated).
+    :param exclude: a glob or a list of globs, as in :class:`ListFilesOperator` (templated).
+    :param recursive: whether to enter subfolders; with ``archive`` they always are. If not, a warning counts
+        the files in them.
+    :param names: ``"path"`` or ``"basename"``, as in :class:`ListFilesOperator` (templated). Without meaning
         with ``archive``, which keeps folders.
     :param archive: a file name that ends in ``.zip``, to send everything as one archive (templated).
     :param parallel: how many files at a time. 4 hides the round trips of small files on most lines. Without
         meaning with ``archive``.
     :param chunk_size: bytes of a chunk, as in :class:`UploadFileOperator` (templated).
     :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator`; the whole folder is meant,
-        and not a shard.
+        and not a shard (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
     :param manifest: as in :class:`UploadFileOperator`, one row per file; in a folder it is called by the
         session, and by the shard or the archive (templated).
@@ -395,9 +532,11 @@ class UploadFilesOperator(ThreeSixtyOperator):
         "path",
         "paths",
         "pattern",
+        "exclude",
         "names",
         "archive",
         "chunk_size",
+        "on_empty",
         "shards",
         "shard",
         "aws_conn_id",
@@ -409,11 +548,12 @@ class UploadFilesOperator(ThreeSixtyOperator):
         self,
         *,
         upload_id: str | XComArg,
-        path: str | None = None,
-        paths: Sequence[str] | None = None,
-        pattern: str | None = None,
-        recursive: bool = False,
-        names: str = "basename",
+        path: AnyPath | XComArg | None = None,
+        paths: Sequence[AnyPath] | XComArg | None = None,
+        pattern: Globs = None,
+        exclude: Globs = None,
+        recursive: bool = True,
+        names: str = "path",
         archive: str | None = None,
         parallel: int = 4,
         chunk_size: int | str | None = None,
@@ -425,19 +565,22 @@ class UploadFilesOperator(ThreeSixtyOperator):
         map_index_template: str | None = _FOLDER_LABEL,
         **kwargs: Any,
     ) -> None:
+        check_literal("names", names, *NAMES)
+        check_literal("on_empty", on_empty, *ON_EMPTY)
         super().__init__(map_index_template=map_index_template, **kwargs)
         if (path is None) == (paths is None):
             raise ValueError(f"{self.task_id}: give either path or paths, and not both.")
         self.upload_id = cast("str", upload_id)
-        self.path = path
-        self.paths = paths
+        self.path: str | None = path_text(path)
+        self.paths: Sequence[str] | None = path_text(paths)
         self.pattern = pattern
+        self.exclude = exclude
         self.recursive = recursive
         self.names = names
         self.archive = archive
         self.parallel = parallel
         self.chunk_size = chunk_size
-        self.on_empty = _checked_on_empty(on_empty)
+        self.on_empty = on_empty
         self.aws_conn_id = aws_conn_id
         self.manifest = manifest
         self.shards = shards
@@ -446,18 +589,32 @@ class UploadFilesOperator(ThreeSixtyOperator):
     @patiently
     def execute(self, context: Context) -> dict[str, int]:
         """List the files and upload them, or this shard's."""
-        shards, shard = self._place()
+        from airflow_360.sources.listing import LeftOut
+
+        required_choice("names", self.names, *NAMES)
+        required_choice("on_empty", self.on_empty, *ON_EMPTY)
+        shards, shard = self._shard_position()
         if self.archive is not None and shards > 1:
-            raise AirflowFailException("An archive is one file: leave shards away, or leave archive away.")
-        files = self._files()
+            raise AirflowFailException(
+                "An archive is one file: remove shards, or remove archive."
+            )
+        left_out = LeftOut()
+        files = self._files(left_out)
         if not files:
-            _empty(self.on_empty, str(self.path or self.paths), self.pattern)
+            conditions = _conditions_text(self.pattern, self.exclude)
+            _raise_empty(self.on_empty, f"No files in {self.path or self.paths}{conditions}", left_out)
+        summary = self._upload(files, shards, shard, context)
+        if str(left_out):
+            self.log.info("Left out: %s.", left_out)
+        return summary
+
+    def _upload(self, files: Sequence[Listed], shards: int, shard: int, context: Context) -> dict[str, int]:
         if self.archive is not None:
             return self.hook.upload_archive(
                 self.upload_id,
                 files,
                 self.archive,
-                chunk_size=_whole("chunk_size", self.chunk_size),
+                chunk_size=_parse_int("chunk_size", self.chunk_size),
                 aws_conn_id=self.aws_conn_id,
                 state=TaskState(context),
                 manifest=self.manifest,
@@ -467,7 +624,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
             files,
             names=self.names,
             parallel=self.parallel,
-            chunk_size=_whole("chunk_size", self.chunk_size),
+            chunk_size=_parse_int("chunk_size", self.chunk_size),
             aws_conn_id=self.aws_conn_id,
             shards=shards,
             shard=shard,
@@ -476,9 +633,9 @@ class UploadFilesOperator(ThreeSixtyOperator):
         )
         return {**summary, "shard": shard, "shards": shards} if shards > 1 else summary
 
-    def _place(self) -> tuple[int, int]:
+    def _shard_position(self) -> tuple[int, int]:
         """Return how many shards there are, and which one this task is."""
-        shards, shard = _whole("shards", self.shards, of=""), _whole("shard", self.shard, of="")
+        shards, shard = _parse_int("shards", self.shards, of=""), _parse_int("shard", self.shard, of="")
         if shards is None or shard is None or not 0 <= shard < shards:
             raise AirflowFailException(
                 f"shard must be from 0 to shards - 1, and came out as {self.shard!r} with shards="
@@ -486,21 +643,27 @@ class UploadFilesOperator(ThreeSixtyOperator):
             )
         return shards, shard
 
-    def _files(self) -> list[Listed]:
+    def _files(self, left_out: LeftOut) -> list[Listed]:
         if self.paths is None:
-            return self._listed(str(self.path or ""))
+            return self._listed(str(self.path or ""), left_out)
         if isinstance(self.paths, str) or not isinstance(self.paths, Sequence):
             raise AirflowFailException(f"paths must be a list of paths, not {self.paths!r}.")
-        # Names made of paths begin with the folder's own name where there are several folders.
+        # If there are several folders, names made of paths begin with the folder's own name.
         return [
             file if file.path == path else replace(file, relative=f"{_folder_of(file)}/{file.relative}")
-            for path in self.paths
-            for file in self._listed(path)
+            for path in map(path_text, self.paths)
+            for file in self._listed(path, left_out)
         ]
 
-    def _listed(self, path: str) -> list[Listed]:
-        recursive = self.recursive or self.archive is not None
-        return self.hook.list_files(path, self.pattern, recursive, self.aws_conn_id)
+    def _listed(self, path: str, left_out: LeftOut) -> list[Listed]:
+        return self.hook.list_files(
+            path,
+            self.pattern,
+            self.recursive or self.archive is not None,
+            self.aws_conn_id,
+            exclude=self.exclude,
+            left_out=left_out,
+        )
 
 
 class DeleteUploadSessionOperator(ThreeSixtyOperator):
@@ -527,6 +690,7 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
         self.project_name = cast("str | None", project_name)
 
     @patiently
+    @airflow_errors()
     def execute(self, context: Context) -> None:
         """Delete the session, unless it became a project."""
         required(upload_id=self.upload_id)
@@ -569,24 +733,44 @@ def _folder_of(file: Listed) -> str:
     return file.path.removesuffix(file.relative).rstrip("/").rpartition("/")[2]
 
 
-def _checked_on_empty(on_empty: str) -> str:
-    if on_empty not in ("skip", "fail"):
-        raise ValueError(f'on_empty must be "skip" or "fail", not {on_empty!r}.')
-    return on_empty
+def _conditions_text(pattern: Globs, exclude: Globs) -> str:
+    """Return which files count, as the end of "No files in a folder"."""
+    from airflow_360.sources.listing import globs_text
+
+    matching = f" that match {globs_text(pattern)}" if globs_text(pattern) else ""
+    return matching + (f" without {globs_text(exclude)}" if globs_text(exclude) else "")
 
 
-def _empty(on_empty: str, path: str, pattern: str | None, what: str = "files") -> None:
-    said = f"No {what} in {path}" + (f" that match {pattern}" if pattern else "")
+def _raise_empty(on_empty: str, said: str, left_out: LeftOut | None = None) -> NoReturn:
+    """End the task because there is nothing to do.
+
+    :param on_empty: whether it fails or is skipped.
+    :param said: what there is not.
+    :param left_out: what was left out, which may be the reason.
+    """
+    said += f" (left out: {left_out})" if left_out and str(left_out) else ""
     if on_empty == "fail":
-        raise AirflowFailException(f"{said}. Check the path and the pattern, or set on_empty to skip.")
-    raise AirflowSkipException(f"{said}: skipping. Set on_empty to fail if that is an error.")
+        raise AirflowFailException(
+            f"{said}. Check path, pattern and exclude, or set on_empty to skip if this is no error."
+        )
+    raise AirflowSkipException(f"{said}: skipping. Set on_empty to fail if this is an error.")
 
 
-def _whole(what: str, value: int | str | None, of: str = " of bytes") -> int | None:
+def _parse_int(what: str, value: int | str | None, of: str = " of bytes") -> int | None:
     """Return a number that may have come out of a template as text."""
     if value is None or value in ("", "None"):
         return None
     try:
         return int(value)
-    except ValueError:
+    except (TypeError, ValueError):
         raise AirflowFailException(f"{what} must be a whole number{of}, not {value!r}.") from None
+
+
+def _parse_seconds(what: str, value: float | str | None) -> float | None:
+    """Return seconds since the epoch that may have come out of a template as text."""
+    if value is None or value in ("", "None"):
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise AirflowFailException(f"{what} must be seconds since the epoch, not {value!r}.") from None

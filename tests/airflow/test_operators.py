@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ def session(emulator: Emulator) -> str:
     return CreateUploadSessionOperator(task_id="session").execute(context())
 
 
-def upload_all(upload_id: str, folder: Path) -> dict[str, int]:
-    return UploadFilesOperator(task_id="upload", upload_id=upload_id, path=str(folder)).execute(context())
+def upload_all(upload_id: str, folder: Path, **more: Any) -> dict[str, int]:
+    operator = UploadFilesOperator(task_id="upload", upload_id=upload_id, path=str(folder), **more)
+    return operator.execute(context())
 
 
 def sent(emulator: Emulator) -> list[str]:
@@ -46,25 +48,48 @@ def sent(emulator: Emulator) -> list[str]:
 
 
 class TestListFiles:
-    def test_entries(self, folder: Path) -> None:
+    def test_entries_are_arguments_of_an_upload_task(self, folder: Path) -> None:
         """Each entry holds the keyword arguments of an upload task; hidden files and litter are left out."""
-        entries = ListFilesOperator(task_id="list", path=str(folder)).execute(context())
+        entries = ListFilesOperator(task_id="list", path=str(folder), recursive=False).execute(context())
         assert entries == [
-            {"path": str(folder / "a.E57"), "filename": "a.e57", "size": 500, "etag": None},
-            {"path": str(folder / "b.las"), "filename": "b.las", "size": 500, "etag": None},
+            {
+                "path": str(folder / name),
+                "filename": name.lower(),
+                "size": 500,
+                "etag": None,
+                "modified": (folder / name).stat().st_mtime,
+            }
+            for name in ("a.E57", "b.las")
         ]
 
-    def test_names_of_folders(self, folder: Path) -> None:
-        """Names made of paths keep the folders apart."""
-        operator = ListFilesOperator(
-            task_id="list", path=str(folder), pattern="*.LAS", recursive=True, names="path"
-        )
+    def test_subfolders_are_entered_and_kept_apart(self, folder: Path) -> None:
+        """By default a folder means everything below it, under names that are made of paths."""
+        operator = ListFilesOperator(task_id="list", path=str(folder), pattern="*.LAS")
         assert [entry["filename"] for entry in operator.execute(context())] == ["b.las", "sub_c.las"]
+
+    def test_patterns_and_exclude(self, folder: Path) -> None:
+        """`pattern` and `exclude` take a glob or a list of globs, without regard to case."""
+        both = ListFilesOperator(
+            task_id="list", path=str(folder), pattern=["*.LAS", "A.*"], exclude=["SUB/*", "*.txt"]
+        )
+        assert [entry["filename"] for entry in both.execute(context())] == ["a.e57", "b.las"]
+
+    def test_files_in_subfolders_are_warned_of(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """With `recursive=False` a warning counts the files in subfolders."""
+        ListFilesOperator(task_id="list", path=str(folder), recursive=False).execute(context())
+        warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert any("1 file in 1 subfolder" in warning for warning in warnings)
+
+    def test_the_store_does_not_know_when_a_file_was_modified(self, folder: Path) -> None:
+        """An unknown modification time is None, and is not compared later."""
+        os.utime(folder / "b.las", (0, 0))
+        operator = ListFilesOperator(task_id="list", path=str(folder / "b.las"))
+        assert operator.execute(context())[0]["modified"] is None
 
     def test_collision(self, folder: Path) -> None:
         """Two files of one name fail before any byte moves, and the error names both and both ways out."""
         (folder / "sub" / "B.LAS").write_bytes(b"x")
-        operator = ListFilesOperator(task_id="list", path=str(folder), recursive=True)
+        operator = ListFilesOperator(task_id="list", path=str(folder), names="basename")
         with pytest.raises(AirflowFailException, match=r'b\.las and .*sub/B\.LAS .*names="path".*archive'):
             operator.execute(context())
 
@@ -79,10 +104,11 @@ class TestListFiles:
         with pytest.raises(AirflowFailException, match=r"No files in .* that match \*\.e57"):
             operator.execute(context())
 
-    def test_bad_on_empty(self) -> None:
-        """An unknown choice is an error where the DAG is written."""
-        with pytest.raises(ValueError, match="on_empty"):
-            ListFilesOperator(task_id="list", path="/", on_empty="ignore")
+    def test_nothing_says_what_was_left_out(self, folder: Path) -> None:
+        """If all files are left out, the message counts them, because that may be a mistake."""
+        operator = ListFilesOperator(task_id="list", path=str(folder), pattern="*.laz", exclude="c.*")
+        with pytest.raises(AirflowSkipException, match=r"\*\.laz without c\..*3 files not matching pattern"):
+            operator.execute(context())
 
     def test_missing_parent(self) -> None:
         """A path whose parent is missing, such as a drive that is not mounted, fails."""
@@ -210,16 +236,50 @@ class TestUploadFiles:
     def test_summary(self, emulator: Emulator, folder: Path) -> None:
         """The result is a summary of fixed size; the session is listed once and each file sent once."""
         upload_id = session(emulator)
-        assert upload_all(upload_id, folder) == {"files": 2, "bytes": 1000}
+        assert upload_all(upload_id, folder) == {"files": 3, "bytes": 1900}
         assert sent(emulator)[1] == f"GET /uploads/{upload_id}"
-        assert sorted(sent(emulator)[2:]) == [f"PUT /uploads/{upload_id}/{n}" for n in ("a.e57", "b.las")]
+        names = ("a.e57", "b.las", "sub_c.las")
+        assert sorted(sent(emulator)[2:]) == [f"PUT /uploads/{upload_id}/{name}" for name in names]
+
+    def test_what_was_left_out_is_said_at_the_end(
+        self, emulator: Emulator, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The last line of the task counts what was left out for which reason."""
+        (folder / "old.las").write_bytes(b"x")
+        UploadFilesOperator(
+            task_id="upload",
+            upload_id=session(emulator),
+            path=str(folder),
+            pattern="*.las",
+            exclude="old*",
+            recursive=False,
+        ).execute(context())
+        last = capsys.readouterr().out.strip().splitlines()[-1]
+        for said in (
+            "Left out: ",
+            "1 hidden file",
+            "1 litter file",
+            "1 file not matching pattern",
+            "1 file matching exclude",
+            "1 file in 1 subfolder (recursive=False)",
+        ):
+            assert said in last
+
+    def test_nothing_left_out_is_not_worth_a_line(
+        self, emulator: Emulator, folder: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """If nothing was left out, no line says so."""
+        UploadFilesOperator(task_id="upload", upload_id=session(emulator), path=str(folder / "sub")).execute(
+            context()
+        )
+        assert "left out" not in capsys.readouterr().out.lower()
 
     def test_again(self, emulator: Emulator, folder: Path) -> None:
         """Running it again costs one request."""
         upload_id = session(emulator)
         upload_all(upload_id, folder)
         upload_all(upload_id, folder)
-        assert sent(emulator)[4:] == [f"GET /uploads/{upload_id}"]
+        assert sent(emulator)[5:] == [f"GET /uploads/{upload_id}"]
 
     def test_paths(self, emulator: Emulator, folder: Path) -> None:
         """Several paths go into one session."""
@@ -246,9 +306,9 @@ class TestUploadFiles:
         (folder / "more.docx").write_bytes(b"xy")
         upload_id = session(emulator)
         operator = UploadFilesOperator(task_id="upload", upload_id=upload_id, path=str(folder), parallel=1)
-        with pytest.raises(AirflowFailException, match=r"(?s)2 of 4 files.*\.docx.*\.docx"):
+        with pytest.raises(AirflowFailException, match=r"(?s)2 of 5 files.*\.docx.*\.docx"):
             operator.execute(context())
-        assert set(emulator.store.sessions[upload_id].files) == {"a.e57", "b.las"}
+        assert set(emulator.store.sessions[upload_id].files) == {"a.e57", "b.las", "sub_c.las"}
         assert sum(".docx" in line for line in sent(emulator)) == 1
 
     def test_unreadable(self, emulator: Emulator, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,15 +405,15 @@ class TestCreateProject:
                 [{"filename": "a.e57", "size": 500}], "b.las is there and was not", id="one too much"
             ),
             pytest.param(
-                {"filename": "c.las", "size": 1}, "c.las should have 1 bytes and is not", id="missing"
+                {"filename": "c.las", "size": 1}, "c.las should have 1 byte and is not", id="missing"
+            ),
+            pytest.param({"filename": "a.e57", "size": 1}, "a.e57 should have 1 byte and has 500", id="size"),
+            pytest.param(
+                {"files": 1, "bytes": 1}, "holds 2 files of 1,000 bytes, and .* 1 file of 1 byte", id="count"
             ),
             pytest.param(
-                {"filename": "a.e57", "size": 1}, "a.e57 should have 1 bytes and has 500", id="size"
+                {"files": 2, "bytes": 999}, "and the upload tasks sent 2 files of 999 bytes", id="bytes"
             ),
-            pytest.param(
-                {"files": 3, "bytes": 1000}, "holds 2 files of 1,000 bytes, and 3 files", id="count"
-            ),
-            pytest.param({"files": 2, "bytes": 999}, "and 2 files of 999 bytes", id="bytes"),
             pytest.param("a.e57", "must be what the upload tasks returned", id="a text"),
             pytest.param([None], "must be what the upload tasks returned", id="None"),
         ],
@@ -361,7 +421,7 @@ class TestCreateProject:
     def test_session_differs(self, emulator: Emulator, folder: Path, uploads: Any, said: str) -> None:
         """Nothing is created of a session that does not hold exactly what was uploaded."""
         upload_id = session(emulator)
-        upload_all(upload_id, folder)
+        upload_all(upload_id, folder, recursive=False)
         with pytest.raises(AirflowFailException, match=said):
             self.create(upload_id, uploads=uploads).execute(context())
         assert not emulator.store.projects
@@ -370,7 +430,7 @@ class TestCreateProject:
         """Results of both upload operators may be given together."""
         upload_id = session(emulator)
         one = UploadFileOperator(task_id="u", upload_id=upload_id, path=str(folder / "sub/c.las"))
-        results = [one.execute(context()), upload_all(upload_id, folder)]
+        results = [one.execute(context()), upload_all(upload_id, folder, recursive=False)]
         assert self.create(upload_id, uploads=results).execute(context()) == upload_id
 
     def test_incomplete(self, emulator: Emulator) -> None:
@@ -416,19 +476,10 @@ class TestCreateProject:
         name = operator.execute(context())
         assert emulator.store.projects[name].options["privacy_mode"] == 2
 
-    @pytest.mark.parametrize(
-        ("more", "said"),
-        [
-            pytest.param({"privacy_mode": "secret"}, "privacy_mode must be", id="privacy"),
-            pytest.param(
-                {"title": "a", "options": {"title": "b"}}, "options must not hold title", id="twice"
-            ),
-        ],
-    )
-    def test_bad_fields(self, emulator: Emulator, more: dict[str, Any], said: str) -> None:
-        """A field that cannot be meant fails before the server is asked."""
-        with pytest.raises(AirflowFailException, match=said):
-            self.create("x", **more).execute(context())
+    def test_a_field_that_is_given_twice(self, emulator: Emulator) -> None:
+        """An option that the operator has a parameter for fails before the server is asked."""
+        with pytest.raises(AirflowFailException, match="options must not hold title"):
+            self.create("x", title="a", options={"title": "b"}).execute(context())
         assert emulator.exchanges == []
 
     @pytest.mark.parametrize(

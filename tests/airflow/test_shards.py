@@ -100,7 +100,7 @@ def test_collision_in_another_shard(emulator: Emulator, upload_id: str, folder: 
     (folder / "sub" / "img_0007.jpg").write_bytes(b"another")
     for shard in range(SHARDS):
         with pytest.raises(AirflowFailException, match=r"would both be sent as"):
-            upload(upload_id, folder, shard, recursive=True)
+            upload(upload_id, folder, shard, names="basename")
     assert puts(emulator) == []
 
 
