@@ -11,6 +11,7 @@ import hashlib
 import io
 import logging
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -30,6 +31,8 @@ __all__ = ["Manifest"]
 log = logging.getLogger(__name__)
 
 COLUMNS = ("filename", "size", "sha256", "path")
+MAX_STEM_CHARACTERS = 200  # leaves room for a digest, the extension and the name while the file is written
+DIGEST_CHARACTERS = 12
 
 
 class Manifest:
@@ -72,6 +75,8 @@ class Manifest:
         assert isinstance(source, DigestedSource)
         digest = source.digest()
         with self._lock:
+            if filename in self._names:
+                return
             self._names.add(filename)
             if len(self._digests) < MOST:
                 self._digests[source.path] = digest
@@ -80,7 +85,8 @@ class Manifest:
     def finish(self, name: str, lineage: Lineage, sources: Iterable[str], target: str) -> None:
         """Write the manifest, and take note for lineage; from the task's main thread.
 
-        :param name: what the manifest is called in a folder, without ``.csv``.
+        :param name: what the manifest is called in a folder, without ``.csv``. It is made flat, because the
+            server chose it.
         :param lineage: told of everything.
         :param sources: the paths that the bytes came from.
         :param target: the address that they went to.
@@ -94,7 +100,7 @@ class Manifest:
                 self._log()
                 lineage.moved(sources, target, sha256=self._digests)
                 return
-            path = f"{self._path}{name}.csv" if self._path.endswith("/") else self._path
+            path = f"{self._path}{_file_name(name)}" if self._path.endswith("/") else self._path
             file.seek(0)
             digest = hashlib.file_digest(cast("io.BufferedRandom", file), "sha256").hexdigest()
             file.seek(0)
@@ -147,3 +153,12 @@ class Manifest:
                 part.replace(local)
             finally:
                 part.unlink(missing_ok=True)
+
+
+def _file_name(name: str) -> str:
+    """Return the name of a manifest: one part of a path, and another one for each name."""
+    flat = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:MAX_STEM_CHARACTERS].lstrip(".")
+    if flat != name or not flat:
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST_CHARACTERS]
+        flat = f"{flat}-{digest}"
+    return f"{flat}.csv"

@@ -7,7 +7,9 @@ import hashlib
 import io
 import json
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -111,6 +113,71 @@ def test_folder_of_shards(emulator: Emulator, upload_id: str, folder: Path, tmp_
     (row,) = rows((tmp_path / "m/all.zip.csv").read_text("utf-8"))
     stored = emulator.store.file_path(upload_id, "all.zip").read_bytes()
     assert (row["size"], row["sha256"]) == (str(len(stored)), hashlib.sha256(stored).hexdigest())
+
+
+STRANGE_NAMES = {
+    "up": "../../x",
+    "absolute": "/etc/x",
+    "folders": "a/b/../../../c",
+    "backslashes": "..\\..\\x",
+    "only dots": "..",
+    "hidden": ".x",
+    "empty": "",
+    "NUL": "a\0b",
+    "line break": "a\nb",
+    "other script": "büro",
+    "lone surrogate": "a\udcff",
+    "long": "x" * 4000,
+    "long file name": "x" * 251 + ".e57",
+}
+
+
+@pytest.mark.parametrize("name", STRANGE_NAMES.values(), ids=STRANGE_NAMES.keys())
+def test_stays_in_its_folder(tmp_path: Path, name: str) -> None:
+    """A manifest lies in its folder, whatever the server calls a session."""
+    folder = tmp_path / "a" / "b" / "manifests"
+    manifest = Manifest(f"{folder}/", json.loads)
+    manifest.add("x", manifest.digested(MemorySource(b"x")))
+    manifest.finish(name, Lineage(None), (), "https://example.com/x")
+    (written,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    assert written.parent == folder
+    assert written.name.isascii()
+    assert not written.name.startswith(".")
+
+
+def test_each_session_has_its_own_manifest(tmp_path: Path) -> None:
+    """Two sessions whose names are alike once they are flat have two manifests; a flat name is kept."""
+    for name in ("a/b", "a_b", "a:b"):
+        manifest = Manifest(f"{tmp_path}/", json.loads)
+        manifest.add("x", manifest.digested(MemorySource(b"x")))
+        manifest.finish(name, Lineage(None), (), "https://example.com/x")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert len(names) == 3
+    assert "a_b.csv" in names
+
+
+def test_a_file_that_is_added_twice_has_one_row(tmp_path: Path) -> None:
+    """A file that is reported as complete twice, also by two threads, has one row."""
+    manifest = Manifest(str(tmp_path / "manifest.csv"), json.loads)
+    manifest.add("a.e57", manifest.digested(MemorySource(b"x")))
+    manifest.add("a.e57", manifest.digested(MemorySource(b"x")))
+    together = Barrier(4)
+
+    class SlowSource(MemorySource):
+        def open(self, offset: int) -> Any:
+            together.wait(timeout=10)
+            return super().open(offset)
+
+    with ThreadPoolExecutor(4) as threads:
+        for added in [
+            threads.submit(manifest.add, "b.e57", manifest.digested(SlowSource(b"x"))) for _ in range(4)
+        ]:
+            added.result()
+    manifest.finish("m", Lineage(None), (), "https://example.com/x")
+    assert [row["filename"] for row in rows((tmp_path / "manifest.csv").read_text("utf-8"))] == [
+        "a.e57",
+        "b.e57",
+    ]
 
 
 def test_s3(
