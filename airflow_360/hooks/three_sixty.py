@@ -10,7 +10,7 @@ from contextlib import ContextDecorator, contextmanager
 from functools import cached_property, wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import (
@@ -50,15 +50,14 @@ if TYPE_CHECKING:
     from airflow_360.sources.listing import Globs, LeftOut
     from airflow_360.upload.engine import OnProgress
     from airflow_360.upload.ranges import ChunkSizer
-
-    #: A path as users write it.
-    AnyPath = str | os.PathLike[str] | ObjectStoragePath
-
+#: A path as users write it.
+AnyPath: TypeAlias = "str | os.PathLike[str] | ObjectStoragePath"
 T = TypeVar("T")
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 __all__ = [
     "DEFAULT_CONN_ID",
+    "AnyPath",
     "ThreeSixtyHook",
     "UsesThreeSixty",
     "airflow_errors",

@@ -595,9 +595,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         required_choice("on_empty", self.on_empty, *ON_EMPTY)
         shards, shard = self._shard_position()
         if self.archive is not None and shards > 1:
-            raise AirflowFailException(
-                "An archive is one file: remove shards, or remove archive."
-            )
+            raise AirflowFailException("An archive is one file: remove shards, or remove archive.")
         left_out = LeftOut()
         files = self._files(left_out)
         if not files:

@@ -14,9 +14,18 @@ from pathlib import PurePosixPath
 
 from airflow_360.exceptions import SourceError
 from airflow_360.sources import Listed, Location, Scan
-from airflow_360.sources.names import KNOWN_EXTENSIONS, LITTER, extension, is_litter
+from airflow_360.sources.names import KNOWN_EXTENSIONS, extension, is_hidden, is_litter
 
-__all__ = ["LeftOut", "count_text", "globs_text", "has_files", "list_files", "list_scans", "look_at_scan"]
+__all__ = [
+    "Globs",
+    "LeftOut",
+    "count_text",
+    "globs_text",
+    "has_files",
+    "list_files",
+    "list_scans",
+    "look_at_scan",
+]
 
 log = logging.getLogger(__name__)
 
@@ -196,11 +205,10 @@ class _Wanted:
 
         :param relative: its path below the listed folder.
         """
-        name = PurePosixPath(relative).name
         if is_litter(relative):
             if relative.endswith(("/", "_$folder$")) or not relative:
                 return "folder marker", ""
-            return ("litter file" if name.lower() in LITTER else "hidden file"), ""
+            return ("hidden file" if any(map(is_hidden, relative.split("/"))) else "litter file"), ""
         if self.pattern and not _matches_any(relative, self.pattern):
             return "file", "not matching pattern"
         if self.exclude and _matches_any(relative, self.exclude):

@@ -262,8 +262,8 @@ def test_what_is_left_out_is_counted(empty: Store, caplog: pytest.LogCaptureFixt
         empty.files("/", ["*.e57"], True, exclude="old*", left_out=left_out)
     reasons = str(left_out)
     assert set(reasons.split(", ")) == {
-        "2 litter files",
-        "1 hidden file",
+        "1 litter file",
+        "2 hidden files",
         "1 folder marker",
         "1 file not matching pattern",
         "1 file matching exclude",
