@@ -1,0 +1,93 @@
+"""One project per session, whatever fails, is killed or cleared: scenarios by chance, on virtual time."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, find, given, settings
+
+from tests.airflow.conftest import AIRFLOW
+from tests.simulation.bugs import BUGS, Bug
+from tests.simulation.creation import (
+    Scenario,
+    check,
+    needs_a_person,
+    play,
+    scenarios,
+)
+
+pytestmark = pytest.mark.skipif(AIRFLOW < (3, 3), reason="it simulates older ones on a newer one")
+
+FAST, LONG = 300, 6000
+#: Scenarios within which the drawing must find each planted bug.
+MAX_SEARCH = 4000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> Iterator[None]:
+    """No log lines: a failed scenario tells its story itself."""
+    logger = logging.getLogger("airflow_360")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(level)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the simulated servers have their files."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.mark.parametrize("examples", [FAST, pytest.param(LONG, marks=pytest.mark.long)])
+def test_one_project_per_session_without_a_person(examples: int, folder: Path) -> None:
+    """Faults that pass end in one project, never a stranger's, without a click and without a held slot."""
+    seen = Counter[str]()
+
+    @settings(max_examples=examples, database=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(scenario=scenarios())
+    def holds(scenario: Scenario) -> None:
+        simulation = play(scenario, folder)
+        seen["alone" if not needs_a_person(simulation) else "excepted"] += 1
+        seen["doubt"] += simulation.server.doubt
+        seen["interrupted"] += bool(simulation.interruptions.happened)
+        check(simulation)
+
+    holds()
+    # The scenarios are what they should be: most of them must end without a person, and many are in doubt.
+    assert seen["alone"] > examples / 2
+    assert min(seen["doubt"], seen["interrupted"]) > examples / 10
+
+
+@pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
+def test_the_net_holds(bug: Bug, folder: Path) -> None:
+    """A scenario tells the package from one with a planted bug."""
+    check(play(bug.scenario, folder))
+    with pytest.raises(AssertionError):
+        check(play(bug.scenario, folder, bug.package))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
+def test_the_drawing_finds_each_planted_bug(bug: Bug, folder: Path) -> None:
+    """The scenarios that are drawn find each planted bug."""
+
+    def is_noticed(scenario: Scenario) -> bool:
+        try:
+            check(play(scenario, folder, bug.package))
+        except AssertionError:
+            return True
+        return False
+
+    rules = settings(
+        max_examples=MAX_SEARCH,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    find(scenarios(), is_noticed, settings=rules, random=random.Random(0))  # or it raises NoSuchExample
