@@ -32,6 +32,13 @@ def missing() -> str:
         return "the Celery provider is not installed; `make test-system` does it"
     if not shutil.which("redis-server"):
         return "redis-server is not installed; on Debian: apt-get install redis-server"
+    return missing_postgres()
+
+
+def missing_postgres() -> str:
+    """Return what this machine lacks for an Airflow on PostgreSQL; empty if it lacks nothing."""
+    if importlib.util.find_spec("psycopg2") is None:
+        return "psycopg2 is not installed; `make test-system` installs it"
     if not _postgres("initdb"):
         return "PostgreSQL is not installed; on Debian: apt-get install postgresql"
     if os.geteuid() == 0 and subprocess.run([*_NOT_AS_ROOT, "true"], capture_output=True).returncode:
