@@ -248,6 +248,7 @@ class ThreeSixtyHook(BaseHook):
         :raises AirflowFailException: when trying again is of no use, naming each file that was refused.
         :raises AirflowException: when it may be of use.
         """
+        from airflow_360.sources.listing import count_text
         from airflow_360.sources.names import flat_names, shard_of
         from airflow_360.upload.many import Job, upload_many
         from airflow_360.upload.progress import ProgressLog, duration_text, size_text
@@ -259,14 +260,21 @@ class ThreeSixtyHook(BaseHook):
             flat = flat_names(((file.path, file.relative) for file in files), names)
             about = f"{upload_id} files"
             if shards > 1:
-                self.log.info("Shard %d of %d, counted from 0, of %s files", shard, shards, f"{len(files):,}")
+                counted = count_text(len(files), "file")
+                self.log.info("Shard %d of %d, counted from 0, of %s", shard, shards, counted)
                 files = [file for file in files if shard_of(flat[file.path], shards) == shard]
                 about += f" of shard {shard} of {shards}"
-            self._warn_of_names([(file.path.rpartition("/")[2], flat[file.path]) for file in files])
+            self._warn_of_names(
+                [
+                    (file.relative if names == "path" else file.path.rpartition("/")[2], flat[file.path])
+                    for file in files
+                ]
+            )
             _check_readable(files)
             begun = state is not None and _same_as_before(state, about, "The folder", _digest(files))
             total = sum(file.size for file in files)
-            self.log.info("%s files, %s, to session %s", f"{len(files):,}", size_text(total), upload_id)
+            counted = count_text(len(files), "file")
+            self.log.info("%s, %s, to session %s", counted, size_text(total), upload_id)
             seconds, rows = _stopwatch(), self._manifest(manifest, aws_conn_id)
             jobs = [
                 Job(flat[file.path], file.size, rows.opener(self._opener(file, aws_conn_id)), rows.add)
@@ -293,9 +301,9 @@ class ThreeSixtyHook(BaseHook):
                         state.set("source of", about, value=[_digest(files), _digest(left)])
                     raise
                 self.log.info(
-                    "session %s: %s files complete, %s in %s",
+                    "session %s: %s complete, %s in %s",
                     upload_id,
-                    f"{len(files):,}",
+                    counted,
                     size_text(total),
                     duration_text(seconds()),
                 )
@@ -333,6 +341,7 @@ class ThreeSixtyHook(BaseHook):
         """
         from airflow_360.hooks.task_state import KeptChecksums, TaskState
         from airflow_360.sources.archive import ArchiveSource, Member
+        from airflow_360.sources.listing import count_text
         from airflow_360.upload.progress import ProgressLog, size_text
         from airflow_360.upload.ranges import ChunkSizer
 
@@ -347,10 +356,10 @@ class ThreeSixtyHook(BaseHook):
             begun = _same_as_before(state, about, f"What {name} is made of", source.fingerprint)
             kept = KeptChecksums(state, about, source)
             self.log.info(
-                "%s: %s, made of %s files, to session %s",
+                "%s: %s, made of %s, to session %s",
                 name,
                 size_text(source.size),
-                f"{len(files):,}",
+                count_text(len(files), "file"),
                 upload_id,
             )
             chunks = ChunkSizer(_positive(chunk_size))
@@ -425,22 +434,24 @@ class ThreeSixtyHook(BaseHook):
         ask: bool = True,
     ) -> None:
         from airflow_360.upload.engine import upload
+        from airflow_360.upload.many import saying_what_is_too_large
         from airflow_360.upload.progress import duration_text, size_text
 
         seconds, first = _stopwatch(), self.client
         unasked = not ask and source.size <= chunks.size
-        self.with_current_key(
-            lambda client: upload(
-                client,
-                upload_id,
-                source,
-                name,
-                chunks=chunks,
-                ask=not unasked or client is not first,
-                on_begin=on_begin,
-                on_progress=on_progress,
+        with saying_what_is_too_large(name, source.size):
+            self.with_current_key(
+                lambda client: upload(
+                    client,
+                    upload_id,
+                    source,
+                    name,
+                    chunks=chunks,
+                    ask=not unasked or client is not first,
+                    on_begin=on_begin,
+                    on_progress=on_progress,
+                )
             )
-        )
         self.log.info("%s: complete, %s in %s", name, size_text(source.size), duration_text(seconds()))
 
     def list_files(
@@ -631,8 +642,8 @@ class ThreeSixtyHook(BaseHook):
             self.log.info("%s", some(changed))
         if unknown := sorted({extension(sent) for _, sent in names} - KNOWN_EXTENSIONS):
             self.log.warning(
-                "A default server does not take files with the extension %s; this one decides for itself.",
-                ", ".join(repr(item) for item in unknown),
+                "Not in the default list of allowed extensions: %s. The server may reject these files.",
+                ", ".join(repr(item) if item else "files without an extension" for item in unknown),
             )
 
     @classmethod

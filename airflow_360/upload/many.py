@@ -11,8 +11,9 @@ import logging
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from airflow_360.api.client import ThreeSixtyClient
@@ -27,16 +28,19 @@ from airflow_360.exceptions import (
     some,
 )
 from airflow_360.sources import Source
+from airflow_360.sources.listing import count_text
 from airflow_360.sources.names import extension
 from airflow_360.upload.engine import upload
+from airflow_360.upload.progress import size_text
 from airflow_360.upload.ranges import ChunkSizer
 
-__all__ = ["Job", "Tally", "upload_many"]
+__all__ = ["Job", "Tally", "saying_what_is_too_large", "upload_many"]
 
 log = logging.getLogger(__name__)
 
 #: What the server says of one file and means of all.
 OF_THE_SESSION = ("invalid_upload_id", "session_too_large")
+SPLIT = "Split the file, or ask the server's operator for a higher limit."
 
 
 def _nothing(filename: str, source: Source) -> None:
@@ -150,7 +154,7 @@ class _Crew:
         self._stalls, self._patience = 0, parallel
         self._failures: dict[str, ThreeSixtyError] = {}
         if done := sum(progress is not None and progress.complete for progress in self._known.values()):
-            log.info("%s of %s files are complete on the server already", f"{done:,}", f"{len(jobs):,}")
+            log.info("%s of %s complete on the server already", f"{done:,}", count_text(len(jobs), "file"))
 
     def work(self) -> None:
         """Upload one file after another until none is left, or someone says stop."""
@@ -195,36 +199,46 @@ class _Crew:
         )
         kind = UploadStalledError if all(error.retryable for error in failures) else UploadError
         raise kind(
-            f"{len(failures):,} of {len(self._known):,} files could not be uploaded{others}:\n- "
-            + some([str(error) for error in failures], "\n- "),
+            f"{len(failures):,} of {count_text(len(self._known), 'file')} could not be uploaded{others}:\n- "
+            + some([_reason(name, error) for name, error in self._failures.items()], "\n- ")
+            + self._allowed_text(),
             failed=list(self._failures),
         )
+
+    def _allowed_text(self) -> str:
+        """Return once, after the files, what to do about refused extensions; empty if there are none."""
+        if not any(map(_is_refused_extension, self._failures.values())):
+            return ""
+        takes = f"This server takes only {', '.join(self._allowed)}. " if self._allowed else ""
+        return f"\n{takes}Leave other files out with exclude, or send them in an archive."
 
     def _upload(self, job: Job) -> None:
         kind = extension(job.filename)
         if kind in self._refused or (self._allowed and kind not in self._allowed):
-            takes = f"takes only {', '.join(self._allowed)}" if self._allowed else f"refused {kind} before"
             raise FileRejectedError(
-                f"{job.filename}: not sent: this server {takes}.", status=415, code="extension_not_allowed"
+                f"{job.filename}: not sent: this server does not take the extension {kind!r}.",
+                status=415,
+                code="extension_not_allowed",
             )
         if self._limit is not None and job.size > self._limit:
             raise FileRejectedError(
-                f"{job.filename}: not sent: this server takes files of at most {self._limit:,} bytes, and "
-                f"it has {job.size:,}.",
+                f"{job.filename}: not sent: it has {size_text(job.size)}, and this server takes files of at "
+                f"most {size_text(self._limit)}. {SPLIT}",
                 status=413,
                 code="file_too_large",
             )
         source = job.open_source()
-        upload(
-            self._client,
-            self._upload_id,
-            source,
-            job.filename,
-            chunks=self._chunks,
-            ask=False,
-            progress=self._known[job.filename],
-            on_progress=lambda progress: self._learn(job, progress),
-        )
+        with saying_what_is_too_large(job.filename, job.size):
+            upload(
+                self._client,
+                self._upload_id,
+                source,
+                job.filename,
+                chunks=self._chunks,
+                ask=False,
+                progress=self._known[job.filename],
+                on_progress=lambda progress: self._learn(job, progress),
+            )
         job.finished(job.filename, source)
 
     def _wait(self, seconds: float) -> None:
@@ -249,3 +263,41 @@ class _Crew:
                 if error.code == "file_too_large" and error.limit is not None:
                     self._limit = error.limit
         log.error("%s", error)
+
+
+def _is_refused_extension(error: ThreeSixtyError) -> bool:
+    return isinstance(error, FileRejectedError) and error.status == 415
+
+
+def _reason(filename: str, error: ThreeSixtyError) -> str:
+    """Return why a file was not uploaded, without the list of extensions, which every 415 repeats."""
+    if _is_refused_extension(error):
+        return f"{filename}: this server does not take the extension {extension(filename)!r} (415)"
+    return str(error)
+
+
+@contextmanager
+def saying_what_is_too_large(filename: str, size: int) -> Iterator[None]:
+    """Add to a 413 how large the file is, which limit it exceeds, and what can be done.
+
+    :param filename: its name on the server.
+    :param size: its length in bytes.
+    :raises FileRejectedError: the same refusal with more to read.
+    """
+    try:
+        yield
+    except FileRejectedError as error:
+        if error.status != 413:
+            raise
+        what = f"{error} {filename} has {size_text(size)}{_limit_text(error)}"
+        raise FileRejectedError(what, status=413, code=error.code, detail=error.detail) from error
+
+
+def _limit_text(error: FileRejectedError) -> str:
+    if error.code is None:  # no 360 server answers so
+        return (
+            ". A proxy refused a request of this size: set chunk_size to less than its limit (nginx: "
+            "client_max_body_size, 1 MiB by default)."
+        )
+    limit = f", and the limit is {size_text(error.limit)}" if error.limit is not None else ""
+    return f"{limit} for a whole session." if error.code == "session_too_large" else f"{limit}."
