@@ -15,8 +15,10 @@ ground floor: every layer may import it, and it imports nothing of the package.
     │  ├─ FileRejectedError              413 (.limit), 415 (.extension .allowed)
     │  ├─ OffsetMismatchError            409 (.received)
     │  ├─ RateLimitedError               429 (.retry_after)                        retryable
-    │  └─ ServerError                    5xx                                       retryable
+    │  ├─ ServerError                    5xx (.retry_after)                        retryable
+    │  └─ UnexpectedReplyError           408, 421, 425; 403, 404 of another server  retryable
     ├─ NoReplyError                      no usable answer (.sent .timed_out)       retryable
+    ├─ ConfigurationError                the connection or a parameter is wrong
     ├─ SourceError                       the bytes cannot be read: .path           retryable or not
     ├─ ProjectError                      the project is not what was asked for
     │  └─ ProjectStatusError             the status is not within 0 to 100 (.status)
@@ -34,6 +36,7 @@ from collections.abc import Sequence
 __all__ = [
     "ApiError",
     "AuthenticationError",
+    "ConfigurationError",
     "FileRejectedError",
     "InvalidRequestError",
     "NoReplyError",
@@ -47,6 +50,7 @@ __all__ = [
     "SourceChangedError",
     "SourceError",
     "ThreeSixtyError",
+    "UnexpectedReplyError",
     "UploadError",
     "UploadSessionNotFoundError",
     "UploadStalledError",
@@ -65,6 +69,8 @@ class ThreeSixtyError(Exception):
 
     #: Whether the same task may succeed when it is simply run again later.
     retryable: bool = False
+    #: Seconds that the server asked to wait, or None if it named no time.
+    retry_after: float | None = None
 
 
 class ApiError(ThreeSixtyError):
@@ -178,7 +184,32 @@ class RateLimitedError(ApiError):
 
 
 class ServerError(ApiError):
-    """Say that the server failed (5xx); the request may or may not have had its effect."""
+    """Say that the server failed (5xx); the request may or may not have had its effect.
+
+    :param retry_after: seconds that the server asked to wait, or None if it named no time.
+    """
+
+    retryable = True
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        retry_after: float | None = None,
+        status: int = 0,
+        code: str | None = None,
+        detail: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code, detail=detail)
+        self.retry_after = retry_after
+
+
+class UnexpectedReplyError(ApiError):
+    """Raised when a refusal cannot be the API's own: 408, 421 and 425, and 403 and 404 without its JSON.
+
+    It comes from a proxy, a firewall or another web server, and says nothing about the file, the session or
+    the key. If it stays, check that the connection's host is a 360 server.
+    """
 
     retryable = True
 
@@ -202,6 +233,10 @@ class NoReplyError(ThreeSixtyError):
         self.sent = sent
         self.idle = idle
         self.timed_out = timed_out
+
+
+class ConfigurationError(ThreeSixtyError):
+    """Raised when the connection or a parameter is wrong. Correct it: retries do not help."""
 
 
 class SourceError(ThreeSixtyError):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from airflow_360.exceptions import RateLimitedError, ThreeSixtyError
+from airflow_360.exceptions import ThreeSixtyError
 
 __all__ = ["Backoff"]
 
@@ -32,8 +32,8 @@ class Backoff:
     :param first: seconds of the first wait, before jitter.
     :param longest: seconds that no wait exceeds, unless the server asked for more.
     :param tries: how many waits there are before giving up. With the defaults about a minute in all.
-    :param longest_rate_limit_wait: seconds that a rate limit may be waited for in place; a server that
-        asks for more gets no second request.
+    :param longest_rate_limit_wait: seconds that may be waited for in place if the server asks for them, with
+        a 429 or a 5xx. If it asks for more, it gets no second request.
     :param sleep: what waits; replaced in tests.
     :param random: what jitters: a number from 0 to 1.
     """
@@ -75,7 +75,7 @@ class Backoff:
         :raises ThreeSixtyError: the failure itself, when it is not retryable or the server asks for more
             than ``longest_rate_limit_wait``.
         """
-        asked = error.retry_after or 0.0 if isinstance(error, RateLimitedError) else 0.0
+        asked = error.retry_after or 0.0
         if not error.retryable or asked > self.longest_rate_limit_wait:
             raise error
         seconds = max(delay, asked)

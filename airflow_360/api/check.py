@@ -12,6 +12,7 @@ from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.exceptions import (
     ApiError,
     AuthenticationError,
+    ConfigurationError,
     NoReplyError,
     QuotaError,
     RateLimitedError,
@@ -52,7 +53,7 @@ def check(client: ThreeSixtyClient) -> tuple[bool, str]:
 def _meaning(error: ThreeSixtyError, server: str, scope: str) -> str:
     """Return what a refusal says about the connection, before the server's own words."""
     match error:
-        case NoReplyError():
+        case NoReplyError() | ConfigurationError():
             return ""  # says itself whether nothing came or something that is not the contract's
         case RateLimitedError() | ServerError():
             return f"{server} answers, but cannot say now whether the key is good: try again later."

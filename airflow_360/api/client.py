@@ -1,7 +1,8 @@
 """The contract's endpoints as methods, in its order; the synchronous client that everything here uses.
 
 Requests that are safe to repeat are repeated with :class:`~airflow_360.api.backoff.Backoff`. A PUT is not:
-after an uncertain PUT other bytes may be due, which is the engine's business. Nor is a POST.
+after an uncertain PUT other bytes may be due, which is the engine's business. Nor is the POST that creates a
+project. The one that creates a session is, but at most twice.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ __all__ = ["ThreeSixtyClient"]
 T = TypeVar("T")
 #: The longest wait after which a POST is retried in place although its limit is counted by the hour.
 SHORT_WAIT_SECONDS = 5.0
+#: How often the POST for a session is retried if nobody knows whether the server created one.
+MAX_MORE_SESSIONS = 2
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
@@ -76,13 +79,25 @@ class ThreeSixtyClient:
     def create_upload_session(self) -> UploadSession:
         """Create an upload session: ``POST /uploads``; 30 an hour.
 
-        Not idempotent, so retried only if there was no connection, or after a 429: of a limit by the hour
-        only if the server names no time, or at most :data:`SHORT_WAIT_SECONDS`. A longer wait is left to the
-        task, which gives its slot back. A lost reply leaves a session behind that expires by itself.
+        Not idempotent. Retried at most :data:`MAX_MORE_SESSIONS` times if the result is unknown (no usable
+        reply, a 5xx), because a session too many expires by itself. Retried like other requests if there was
+        no connection, and after a 429: of a limit by the hour only if the server names no time, or at most
+        :data:`SHORT_WAIT_SECONDS`. A longer wait is left to the task, which gives its slot back.
 
         :raises QuotaError: when storage or the tariff forbid it.
         """
-        return UploadSession.from_reply(self._post("uploads"))
+        more = MAX_MORE_SESSIONS
+
+        def safe(error: ThreeSixtyError) -> bool:
+            nonlocal more
+            if _surely_not_done(error) or isinstance(error, RateLimitedError):
+                return _surely_not_done(error)
+            more -= 1
+            return more >= 0
+
+        return self.backoff.call(
+            lambda: UploadSession.from_reply(_object(self._transport.request("POST", "uploads"))), safe=safe
+        )
 
     def put_file(self, upload_id: str, filename: str, body: Iterable[bytes] | bytes) -> FileProgress:
         """Upload a whole file: ``PUT /uploads/{upload_id}/{filename}``; 1200 a minute.
@@ -150,8 +165,8 @@ class ThreeSixtyClient:
     def create_project(self, fields: Mapping[str, Any]) -> Project:
         """Create one project: ``POST /projects``; 10 an hour.
 
-        Not idempotent and without a key that would make it so, hence sent again only as
-        :meth:`create_upload_session` is.
+        Not idempotent and without a key that would make it so. Hence retried only if there was no connection,
+        and after a 429 as :meth:`create_upload_session` is.
 
         :param fields: the JSON body: ``upload_id`` or ``download_link``, and any other field.
         :raises InvalidRequestError: when a file is not complete, or a field is wrong.
@@ -160,7 +175,12 @@ class ThreeSixtyClient:
         """
         # Whoever has a presigned URL has the file; also later replies may repeat it.
         self._transport.redact_also(secrets_of_link(str(fields.get("download_link") or "")))
-        return Project.created(self._post("projects", fields))
+        return Project.created(
+            self.backoff.call(
+                lambda: _object(self._transport.request("POST", "projects", json=fields)),
+                safe=_surely_not_done,
+            )
+        )
 
     def get_project(self, project_name: str) -> Project:
         """Return a project's state: ``GET /projects/{name}``; 60 a minute.
@@ -198,12 +218,6 @@ class ThreeSixtyClient:
     ) -> FileProgress:
         reply = self._transport.request("PUT", "uploads", upload_id, filename, body=body, headers=headers)
         return FileProgress.from_reply(_object(reply))
-
-    def _post(self, segment: str, json: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-        return self.backoff.call(
-            lambda: _object(self._transport.request("POST", segment, json=json)),
-            safe=_surely_not_done,
-        )
 
     def _get(self, read: Callable[[Mapping[str, Any]], T], *segments: str) -> T:
         # A reply that cannot be read is no answer either, and is asked for again.

@@ -13,6 +13,7 @@ import ipaddress
 import logging
 import re
 import socket
+import ssl
 import sys
 import time
 import zlib
@@ -36,11 +37,13 @@ from urllib3.exceptions import HTTPError
 
 from airflow_360 import __version__
 from airflow_360.api.budget import Endpoint, RequestBudget
+from airflow_360.api.certificates import certificate_problem
 from airflow_360.api.plain import read_json
 from airflow_360.api.redaction import Redactor
 from airflow_360.exceptions import (
     ApiError,
     AuthenticationError,
+    ConfigurationError,
     FileRejectedError,
     InvalidRequestError,
     NoReplyError,
@@ -50,6 +53,7 @@ from airflow_360.exceptions import (
     RateLimitedError,
     ServerError,
     ThreeSixtyError,
+    UnexpectedReplyError,
     UploadSessionNotFoundError,
 )
 
@@ -60,9 +64,13 @@ log = logging.getLogger(__name__)
 DEFAULT_SERVER = "https://360-for-you.com"
 API_PATH = "/api/v1"
 TEXT_LIMIT = 300  # characters of the server's text that may enter a message
+MAX_INTERIM_REPLIES = 20  # 1xx before one real reply
+MAX_CLOCK_ERROR_SECONDS = 366 * 86400.0  # a Date further from this machine's clock is ignored
 MAX_REPLY_BYTES = 32 * 1024 * 1024  # decoded; the list of a session with 100,000 files has about 10 MiB
 READ_BYTES = 64 * 1024  # of a reply that are read, or unzipped, at a time
+BROKEN = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)  # how a connection that is closed shows
 GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS  # how zlib is told that its input has a gzip header
+NO_REUSE_SECONDS = 60.0  # for which PUTs open connections, after one broke on a connection that was reused
 SEND_TIMEOUT = 120.0  # seconds for one block of a body: 9 KB/s
 IDLE = 1.0  # seconds after which a server may be closing a connection that it keeps
 LONGEST_WAIT = 86400.0  # seconds of a Retry-After that are believed
@@ -149,6 +157,7 @@ class Transport:
         self._key = key
         self._redactor = Redactor([key])
         self._clock_offset = 0.0  # seconds by which the server's clock is ahead
+        self._reuse_from = 0.0  # before this moment each PUT has a connection of its own
         self._new_http = partial(_http, key, user_agent, reply_timeout or 2 * read_timeout)
         self._kept = self._new_http(connections)
 
@@ -171,6 +180,7 @@ class Transport:
         :raises ThreeSixtyError: when a segment would change the address.
         :raises ApiError: when the server answered no.
         :raises RateLimitedError: also without asking, while a 429 to any client of the same budget holds.
+        :raises ConfigurationError: if the server's certificate is refused.
         :raises NoReplyError: when no usable answer came; the request may have had its effect.
         """
         endpoint = (method, segments[0], len(segments))
@@ -189,8 +199,12 @@ class Transport:
         # ValueError, a body that breaks off an error of urllib3.
         except (OSError, ValueError, HTTPError) as error:
             root = _root(error, outer)
+            if problem := certificate_problem(root, self.server):
+                raise ConfigurationError(f"{what}: {self._redact(problem)}") from None
             cause = self._redact(f"{type(root).__name__.lstrip('_')}: {root}")
             sent = not getattr(root, "unsent", False)
+            if method == "PUT" and getattr(root, "reused", False):
+                self._reuse_from = time.monotonic() + NO_REUSE_SECONDS
             raise NoReplyError(
                 f"{what}: no answer from {self.server} ({_clean(cause)}). "
                 "If this goes on, check the connection's host and the network.",
@@ -203,6 +217,10 @@ class Transport:
         except RateLimitedError as error:
             self.budget.refused(endpoint, error.retry_after)
             error.window = self.budget.window(endpoint)
+            raise
+        except UnexpectedReplyError as error:
+            if error.status == http.HTTPStatus.MISDIRECTED_REQUEST:
+                self._kept.close()  # a new connection may lead to the right server
             raise
 
     def server_now(self) -> float:
@@ -228,8 +246,8 @@ class Transport:
         return str(self._redactor.redact(str(text)))
 
     def _answer(self, reply: _Reply, what: str) -> Any:
-        if date := _moment(reply.headers.get("Date", "")):
-            self._clock_offset = date.timestamp() - time.time()
+        if date := _date(reply.headers):
+            self._clock_offset = (date - datetime.now(UTC)).total_seconds()
         content = self._redactor.redact(_json(reply.content.decode("utf-8", "replace")))
         if 200 <= reply.status < 300:
             if content is None:
@@ -244,7 +262,8 @@ class Transport:
         outer = sys.exc_info()[1]
         try:
             # A POST must not meet a connection that the server is just closing: its fate could not be told.
-            if method != "POST":
+            # After a PUT met one, the following PUTs do not take the risk either: it costs them a chunk.
+            if method in ("GET", "DELETE") or (method == "PUT" and time.monotonic() >= self._reuse_from):
                 with self.budget.turn(endpoint):
                     return self._exchange(self._kept, method, url, options)
         except requests.ConnectionError as error:
@@ -266,7 +285,7 @@ class Transport:
             allow_redirects=False,
             stream=True,
         ) as reply:
-            # Behind an interim reply (1xx) the real one may follow. Its connection, unread, is closed here.
+            # What follows an interim reply (1xx) is not read. Its connection is closed here.
             content = b"" if reply.status_code < 200 else _content(reply)
             return _Reply(reply.status_code, reply.headers, content)
 
@@ -372,13 +391,20 @@ class _TimedReader(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """A response about whose headers urllib3 logs nothing.
+    """A response that is not an interim one (1xx), and about whose headers urllib3 logs nothing.
 
-    If they are malformed, urllib3 logs their lines as they are, and a server may repeat the key in them.
+    ``http.client`` skips only 100. If headers are malformed, urllib3 logs their lines as they are, and a
+    server may repeat the key in them.
     """
 
     def begin(self) -> None:
         super().begin()
+        for _ in range(MAX_INTERIM_REPLIES):
+            if self.status >= 200 or self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                break
+            self.headers = None  # type: ignore[assignment] # so that the next reply is read
+            super().begin()
+        del self.headers["Set-Cookie"]  # cookies are not kept, and http.cookiejar fails with huge numbers
         if self.headers.defects or self.headers.get_payload():
             log.debug("The reply has malformed headers; only those before the first defect are read.")
             self.headers.defects.clear()
@@ -389,7 +415,8 @@ class _SlowSendConnection(HTTPConnection):
     """A connection with a time-out of its own for sending, and a deadline for each reply.
 
     Under the connect time-out a slow line could not carry one block of a body. If the connection breaks after
-    it has stood idle, or before a request was sent over it, the error says so.
+    it has stood idle, after it has served another request, or before a request was sent over it, the error
+    says so.
 
     :param reply_timeout: see :class:`Transport`.
     """
@@ -444,9 +471,10 @@ class _SlowSendConnection(HTTPConnection):
     def _telling(self) -> Iterator[None]:
         try:
             yield
-        except ConnectionError as error:
+        except BROKEN as error:
+            reused = self._answered is not None
             idle = self._answered is not None and self._asked - self._answered > IDLE
-            error.idle = idle  # type: ignore[attr-defined]
+            error.reused, error.idle = reused, idle  # type: ignore[union-attr]
             raise
 
 
@@ -550,7 +578,7 @@ def _refusal(status: int, headers: Mapping[str, str], what: str, detail: dict[st
     code = _clean(error) if isinstance(error, str) and error else None
     kind = _kind(status, code)
     data: dict[str, Any] = {"status": status, "code": code, "detail": detail}
-    if kind is RateLimitedError:
+    if kind in (RateLimitedError, ServerError):
         data["retry_after"] = _retry_after(headers)
     if kind is OffsetMismatchError:
         received = detail.get("received")
@@ -563,14 +591,16 @@ def _refusal(status: int, headers: Mapping[str, str], what: str, detail: dict[st
 def _kind(status: int, code: str | None) -> type[ApiError]:
     if status >= 500:
         return ServerError
-    if status == 401 or (status == 403 and code in (None, "insufficient_scope")):
+    if status < 200 or status in (408, 421, 425) or (status in (403, 404) and not code):
+        return UnexpectedReplyError
+    if status == 401 or (status == 403 and code == "insufficient_scope"):
         return AuthenticationError
     if status in (402, 403):
         return QuotaError
     if code == "upload_session_not_found":
         return UploadSessionNotFoundError
     if status == 404:
-        return NotFoundError if code else ApiError  # a 404 without the contract's JSON says nothing of a file
+        return NotFoundError
     kinds: dict[int, type[ApiError]] = {
         400: InvalidRequestError,
         409: OffsetMismatchError,
@@ -590,7 +620,7 @@ def _sentence(
         "".join(f", {_clean(key)}: {_clean(value)}" for key, value in detail.items()), 3 * TEXT_LIMIT
     )
     advice = ADVICE.get(code or "", "")
-    if status == 429 and (wait := _retry_after(headers)) is not None:
+    if (status == 429 or status >= 500) and (wait := _retry_after(headers)) is not None:
         advice = f"It asks to wait {wait:.0f} s."
     if 300 <= status < 400:
         advice = f"It points to {_clean(headers.get('Location', '?'))}: set the connection's host to it."
@@ -609,11 +639,19 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     if re.fullmatch(r"\d+(\.\d+)?", value):
         seconds = float(value)
     elif moment := _moment(value):
-        now = _moment(headers.get("Date", "")) or datetime.now(UTC)  # this machine's clock may be wrong
+        now = _date(headers) or datetime.now(UTC)  # this machine's clock may be wrong
         seconds = (moment - now).total_seconds()
     else:
         return None
     return min(seconds, LONGEST_WAIT) if seconds > 0 else None
+
+
+def _date(headers: Mapping[str, str]) -> datetime | None:
+    """Return a reply's Date; None if there is none, or if it is more than a year off."""
+    date = _moment(headers.get("Date", ""))
+    if date and abs((date - datetime.now(UTC)).total_seconds()) <= MAX_CLOCK_ERROR_SECONDS:
+        return date
+    return None
 
 
 def _moment(value: str) -> datetime | None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_360.api.backoff import Backoff
 from airflow_360.exceptions import (
+    ConfigurationError,
     FileRejectedError,
     InvalidRequestError,
     NoReplyError,
@@ -19,6 +20,7 @@ from airflow_360.exceptions import (
     ServerError,
     SourceError,
     ThreeSixtyError,
+    UnexpectedReplyError,
     UploadStalledError,
 )
 from tests.fakes import Waits
@@ -102,6 +104,7 @@ def test_call_gives_up(tries: int) -> None:
         NotFoundError("404"),
         FileRejectedError("415"),
         SourceError("no permission"),
+        ConfigurationError("certificate"),
         ThreeSixtyError("wrong setting"),
     ],
     ids=lambda error: type(error).__name__,
@@ -116,7 +119,14 @@ def test_permanent_errors_are_raised_at_once(error: ThreeSixtyError) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [NoReplyError(), ServerError(), RateLimitedError(), UploadStalledError(), SourceError(retryable=True)],
+    [
+        NoReplyError(),
+        ServerError(),
+        RateLimitedError(),
+        UnexpectedReplyError(),
+        UploadStalledError(),
+        SourceError(retryable=True),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_passing_errors_are_waited_for(error: ThreeSixtyError) -> None:
@@ -143,18 +153,22 @@ def test_other_errors_come_through() -> None:
     [(None, 1.5), (0.0, 1.5), (1.0, 1.5), (7.0, 7.0), (60.0, 60.0)],
     ids=["nothing", "none", "less than the delay", "more than the delay", "the most that is allowed"],
 )
-def test_short_retry_after_is_obeyed(asked: float | None, waited: float) -> None:
+@pytest.mark.parametrize("kind", [RateLimitedError, ServerError])
+def test_short_retry_after_is_obeyed(
+    kind: type[RateLimitedError | ServerError], asked: float | None, waited: float
+) -> None:
     """A wait that the server asked for and that may be spent here is spent in full, and never cut short."""
     waits = Waits()
-    Backoff(sleep=waits, longest_rate_limit_wait=60).wait(RateLimitedError(retry_after=asked), 1.5)
+    Backoff(sleep=waits, longest_rate_limit_wait=60).wait(kind(retry_after=asked), 1.5)
     assert waits == [waited]
 
 
 @pytest.mark.parametrize("asked", [60.01, 3600.0, float("inf")])
-def test_long_retry_after_is_raised(asked: float) -> None:
+@pytest.mark.parametrize("kind", [RateLimitedError, ServerError])
+def test_long_retry_after_is_raised(kind: type[RateLimitedError | ServerError], asked: float) -> None:
     """A wait that is too long to be spent here is nobody's to wait: the error comes out with its number."""
-    waits, request = Waits(), Failing(1, RateLimitedError(retry_after=asked))
-    with pytest.raises(RateLimitedError) as raised:
+    waits, request = Waits(), Failing(1, kind(retry_after=asked))
+    with pytest.raises(kind) as raised:
         Backoff(sleep=waits, longest_rate_limit_wait=60).call(request)
     assert raised.value.retry_after == asked
     assert (request.sent, waits) == (1, [])

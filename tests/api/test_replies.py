@@ -17,7 +17,7 @@ from airflow_360.api.backoff import Backoff
 from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.transport import MAX_REPLY_BYTES, Transport
 from airflow_360.emulator import Emulator
-from airflow_360.exceptions import ApiError, NoReplyError, ThreeSixtyError
+from airflow_360.exceptions import ApiError, NoReplyError, ThreeSixtyError, UnexpectedReplyError
 from tests.api.servers import JSON_REPLY, DrippingServer, KeepingServer
 from tests.fakes import KEY, Recorder, Waits, certificate, client_for, http_reply, outcome_of, strict_emulator
 
@@ -244,15 +244,40 @@ def test_a_connection_is_kept_after_its_reply_was_read(reply: bytes) -> None:
         assert server.connections == 1
 
 
-def test_a_connection_is_closed_after_an_interim_reply() -> None:
-    """The real reply that follows an interim one is never taken for that to the next request."""
-    reply = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-    with KeepingServer(reply + JSON_REPLY) as server:
+@pytest.mark.parametrize(
+    "interim",
+    [
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\nContent-Length: 7\r\n\r\n",
+        b"HTTP/1.1 104 Upload Resumption Supported\r\nRetry-After: 99\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n" * 9,
+    ],
+    ids=["103", "104", "several"],
+)
+def test_interim_replies_are_skipped(interim: bytes) -> None:
+    """The real reply follows on the same connection, which is used again afterwards."""
+    with KeepingServer(interim + JSON_REPLY) as server:
+        client = client_for(server.url, tries=0)
+        for _ in range(3):
+            assert client.list_projects() == {"upload_id": "AAAAAAAA", "expires_in_seconds": 1}
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("interim", "status"),
+    [
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000, 103),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", 101),
+    ],
+    ids=["without an end", "another protocol"],
+)
+def test_a_connection_is_closed_after_interim_replies_only(interim: bytes, status: int) -> None:
+    """If interim replies do not end, nothing that follows is taken for the reply to the next request."""
+    with KeepingServer(interim + JSON_REPLY) as server:
         client = client_for(server.url, tries=0)
         for connections in (1, 2):
             error = outcome_of(client.list_projects)
-            assert isinstance(error, ApiError)
-            assert (error.status, server.connections) == (103, connections)
+            assert isinstance(error, UnexpectedReplyError)
+            assert (error.status, error.retryable, server.connections) == (status, True, connections)
 
 
 # -- whether it was sent

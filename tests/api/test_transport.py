@@ -24,6 +24,7 @@ from airflow_360.emulator import Emulator
 from airflow_360.exceptions import (
     ApiError,
     AuthenticationError,
+    ConfigurationError,
     FileRejectedError,
     InvalidRequestError,
     NoReplyError,
@@ -33,6 +34,7 @@ from airflow_360.exceptions import (
     RateLimitedError,
     ServerError,
     ThreeSixtyError,
+    UnexpectedReplyError,
     UploadSessionNotFoundError,
 )
 from tests.api.servers import KeepingServer
@@ -171,7 +173,7 @@ def test_certificate_is_refused(
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificates[environment])
     with strict_emulator(tls=(own, own.with_name("key.pem"))) as emulator:
         client = client_for(emulator, verify=certificates.get(str(verify), verify), tries=0)
-        with pytest.raises(NoReplyError, match="CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(ConfigurationError, match="is not trusted"):
             client.list_projects()
         assert not emulator.exchanges
 
@@ -527,10 +529,17 @@ STATUSES: dict[str, tuple[int, Any, type[ApiError], str | None]] = {
         UploadSessionNotFoundError,
         "upload_session_not_found",
     ),
-    "404 page": (404, "<title>Not found</title>", ApiError, None),
-    "404 other JSON": (404, {"detail": "Not found."}, ApiError, None),
-    "404 list": (404, ["error", "file_not_found"], ApiError, None),
+    "403 page": (403, "<title>Blocked</title>", UnexpectedReplyError, None),
+    "404 page": (404, "<title>Not found</title>", UnexpectedReplyError, None),
+    "404 other JSON": (404, {"detail": "Not found."}, UnexpectedReplyError, None),
+    "404 list": (404, ["error", "file_not_found"], UnexpectedReplyError, None),
+    "404 cut off": (404, '{"error": "upload_session_not_f', UnexpectedReplyError, None),
+    "404 empty": (404, "", UnexpectedReplyError, None),
     "405": (405, {"error": "method_not_allowed"}, ApiError, "method_not_allowed"),
+    "408": (408, None, UnexpectedReplyError, None),
+    "408 JSON": (408, {"error": "request_timeout"}, UnexpectedReplyError, "request_timeout"),
+    "421": (421, "<title>Misdirected</title>", UnexpectedReplyError, None),
+    "425": (425, "", UnexpectedReplyError, None),
     "409": (
         409,
         {"error": "non_contiguous_chunk", "received": 7},
@@ -561,7 +570,7 @@ def test_statuses(emulator: Emulator, status: int, body: Any, kind: type[ApiErro
     assert type(error) is kind
     assert isinstance(error, ApiError)
     assert (error.status, error.code) == (status, code)
-    assert error.retryable == (status == 429 or status >= 500)
+    assert error.retryable == (status == 429 or status >= 500 or kind is UnexpectedReplyError)
     for said in ("GET /api/v1/projects", str(status), code or ""):
         assert said in str(error)
     if code is None and status < 500 and status != 304:
@@ -604,12 +613,69 @@ def test_odd_codes(emulator: Emulator, error: object) -> None:
     assert refused.code is None
 
 
-def retry_after(emulator: Emulator, header: str | None) -> float | None:
-    error = refusal(
-        emulator, 429, {"error": "rate_limited"}, None if header is None else {"Retry-After": header}
-    )
-    assert isinstance(error, RateLimitedError)
+def retry_after(emulator: Emulator, header: str | None, status: int = 429) -> float | None:
+    headers = None if header is None else {"Retry-After": header}
+    error = refusal(emulator, status, {"error": "rate_limited"}, headers)
+    assert isinstance(error, RateLimitedError | ServerError)
     return error.retry_after
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 529])
+def test_retry_after_of_a_server_error(emulator: Emulator, status: int) -> None:
+    """Retry-After counts with any 5xx as with 429, and pauses no other request."""
+    error = refusal(emulator, status, "<p>Maintenance", {"Retry-After": "1800"})
+    assert isinstance(error, ServerError)
+    assert error.retry_after == 1800
+    assert "asks to wait 1800 s" in str(error)
+    assert retry_after(emulator, None, status) is None
+    client_for(emulator).list_projects()
+
+
+HUGE = ["9" * 400, "9" * 5000, "-1", "1e9", "0x10", "Fri, 31 Dec 9999 23:59:59 GMT", "1 Jan 0001 0:0:0 +2359"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("status", [200, 302, 404, 429, 503])
+@pytest.mark.parametrize("value", HUGE, ids=lambda value: value[:12])
+@pytest.mark.parametrize(
+    "name",
+    ["Retry-After", "Date", "Content-Length", "Location", "Age", "Keep-Alive", "Expires", "Set-Cookie"],
+)
+def test_huge_numbers_and_dates_in_headers(name: str, value: str, status: int) -> None:
+    """Whatever number or date a header holds, the reply is understood, or it is an error of this package."""
+    value = f"a=b; Max-Age={value}; Expires={value}" if name == "Set-Cookie" else value
+    value = f"https://127.0.0.1:{value}/{value}" if name == "Location" else value
+    body = '{"projects": []}'
+    with Recorder(http_reply(status, body, {name: value})) as server:
+        client = client_for(server.url, tries=0, read_timeout=1.0)
+        outcome = outcome_of(client.list_projects)
+        assert isinstance(outcome, ThreeSixtyError | dict), repr(outcome)
+        if status == 200 and name != "Content-Length":
+            assert outcome == {"projects": []}
+        assert abs(client.server_now() - time.time()) < 366 * 86400 + 60
+
+
+@pytest.mark.parametrize(("days", "believed"), [(0.5, True), (364, True), (368, False), (-368, False)])
+def test_a_date_that_is_more_than_a_year_off_is_ignored(
+    emulator: Emulator, days: float, believed: bool
+) -> None:
+    """The server's clock is read from its Date, unless that cannot be true."""
+    date = datetime.now(UTC) + timedelta(days=days)
+    emulator.faults.add(answered(200, {}, {"Date": format_datetime(date, usegmt=True)}))
+    client = client_for(emulator)
+    client.list_projects()
+    expected = date.timestamp() if believed else time.time()
+    assert client.server_now() == pytest.approx(expected, abs=60)
+
+
+def test_misdirected_requests_get_another_connection() -> None:
+    """After a 421 the next request has a new connection, since the old one leads to another server."""
+    reply = b"HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\n\r\n"
+    with KeepingServer(reply) as server:
+        client = client_for(server.url, tries=0)
+        for connections in (1, 2):
+            assert isinstance(outcome_of(client.list_projects), UnexpectedReplyError)
+            assert server.connections == connections
 
 
 @pytest.mark.parametrize(
@@ -707,13 +773,11 @@ def test_messages_never_hold_the_key(emulator: Emulator, caplog: pytest.LogCaptu
     with caplog.at_level(logging.DEBUG):
         errors = []
         client = client_for(emulator, key=SECRET, tries=1, read_timeout=0.2)
-        for status, body, _, _ in STATUSES.values():
-            emulator.faults.add(
-                {**answered(status, body), "times": 2 if status in (429, *range(500, 600)) else 1}
-            )
+        for status, body, kind, _ in STATUSES.values():
+            emulator.faults.add({**answered(status, body), "times": 2 if kind.retryable else 1})
             errors.append(outcome_of(client.list_projects))
-        for kind in ("lost_reply", "reset", "stall"):
-            emulator.faults.add({"on": "GET /projects", "do": kind, "times": 2 if kind == "stall" else 4})
+        for fault in ("lost_reply", "reset", "stall"):
+            emulator.faults.add({"on": "GET /projects", "do": fault, "times": 2 if fault == "stall" else 4})
             errors.append(outcome_of(client.list_projects))
         errors.append(outcome_of(client_for("http://127.0.0.1:1", key=SECRET, tries=0).list_projects))
         errors.append(outcome_of(lambda: client_for(emulator, key=f"{SECRET} {SECRET}")))
