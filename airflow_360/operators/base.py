@@ -16,7 +16,7 @@ try:
 except ImportError:  # before Airflow 3.2
     from airflow.exceptions import AirflowRescheduleException
 
-from airflow_360.exceptions import RateLimitedError
+from airflow_360.exceptions import RateLimitedError, ServerError
 from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors
 from airflow_360.triggers.pause import PauseTrigger
 
@@ -59,13 +59,18 @@ class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
         """Tell OpenLineage what this task moved: sources into the session, or that into the project."""
         return self.hook.lineage.facets()
 
-    def wait_out(self, error: RateLimitedError, mapped: bool) -> None:
-        """Give the worker slot back until a rate limit is over; no retry is spent.
+    def wait_out(self, error: RateLimitedError | ServerError, mapped: bool) -> None:
+        """Give the worker slot back for as long as the server asks to wait; no retry is spent.
 
-        :param error: the refusal; one that names no time is left to Airflow's retries.
+        :param error: the refusal; one that names no time is left to Airflow's retries. So is a failure of the
+            server (5xx) that names a time of at most ``rate_limit_wait``, as it was waited for in place.
         :param mapped: whether the task has siblings, see :func:`seconds_to_wait`.
         """
         if error.retry_after is None:
+            return
+        if isinstance(error, ServerError) and (
+            error.retry_after <= self.hook.client.backoff.longest_rate_limit_wait
+        ):
             return
         seconds = seconds_to_wait(error, mapped)
         self.log.warning("%s The task goes on in %.0f s.", error, seconds)
@@ -75,8 +80,8 @@ class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
             reschedule(seconds)
 
 
-def seconds_to_wait(error: RateLimitedError, mapped: bool) -> float:
-    """Return how long a task had better wait after a rate limit.
+def seconds_to_wait(error: RateLimitedError | ServerError, mapped: bool) -> float:
+    """Return for how many seconds a task should wait, if the server asks it to.
 
     :param error: the refusal.
     :param mapped: whether the task has siblings, which are told the same moment: at it, there is room for
@@ -84,7 +89,7 @@ def seconds_to_wait(error: RateLimitedError, mapped: bool) -> float:
         is free again, and a little of its own, so that they do not come all at once.
     """
     seconds = error.retry_after or 0.0
-    if mapped and error.window:
+    if mapped and isinstance(error, RateLimitedError) and error.window:
         seconds = max(seconds, error.window) + random.uniform(0, error.window / SPREAD)
     return seconds
 
@@ -99,7 +104,7 @@ def is_mapped(context: Any) -> bool:
 
 
 def patiently(execute: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
-    """Decorate an operator's ``execute``: translate errors, and wait out a long rate limit without a slot."""
+    """Decorate an operator's ``execute``: translate errors, and wait without a slot if the server asks."""
 
     @wraps(execute)
     def patient(self: Any, context: Any) -> R:
@@ -107,7 +112,7 @@ def patiently(execute: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
             with airflow_errors():
                 return execute(self, context)
         except AirflowException as error:
-            if isinstance(error.__cause__, RateLimitedError):
+            if isinstance(error.__cause__, (RateLimitedError, ServerError)):
                 self.wait_out(error.__cause__, is_mapped(context))
             raise
 

@@ -24,6 +24,7 @@ from airflow_360.exceptions import (
     RateLimitedError,
     ServerError,
     ThreeSixtyError,
+    UnexpectedReplyError,
     UploadSessionNotFoundError,
 )
 
@@ -313,7 +314,8 @@ def _after_failure(
     tolerated = times.rate_limited if asked else times.failing
     if not _may_pass(failure) or facts.now - since > tolerated:
         return Fail(failure)
-    return Wait(max(_interval(facts.now - since, times), asked), str(failure), since + tolerated)
+    seconds = max(_interval(facts.now - since, times), failure.retry_after or 0.0)
+    return Wait(seconds, str(failure), max(since + tolerated, facts.now + seconds))
 
 
 def _after_creation(record: CreationRecord, facts: Facts) -> Step:
@@ -736,7 +738,7 @@ def _is_doubtful(error: ThreeSixtyError) -> bool:
     match error:
         case NoReplyError():
             return error.sent
-        case ServerError() | UploadSessionNotFoundError():
+        case ServerError() | UnexpectedReplyError() | UploadSessionNotFoundError():
             return True
         case RateLimitedError():
             return False

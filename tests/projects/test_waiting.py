@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from airflow_360.api.records import Project
 from airflow_360.exceptions import (
     AuthenticationError,
+    ConfigurationError,
     InvalidRequestError,
     NoReplyError,
     NotFoundError,
@@ -21,6 +22,7 @@ from airflow_360.exceptions import (
     RateLimitedError,
     ServerError,
     ThreeSixtyError,
+    UnexpectedReplyError,
 )
 from airflow_360.projects.waiting import (
     GiveUp,
@@ -43,6 +45,9 @@ DOWN = ServerError("503", status=503)
 UNREADABLE = NoReplyError("The status is None.")
 BEYOND = ProjectStatusError("The status is 101.", status=101)
 LIMITED = RateLimitedError("429", retry_after=40.0)
+CLOSED = ServerError("503", retry_after=40.0)
+PROXY = UnexpectedReplyError("404 without the JSON of a 360 server", status=404)
+CERTIFICATE = ConfigurationError("not trusted")
 REFUSED = AuthenticationError("403", status=403)
 INVALID = InvalidRequestError("400", status=400)
 
@@ -78,6 +83,11 @@ SEEN = WaitRecord(status=7, since=0.0)
         pytest.param(failing(2, 0), DOWN, 7200, PollAgain(failing(3, 0)), id="three polls, however long"),
         pytest.param(failing(3, 0), DOWN, 9000, GiveUp(DOWN), id="a fourth poll"),
         pytest.param(SEEN, LIMITED, 10, PollAgain(failing(1, 10, 0, 50), 40), id="429"),
+        pytest.param(SEEN, CLOSED, 10, PollAgain(failing(1, 10, 0, 50), 40), id="503 with Retry-After"),
+        pytest.param(SEEN, PROXY, 10, PollAgain(failing(1, 10)), id="a proxy's 404"),
+        pytest.param(failing(2, 0, 2), PROXY, 10, PollAgain(failing(3, 0, 0)), id="not a third 404"),
+        pytest.param(failing(3, 0), PROXY, 901, GiveUp(PROXY), id="a proxy's 404 for too long"),
+        pytest.param(SEEN, CERTIFICATE, 10, GiveUp(CERTIFICATE), id="certificate"),
         pytest.param(failing(3, 0), LIMITED, 901, GiveUp(LIMITED), id="429 for too long"),
         pytest.param(SEEN, MISSING, 10, PollAgain(failing(1, 10, 1)), id="404"),
         pytest.param(failing(1, 0, 1), MISSING, 10, PollAgain(failing(2, 0, 2)), id="second 404"),
@@ -110,7 +120,9 @@ def test_a_status_that_changes_does_not_stall() -> None:
     assert next_step(SEEN, project(8), 5000, stall_timeout=60) == PollAgain(WaitRecord(8, 5000))
 
 
-@pytest.mark.parametrize("error", [DOWN, UNREADABLE, BEYOND, LIMITED, MISSING, REFUSED], ids=repr)
+@pytest.mark.parametrize(
+    "error", [DOWN, UNREADABLE, BEYOND, LIMITED, MISSING, REFUSED, CLOSED, PROXY], ids=repr
+)
 @pytest.mark.parametrize("every", [0.1, 5, 60, 7200])
 def test_every_wait_that_only_fails_ends(error: ThreeSixtyError, every: float) -> None:
     """If every poll fails, the wait ends after its tolerance or four polls, with the last error."""
