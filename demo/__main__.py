@@ -257,7 +257,7 @@ def _drive(stage: Stage, dag_id: str, run_id: str, total: int) -> None:
     for snapshot in airflow.watch(dag_id, run_id, _RUN_SECONDS + total / _SLOWEST_RATE, poll=1.0):
         instances = snapshot.instances
         received = _received(stage.emulator) - before
-        screen.show(progress_line(instances, received, total), last=snapshot.ended)
+        screen.show(progress_line(instances, received, total, screen.width), last=snapshot.ended)
     if any(instance["state"] != "success" for instance in instances):
         raise DemoError(f"the run of {dag_id} failed.\n{airflow.failures(dag_id, run_id)}")
 
@@ -337,14 +337,18 @@ class Screen:
         self._shown = ""
         self._at = 0.0
 
+    @property
+    def width(self) -> int | None:
+        """Return how many columns a line may have; None if there is no terminal."""
+        return shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
+
     def show(self, line: str, *, last: bool = False) -> None:
         """Show a line if it is news; on no terminal not more often than every two seconds.
 
         :param last: whether no other follows, which shows it in any case
         """
-        if sys.stdout.isatty():
-            width = shutil.get_terminal_size().columns - 1
-            print(f"\r\033[K{line[:width]}", end="\n" if last else "", flush=True)
+        if self.width is not None:
+            print(f"\r\033[K{line[: self.width]}", end="\n" if last else "", flush=True)
         elif line != self._shown and (last or time.monotonic() - self._at > _PLAIN_LINE_SECONDS):
             _say(line)
             self._shown, self._at = line, time.monotonic()

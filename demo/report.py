@@ -29,18 +29,29 @@ class UploadedFile:
     identical: bool
 
 
-def progress_line(instances: Sequence[TaskInstance], received: int, total: int) -> str:
+def progress_line(
+    instances: Sequence[TaskInstance], received: int, total: int, width: int | None = None
+) -> str:
     """Return the states of all tasks whose turn has come, and the bytes that have arrived, on one line.
 
     :param total: bytes in all; 0 for a DAG that uploads nothing
+    :param width: columns that the line may have. If it is longer, tasks that are finished are only counted,
+        the earliest first, so that the task that runs is on the screen. None for any number.
     """
     tasks: dict[str, list[str]] = {}
     for instance in sorted(instances, key=_start):
         if instance["state"]:
             tasks.setdefault(instance["task_id"], []).append(instance["state"])
     parts = [f"{task_id} {_states(states)}" for task_id, states in tasks.items()]
+    finished = [set(states) <= {"success", "skipped"} for states in tasks.values()]
     arrived = [f"{size_text(received)} of {size_text(total)}"] if total else []
-    return " · ".join(parts + arrived)
+    line, counted = " · ".join(parts + arrived), 0
+    while width is not None and len(line) > width and True in finished:
+        done = finished.index(True)
+        del finished[done], parts[done]
+        counted += 1
+        line = " · ".join([f"{counted} ✓", *parts, *arrived])
+    return line
 
 
 def _start(instance: TaskInstance) -> tuple[bool, str]:

@@ -85,6 +85,46 @@ def test_progress_is_one_line_in_the_order_of_starting() -> None:
     assert line == "list ✓ · upload 1 of 2 done, 1 running · 1.0 KiB of 2.0 KiB"
 
 
+RUN = [
+    {"task_id": "list_files", "state": "success", "start_date": "1"},
+    {"task_id": "create_session", "state": "success", "start_date": "2"},
+    *({"task_id": "upload", "state": "success", "start_date": f"3{number}"} for number in range(12)),
+    {"task_id": "create_project", "state": "success", "start_date": "4"},
+    {"task_id": "ready", "state": "deferred", "start_date": "5"},
+]
+
+
+@pytest.mark.parametrize("width", [79, 59, 45], ids=str)
+def test_the_task_that_runs_is_on_a_narrow_screen(width: int) -> None:
+    """If a line does not fit, tasks that are finished are only counted, and the one that runs is shown."""
+    line = progress_line(RUN, 33 * 1024**2, 33 * 1024**2, width)
+    assert len(progress_line(RUN, 33 * 1024**2, 33 * 1024**2)) > 79
+    assert len(line) <= width
+    assert "ready deferred" in line
+    assert "✓" in line
+
+
+def test_several_tasks_that_run_are_all_shown() -> None:
+    """Only finished tasks are counted, whatever stands before or behind them."""
+    run = [
+        {"task_id": "upload", "state": "running", "start_date": "1"},
+        {"task_id": "a_task_that_is_done", "state": "success", "start_date": "2"},
+        {"task_id": "ready", "state": "failed", "start_date": "3"},
+    ]
+    assert progress_line(run, 0, 0, 45) == "1 ✓ · upload running · ready failed"
+
+
+def test_a_terminal_shows_the_task_that_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal of 80 columns the line is made to fit."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    screen = command.Screen()
+    screen.show(progress_line(RUN, 1, 2, screen.width), last=True)
+    assert "ready deferred" in capsys.readouterr().out
+
+
 def test_progress_of_a_dag_that_uploads_nothing() -> None:
     """Where there are no bytes to wait for, none are shown."""
     instances = [{"task_id": "enter", "state": "running", "start_date": "1"}]
