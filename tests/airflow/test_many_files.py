@@ -49,7 +49,7 @@ def name(number: int) -> str:
 
 
 class ManyObjectsHook(ThreeSixtyHook):
-    def open_location(self, path: str, aws_conn_id: str | None = "aws_default") -> Location:
+    def open_location(self, path: Any, aws_conn_id: str | None = "aws_default", **more: Any) -> Location:
         return S3Location(ManyObjects(), "bucket", path.removeprefix("s3://bucket/"))
 
 

@@ -227,10 +227,9 @@ class Resolved:
 
 def serialized(dag: DAG) -> str:
     """Return a DAG as Airflow stores it."""
-    try:
-        from airflow.serialization.serialized_objects import DagSerialization as Serialization
-    except ImportError:  # before Airflow 3.2
-        from airflow.serialization.serialized_objects import (  # type: ignore[no-redef,unused-ignore]
-            SerializedDAG as Serialization,
-        )
-    return str(Serialization.to_dict(dag))
+    from airflow.serialization import serialized_objects
+
+    # Its name before Airflow 3.2 was the second one.
+    names = ("DagSerialization", "SerializedDAG")
+    kind: Any = next(filter(None, (getattr(serialized_objects, name, None) for name in names)))
+    return str(kind.to_dict(dag))

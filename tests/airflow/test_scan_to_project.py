@@ -35,7 +35,8 @@ def group_of(**given: Any) -> dict[str, Any]:
 
 def run(**given: Any) -> dict[str, Any]:
     """Run a group's tasks up to its project, one after the other, and return what they returned."""
-    tasks, results = group_of(**given), {}
+    tasks = group_of(**given)
+    results: dict[str, Any] = {}
     for step in STEPS:
         task = tasks[step]
         if step != "create_session":
