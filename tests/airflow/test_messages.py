@@ -101,7 +101,10 @@ class TestConnection:
     OPERATORS: tuple[tuple[str, Any], ...] = (
         ("POST /uploads", lambda more: CreateUploadSessionOperator(task_id="t", **more)),
         ("DELETE /uploads/*", lambda more: DeleteUploadSessionOperator(task_id="t", upload_id="x", **more)),
-        ("GET /projects/*", lambda more: ProjectReadySensor(task_id="t", project_name="x", **more)),
+        (
+            "GET /projects/*",
+            lambda more: ProjectReadySensor(task_id="t", project_name="x", deferrable=True, **more),
+        ),
         (
             "POST /projects",
             lambda more: CreateProjectOperator(task_id="t", download_link="https://x/y.e57", **more),

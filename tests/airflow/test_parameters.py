@@ -215,7 +215,13 @@ class TestModified:
             UploadFileOperator(task_id="u", upload_id=upload_id, **entry).execute(context())
 
 
-class Resolved:
+try:
+    from airflow.utils.mixins import ResolveMixin  # type: ignore[import-not-found,unused-ignore]
+except ImportError:  # since Airflow 3
+    ResolveMixin = object  # type: ignore[assignment,misc,unused-ignore]
+
+
+class Resolved(ResolveMixin):  # type: ignore[misc,unused-ignore]
     """What stands for a value that Airflow knows when the task runs."""
 
     def __init__(self, value: Any) -> None:
@@ -223,6 +229,9 @@ class Resolved:
 
     def resolve(self, context: Any, *args: Any, **more: Any) -> Any:
         return self._value
+
+    def iter_references(self) -> Any:
+        return iter(())
 
 
 def serialized(dag: DAG) -> str:
