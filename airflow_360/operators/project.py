@@ -26,7 +26,6 @@ except ImportError:  # before Airflow 3.2; Airflow 2 raises one exception for ti
         _exceptions, "TaskDeferralTimeout", _exceptions.TaskDeferralError
     )
 
-from airflow_360.api.redaction import secrets_of_link, spellings
 from airflow_360.exceptions import ProjectError, some
 from airflow_360.hooks.assets import announce
 from airflow_360.hooks.creation_records import PROJECT_REQUEST, LinkRecords, SessionRecords
@@ -410,6 +409,8 @@ def _too_late(page: str, seconds: float) -> str:
 
 def _mask_link(link: str) -> None:
     """Mask a link that may be presigned in logs and in what Airflow shows, in each usual spelling."""
+    from airflow_360.api.redaction import secrets_of_link, spellings
+
     parts = secrets_of_link(link)
     if found := sorted({spelling for part in parts for spelling in spellings(part)}):
         mask_secret(found)
