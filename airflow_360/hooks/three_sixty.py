@@ -463,6 +463,7 @@ class ThreeSixtyHook(BaseHook):
         *,
         exclude: Globs = None,
         left_out: LeftOut | None = None,
+        follow_links: bool = False,
     ) -> list[Listed]:
         """Return the files that a path means: a file, folder, prefix or glob.
 
@@ -473,12 +474,14 @@ class ThreeSixtyHook(BaseHook):
         :param aws_conn_id: see :meth:`upload`.
         :param exclude: a glob or a list of globs; files that match are left out.
         :param left_out: counts what is left out; the log says it too.
+        :param follow_links: whether to follow links that lead out of the folder. By default they are refused,
+            because whoever can write into the folder could upload any file that this worker can read.
         :raises AirflowException: when it cannot be listed.
         """
         from airflow_360.sources.listing import list_files
 
         with airflow_errors(self.three_sixty_conn_id):
-            opener = self._location_opener(aws_conn_id)
+            opener = self._location_opener(aws_conn_id, follow_links)
             return list_files(opener, path_text(path), pattern, recursive, exclude=exclude, left_out=left_out)
 
     def has_files(
@@ -489,6 +492,7 @@ class ThreeSixtyHook(BaseHook):
         aws_conn_id: str | None = "aws_default",
         *,
         exclude: Globs = None,
+        follow_links: bool = False,
     ) -> bool:
         """Tell whether a path means any file; the listing stops at the first one.
 
@@ -499,7 +503,7 @@ class ThreeSixtyHook(BaseHook):
         from airflow_360.sources.listing import has_files
 
         with airflow_errors(self.three_sixty_conn_id):
-            opener = self._location_opener(aws_conn_id)
+            opener = self._location_opener(aws_conn_id, follow_links)
             return has_files(opener, path_text(path), pattern, recursive, exclude=exclude)
 
     def list_scans(
@@ -510,6 +514,7 @@ class ThreeSixtyHook(BaseHook):
         *,
         exclude: Globs = None,
         left_out: LeftOut | None = None,
+        follow_links: bool = False,
     ) -> list[str]:
         """Return the paths of the folders directly below a path that hold files.
 
@@ -519,22 +524,26 @@ class ThreeSixtyHook(BaseHook):
         :param aws_conn_id: see :meth:`upload`.
         :param exclude: a glob or a list of globs for files that do not count.
         :param left_out: counts what is left out.
+        :param follow_links: see :meth:`list_files`.
         :raises AirflowException: when it cannot be listed.
         """
         from airflow_360.sources.listing import list_scans
 
         with airflow_errors(self.three_sixty_conn_id):
-            opener = self._location_opener(aws_conn_id)
+            opener = self._location_opener(aws_conn_id, follow_links)
             return list_scans(opener, path_text(path), pattern, exclude=exclude, left_out=left_out)
 
-    def _location_opener(self, aws_conn_id: str | None) -> Callable[[str], Location]:
-        return lambda path: self.open_location(path, aws_conn_id)
+    def _location_opener(self, aws_conn_id: str | None, follow_links: bool) -> Callable[[str], Location]:
+        return lambda path: self.open_location(path, aws_conn_id, follow_links=follow_links)
 
-    def look_at_scans(self, paths: Sequence[str], aws_conn_id: str | None = "aws_default") -> Iterator[Scan]:
+    def look_at_scans(
+        self, paths: Sequence[str], aws_conn_id: str | None = "aws_default", *, follow_links: bool = False
+    ) -> Iterator[Scan]:
         """Yield what each of several folders holds at the moment.
 
         :param paths: what :meth:`list_scans` returned.
         :param aws_conn_id: see :meth:`upload`.
+        :param follow_links: see :meth:`list_files`.
         :raises AirflowException: when one cannot be listed.
         """
         import time
@@ -542,8 +551,9 @@ class ThreeSixtyHook(BaseHook):
         from airflow_360.sources.listing import look_at_scan
 
         with airflow_errors(self.three_sixty_conn_id):
+            opener = self._location_opener(aws_conn_id, follow_links)
             for path in paths:
-                yield look_at_scan(self.open_location(path, aws_conn_id), path, time.time())
+                yield look_at_scan(opener(path), path, time.time())
 
     def open_source(
         self,
@@ -564,19 +574,24 @@ class ThreeSixtyHook(BaseHook):
         :raises SourceChangedError: when size, ETag or modification time are others.
         :raises SourceError: when there is no such file, or it cannot be read.
         """
+        from airflow_360.sources.s3 import plain_etag
+
         location = self.open_location(path, aws_conn_id)
         found = location.listed()
         _check_as_listed(found.path, "size", size, found.size, _bytes_text)
-        _check_as_listed(found.path, "ETag", etag and etag.strip('"'), found.etag, str)
+        _check_as_listed(found.path, "ETag", etag and plain_etag(etag), found.etag, str)
         if found.modified is not None:
             _check_as_listed(found.path, "modification time", modified, found.modified, _time_text)
         return location.source(found)
 
-    def open_location(self, path: AnyPath, aws_conn_id: str | None = "aws_default") -> Location:
+    def open_location(
+        self, path: AnyPath, aws_conn_id: str | None = "aws_default", *, follow_links: bool = False
+    ) -> Location:
         """Open a path that a user wrote: a file or a folder.
 
         :param path: local, ``s3://[conn_id@]bucket/key`` or any ``scheme://`` of Airflow's object storage.
         :param aws_conn_id: the connection for ``s3://`` paths that name none themselves.
+        :param follow_links: see :meth:`list_files`.
         :raises SourceError: when the path is empty or names no bucket.
         """
         from airflow_360.sources.path import PathLocation, open_object_storage
@@ -585,11 +600,11 @@ class ThreeSixtyHook(BaseHook):
         required(path=text)
         scheme, remote, rest = text.partition("://")
         if not remote:
-            return PathLocation(Path(text).expanduser().absolute())
+            return PathLocation(Path(text).expanduser().absolute(), follow_links=follow_links)
         if scheme not in ("s3", "s3a", "s3n"):
             from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-            return open_object_storage(ObjectStoragePath, text)
+            return open_object_storage(ObjectStoragePath, text, follow_links=follow_links)
         from airflow_360.sources.s3 import S3Location
 
         authority, _, key = rest.partition("/")

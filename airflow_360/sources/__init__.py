@@ -68,6 +68,8 @@ class Listed:
     :param modified: when it was changed last, in seconds since the epoch, where the store has no ETag.
     :param written: when it was written last, in seconds since the epoch, or None where the store does not
         say. No part of what makes two files the same: it tells whether more is to come.
+    :param fault: why it must not be uploaded, such as "is a named pipe"; empty for an ordinary file.
+    :param many: whether it stands for a folder with any files, because it was not entered.
     """
 
     path: str
@@ -76,6 +78,8 @@ class Listed:
     etag: str | None = None
     modified: float | None = None
     written: float | None = field(default=None, compare=False)
+    fault: str = field(default="", compare=False)
+    many: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class Location(Protocol):
         ...
 
     def files(self, depth: int | None) -> Iterator[Listed]:
-        """Yield the files below, sorted within each folder.
+        """Yield the files below, sorted within each folder; also what must not be uploaded, with its fault.
 
         :param depth: how many levels of folders to enter; 1 is the folder itself, None all.
         :raises SourceError: when the folder's store or parent is missing or cannot be read.
@@ -122,6 +126,13 @@ class Location(Protocol):
 
     def folders(self) -> Iterator[str]:
         """Yield the paths of the folders directly below, sorted.
+
+        :raises SourceError: as :meth:`files`.
+        """
+        ...
+
+    def refused_folders(self) -> Iterator[Listed]:
+        """Yield the folders directly below that :meth:`folders` omits because they must not be entered.
 
         :raises SourceError: as :meth:`files`.
         """

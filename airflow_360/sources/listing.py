@@ -14,7 +14,8 @@ from pathlib import PurePosixPath
 
 from airflow_360.exceptions import SourceError
 from airflow_360.sources import Listed, Location, Scan
-from airflow_360.sources.names import KNOWN_EXTENSIONS, extension, is_hidden, is_litter
+from airflow_360.sources.errors import refused
+from airflow_360.sources.names import KNOWN_EXTENSIONS, extension, is_hidden, is_litter, printable
 
 __all__ = [
     "Globs",
@@ -36,6 +37,8 @@ Globs = str | Sequence[str] | None
 
 #: Files in subfolders that are counted for a warning; of an object store's millions nobody needs the number.
 MAX_COUNTED_FILES = 10_000
+#: A file that is dated ahead by less may be in the making, on a machine whose clock is ahead.
+MAX_CLOCK_DIFFERENCE_SECONDS = 86400.0
 
 
 class LeftOut:
@@ -108,10 +111,13 @@ def list_files(
     :param recursive: whether to enter the folders below.
     :param exclude: a glob or several, compared in the same way. Files that match are left out.
     :param left_out: counts what is left out.
-    :raises SourceError: when the path's store or parent is missing or cannot be read.
+    :raises SourceError: when the path's store or parent is missing or cannot be read, or if one of the files
+        must not be uploaded: a link that leads out of the folder, a pipe, or a name that is not UTF-8.
     """
     counts, wanted = LeftOut(), _Wanted(pattern, exclude)
     files = sorted(_taken(open_location, path, wanted, recursive, counts), key=lambda file: file.path)
+    if faulty := [file for file in files if file.fault]:
+        raise refused(path, faulty)
     if not files:
         _check_exists(path, wanted)
     if not recursive:
@@ -133,9 +139,13 @@ def has_files(
 
     :raises SourceError: as :func:`list_files`.
     """
-    wanted = _Wanted(pattern, exclude)
-    if any(True for _ in _taken(open_location, path, wanted, recursive, LeftOut())):
-        return True
+    wanted, faulty = _Wanted(pattern, exclude), []
+    for file in _taken(open_location, path, wanted, recursive, LeftOut()):
+        if not file.fault:
+            return True
+        faulty.append(file)
+    if faulty:
+        raise refused(path, faulty)
     _check_exists(path, wanted)
     return False
 
@@ -156,7 +166,8 @@ def list_scans(
         counts every file.
     :param exclude: a glob or several for files that do not.
     :param left_out: counts what is left out.
-    :raises SourceError: when the path is a file, or its store or parent is missing or cannot be read.
+    :raises SourceError: when the path is a file, its store or parent is missing or cannot be read, or if a
+        folder must not be entered: a link that leads out of the path, or a name that is not UTF-8.
     """
     wanted = _Wanted(pattern, exclude)
     location = open_location(path)
@@ -167,6 +178,8 @@ def list_scans(
             path,
             count_text(loose, "file"),
         )
+    if faulty := [folder for folder in location.refused_folders() if not wanted.excludes(folder)]:
+        raise refused(path, faulty)
     folders = list(location.folders())
     scans = [folder for folder in folders if _holds_scan(open_location(folder), wanted)]
     if left_out is not None:
@@ -188,9 +201,23 @@ def look_at_scan(folder: Location, path: str, now: float) -> Scan:
         if not is_litter(file.relative):
             line = f"{file.relative} {file.size} {file.etag} {file.modified}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
-            dated = dated and file.written is not None
-            age = min(age, abs(now - (file.written or 0.0)))
+            if not file.fault:  # the upload task refuses it
+                dated = dated and file.written is not None
+                age = min(age, _age(file, now))
     return Scan(path, digest.hexdigest(), age if dated else None)
+
+
+def _age(file: Listed, now: float) -> float:
+    """Return for how many seconds nobody has written a file."""
+    age = now - (file.written or 0.0)
+    if age < -MAX_CLOCK_DIFFERENCE_SECONDS:
+        log.warning(
+            "%s is dated %s ahead. It counts as settled, because no clock differs by so much.",
+            printable(file.path),
+            count_text(round(-age / 86400), "day"),
+        )
+        return float("inf")
+    return max(0.0, age)
 
 
 class _Wanted:
@@ -199,6 +226,10 @@ class _Wanted:
     def __init__(self, pattern: Globs, exclude: Globs) -> None:
         self.pattern = _globs("pattern", pattern)
         self.exclude = _globs("exclude", exclude)
+
+    def excludes(self, folder: Listed) -> bool:
+        """Tell whether ``exclude`` leaves out a folder that was not entered, or all that is in it."""
+        return any(_matches_any(path, self.exclude) for path in (folder.relative, f"{folder.relative}/*"))
 
     def reason_against(self, relative: str) -> tuple[str, str] | None:
         """Return what a file is and why it is left out, or None if it is taken.
@@ -226,9 +257,13 @@ def _taken(
     location, glob = _folder_and_glob(open_location, path, location)
     depth = None if recursive else max(1, len(PurePosixPath(glob).parts))
     for file in location.files(depth):
-        if not _fits(file.relative, glob, recursive):
+        if not (_may_contain(file, glob) if file.many else _fits(file.relative, glob, recursive)):
             continue
-        if reason := wanted.reason_against(file.relative):
+        if file.many:
+            reason = ("folder", "matching exclude") if wanted.excludes(file) else None
+        else:
+            reason = wanted.reason_against(file.relative)
+        if reason:
             left_out.add(*reason)
         else:
             yield file
@@ -244,7 +279,8 @@ def _count_subfolders(open_location: Open, path: str, wanted: _Wanted, left_out:
         below = (
             file.relative
             for file in location.files(None)
-            if _fits(file.relative, glob, True)
+            if not file.many
+            and _fits(file.relative, glob, True)
             and not _fits(file.relative, glob, False)
             and not wanted.reason_against(file.relative)
         )
@@ -321,6 +357,12 @@ def _fits(relative: str, glob: str, recursive: bool) -> bool:
     return recursive and any(
         PurePosixPath(f"/{parent}").match(f"/{glob}") for parent in PurePosixPath(relative).parents
     )
+
+
+def _may_contain(folder: Listed, glob: str) -> bool:
+    """Tell whether a folder that was not entered may contain a file that a glob means."""
+    beginning = PurePosixPath(glob).parts[: len(PurePosixPath(folder.relative).parts)]
+    return _fits(folder.relative, "/".join(beginning), True)
 
 
 def _split_glob(path: str) -> tuple[str, str]:

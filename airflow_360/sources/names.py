@@ -25,6 +25,8 @@ __all__ = [
     "flat_names",
     "is_hidden",
     "is_litter",
+    "is_utf8",
+    "printable",
     "shard_of",
 ]
 
@@ -108,6 +110,21 @@ def shard_of(filename: str, shards: int) -> int:
     """
     digest = hashlib.sha256(filename.casefold().encode()).digest()
     return int.from_bytes(digest[:8], "big") % shards
+
+
+def is_utf8(name: str) -> bool:
+    """Tell whether a name is UTF-8 on the disk: Python reads other bytes as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def printable(path: str) -> str:
+    """Return a path as a message can show it: bytes that are not UTF-8, and control characters, escaped."""
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def is_hidden(name: str) -> bool:

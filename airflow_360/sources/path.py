@@ -5,6 +5,7 @@ Both open, list and stat in one way, so one reading of them serves all.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -15,8 +16,8 @@ from typing import IO, Any
 from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources import Listed, Reader
 from airflow_360.sources.ahead import reading_ahead
-from airflow_360.sources.errors import check_unchanged, not_a_file
-from airflow_360.sources.names import is_hidden
+from airflow_360.sources.errors import check_unchanged, not_a_file, refused_file
+from airflow_360.sources.names import is_hidden, is_utf8, printable
 
 __all__ = ["PathLocation", "PathSource", "open_object_storage"]
 
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 
 #: What is never a passing fault, whatever store it comes from.
 PERMANENT = (FileNotFoundError, ImportError, NotADirectoryError, PermissionError, ValueError)
+NOT_UTF8 = "has a name that is not UTF-8"
+KINDS = {stat.S_IFIFO: "is a named pipe", stat.S_IFSOCK: "is a socket", stat.S_IFCHR: "is a device"}
+KINDS[stat.S_IFBLK] = KINDS[stat.S_IFCHR]
 
 
 class PathSource:
@@ -39,6 +43,7 @@ class PathSource:
         self._path = path
         with _reading(path):
             self._stat = path.stat()
+        _check_regular(path, self._stat)
 
     @property
     def path(self) -> str:
@@ -84,7 +89,9 @@ class PathSource:
         :raises SourceChangedError: when they are others than at the first look.
         """
         with _reading(self._path):
-            now = _fingerprint(self._path.stat())
+            status = self._path.stat()
+        _check_regular(self._path, status)
+        now = _fingerprint(status)
         if now != self.fingerprint:
             raise SourceChangedError(
                 f"{self.path} changed while it was being uploaded (size-time {self.fingerprint} became "
@@ -108,11 +115,16 @@ class _PathReader:
 class PathLocation:
     """List and open what lies behind a path-like.
 
+    Links within a folder that lead out of it are not followed, because whoever can write into the folder
+    could then upload any file that the worker can read. The path itself may be a link.
+
     :param path: a ``pathlib.Path`` or an ``ObjectStoragePath``.
+    :param follow_links: whether to follow links that lead out of the folder.
     """
 
-    def __init__(self, path: Any) -> None:
+    def __init__(self, path: Any, *, follow_links: bool = False) -> None:
         self._path = path
+        self._follow_links = follow_links
 
     @property
     def path(self) -> str:
@@ -120,9 +132,9 @@ class PathLocation:
         return str(self._path)
 
     def is_file(self) -> bool:
-        """Tell whether a file is there."""
+        """Tell whether a file is there; also a pipe, socket or device, which :meth:`listed` refuses."""
         with _reading(self._path):
-            return bool(self._path.is_file())
+            return bool(self._path.is_file()) or self._is_special()
 
     def is_folder(self) -> bool:
         """Tell whether a folder is there."""
@@ -132,31 +144,40 @@ class PathLocation:
     def listed(self) -> Listed:
         """Return the file that is there.
 
-        :raises SourceError: when it is a folder or nothing, or cannot be read.
+        :raises SourceError: when it is a folder, nothing, or no ordinary file, or cannot be read.
         """
         with _reading(self._path):
             if self._path.is_dir():
                 raise IsADirectoryError
-            return _listed(self._path, self._path.name, self._path.stat())
+            status = self._path.stat()
+        self._check_utf8()
+        _check_regular(self._path, status)
+        return _listed(self._path, self._path.name, status)
 
     def files(self, depth: int | None) -> Iterator[Listed]:
-        """Yield the files below; hidden folders and links to folders are not entered.
+        """Yield the files below, and what must not be uploaded, with its fault.
 
-        A folder that is missing from a parent that exists holds no files, as in an object store.
+        Hidden folders are not entered, nor are links to folders that are listed anyway. A folder that is
+        missing from a parent that exists holds no files, as in an object store.
 
         :param depth: how many levels of folders to enter; None all.
         :raises SourceError: when it is a file, its parent is missing, or it cannot be read.
         """
-        return _walk(self._children(), "", depth)
+        return _Walk(self._path, self._follow_links).files(self._children(), "", depth)
 
     def folders(self) -> Iterator[str]:
-        """Yield the paths of the folders directly below that are not hidden.
+        """Yield the paths of the folders directly below that are not hidden and may be entered.
 
         :raises SourceError: as :meth:`files`.
         """
-        for child in self._children():
-            if not is_hidden(child.name) and child.is_dir():
-                yield str(child)
+        return (str(child) for child, fault in self._folders() if not fault)
+
+    def refused_folders(self) -> Iterator[Listed]:
+        """Yield the folders directly below that must not be entered, with their fault.
+
+        :raises SourceError: as :meth:`files`.
+        """
+        return (_refused(child, child.name, fault, many=True) for child, fault in self._folders() if fault)
 
     def source(self, listed: Listed) -> PathSource:
         """Return the bytes of a listed file.
@@ -168,7 +189,22 @@ class PathLocation:
         check_unchanged(listed.path, "modification time", listed.modified, source.modified)
         return source
 
+    def _folders(self) -> Iterator[tuple[Any, str]]:
+        walk = _Walk(self._path, self._follow_links)
+        for child in self._children():
+            if not is_hidden(child.name) and child.is_dir():
+                yield child, walk.fault_of(child)
+
+    def _is_special(self) -> bool:
+        local = _local(self._path)
+        return bool(local and os.path.exists(local) and _kind(os.stat(local)))  # noqa: PTH110, PTH116
+
+    def _check_utf8(self) -> None:
+        if not is_utf8(str(self._path)):
+            raise refused_file(str(self._path), NOT_UTF8)
+
     def _children(self) -> list[Any]:
+        self._check_utf8()
         with _reading(self._path):
             if not self._path.exists():
                 if not self._path.parent.exists():
@@ -177,41 +213,109 @@ class PathLocation:
             return _sorted_children(self._path)
 
 
-def open_object_storage(kind: Any, path: str) -> PathLocation:
+def open_object_storage(kind: Any, path: str, *, follow_links: bool = False) -> PathLocation:
     """Open a path of another store.
 
     :param kind: Airflow's ``ObjectStoragePath``.
     :param path: the path, with its scheme.
+    :param follow_links: see :class:`PathLocation`.
     :raises SourceError: when nothing here can open such a path.
     """
     with _reading(path):
-        return PathLocation(kind(path))
+        return PathLocation(kind(path), follow_links=follow_links)
 
 
-def _walk(children: list[Any], prefix: str, depth: int | None) -> Iterator[Listed]:
-    for child in children:
-        relative = f"{prefix}{child.name}"
-        if is_hidden(child.name):  # nobody asks for its size, and a hidden link may lead nowhere
-            yield Listed(str(child), relative, 0)
-            continue
+class _Walk:
+    """One listing of a folder and of the folders below it.
+
+    :param folder: a path-like.
+    :param follow_links: see :class:`PathLocation`.
+    """
+
+    def __init__(self, folder: Any, follow_links: bool) -> None:
+        local = _local(folder)
+        self._root = os.path.realpath(local) if local else ""
+        self._follow_links = follow_links
+        self._entered: set[str] = set()  # folders outside that a link leads to: so that a loop ends
+
+    def files(self, children: list[Any], prefix: str, depth: int | None) -> Iterator[Listed]:
+        """Yield the files of a folder and below, and what must not be uploaded, with its fault."""
+        for child in children:
+            relative = f"{prefix}{child.name}"
+            if is_hidden(child.name):  # nobody asks for its size, and a hidden link may lead nowhere
+                yield Listed(str(child), relative, 0)
+                continue
+            listed, below = self._visit(child, relative, depth)
+            if listed:
+                yield listed
+            yield from self.files(below, f"{relative}/", depth and depth - 1)
+
+    def fault_of(self, child: Any) -> str:
+        """Return why a file or folder must not be uploaded, by its name or as a link; empty if it may be."""
+        if not is_utf8(child.name):
+            return NOT_UTF8
+        target = _target(child)
+        if target and not self._follow_links and not self._holds(target):
+            return f"is a link that leads out of the folder, to {printable(target)}"
+        return ""
+
+    def _visit(self, child: Any, relative: str, depth: int | None) -> tuple[Listed | None, list[Any]]:
+        """Return the file, if it is one, and what is below, if it is a folder."""
         with _reading(child):
             try:
                 folder = child.is_dir()
-                link = folder and child.is_symlink()
-                below = _sorted_children(child) if folder and depth != 1 and not link else []
                 status = None if folder else child.stat()
-            except FileNotFoundError:
-                if child.is_symlink():  # there it is, and leads nowhere
+                if not folder or depth != 1:
+                    if fault := self.fault_of(child):
+                        return _refused(child, relative, fault, many=folder), []
+                    if folder and self._may_enter(child):
+                        return None, _sorted_children(child)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ELOOP):
                     raise
-                log.warning("%s was taken away or renamed while its folder was listed.", child)
-                continue
-        if status is not None and not _is_regular(status):
-            log.warning("%s is no regular file and is left out.", child)
-        elif status is not None:
-            yield _listed(child, relative, status)
-        if link and depth != 1:
-            log.warning("%s is a link to a folder and is not entered.", child)
-        yield from _walk(below, f"{relative}/", depth and depth - 1)
+                if _target(child):  # it may have been a folder
+                    return _refused(child, relative, "is a link that leads nowhere", many=True), []
+                log.warning(
+                    "%s was taken away or renamed while its folder was listed.", printable(str(child))
+                )
+                return None, []
+        if status is None:
+            return None, []
+        if not _is_regular(status):
+            return _refused(child, relative, _kind(status) or "is no regular file"), []
+        return _listed(child, relative, status), []
+
+    def _may_enter(self, folder: Any) -> bool:
+        """Tell whether to list a folder's files: those behind a link only if nothing else lists them."""
+        if not (target := _target(folder)):
+            return True
+        if self._holds(target) or target in self._entered:
+            log.warning("%s is a link to a folder that is listed anyway, and is not entered.", folder)
+            return False
+        self._entered.add(target)
+        return True
+
+    def _holds(self, target: str) -> bool:
+        return os.path.commonpath([self._root, target]) == self._root
+
+
+def _target(path: Any) -> str:
+    """Return where a local link leads in the end; empty if it is no link."""
+    local = _local(path)
+    return os.path.realpath(local) if local and os.path.islink(local) else ""  # noqa: PTH114
+
+
+def _local(path: Any) -> str:
+    """Return a path of this machine's file system as text; empty for another store's."""
+    text = str(path)
+    scheme, remote, _ = text.partition("://")
+    if not remote:
+        return text
+    return str(path.path) if scheme in ("file", "local") else ""
+
+
+def _refused(path: Any, relative: str, fault: str, *, many: bool = False) -> Listed:
+    return Listed(str(path), relative, 0, fault=fault, many=many)
 
 
 def _listed(path: Any, relative: str, status: Any) -> Listed:
@@ -223,6 +327,16 @@ def _listed(path: Any, relative: str, status: Any) -> Listed:
 def _is_regular(status: Any) -> bool:
     mode = getattr(status, "st_mode", 0)
     return not mode or stat.S_ISREG(mode)
+
+
+def _kind(status: Any) -> str:
+    """Return what a pipe, socket or device is; empty for anything else."""
+    return KINDS.get(stat.S_IFMT(getattr(status, "st_mode", 0)), "")
+
+
+def _check_regular(path: Any, status: Any) -> None:
+    if kind := _kind(status):
+        raise refused_file(str(path), kind)
 
 
 def _sorted_children(folder: Any) -> list[Any]:

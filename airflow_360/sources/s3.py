@@ -16,7 +16,7 @@ from airflow_360.sources import Listed, Reader
 from airflow_360.sources.ahead import reading_ahead
 from airflow_360.sources.errors import not_a_file
 
-__all__ = ["S3Location", "S3Source"]
+__all__ = ["S3Location", "S3Source", "plain_etag"]
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +26,15 @@ _SIGNER = "choose-signer.s3.GetObject"  # asked by botocore, by its own account,
 class S3Source:
     """Stream one object.
 
-    Every read carries ``If-Match``, so that bytes of another version are never mixed in.
+    Every read carries ``If-Match``, so that bytes of another version are never mixed in. A weak ETag never
+    matches there (RFC 9110), so the ETag of each reply is compared with it instead.
 
     :param client: a boto3 S3 client.
     :param bucket: the bucket's name.
     :param key: the object's key.
     :param path: the path as a user would write it.
     :param size: length in bytes.
-    :param etag: the ETag, without quotes.
+    :param etag: the ETag, without quotes; a weak one as it is.
     """
 
     def __init__(self, client: Any, bucket: str, key: str, *, path: str, size: int, etag: str) -> None:
@@ -66,10 +67,14 @@ class S3Source:
         :raises SourceChangedError: when the object has another ETag now.
         :raises SourceError: when it cannot be read.
         """
+        condition = {} if _is_weak(self._etag) else {"IfMatch": f'"{self._etag}"'}
         with _reading(self._path):
             reply = self._client.get_object(
-                Bucket=self._bucket, Key=self._key, Range=f"bytes={offset}-", IfMatch=f'"{self._etag}"'
+                Bucket=self._bucket, Key=self._key, Range=f"bytes={offset}-", **condition
             )
+        if not condition and reply.get("ETag") != self._etag:
+            reply["Body"].close()
+            raise _changed(self._path)
         return reading_ahead(_S3Reader(reply["Body"], self._path), self._size - offset)
 
     def check(self) -> None:
@@ -169,6 +174,10 @@ class S3Location:
                 elif not name.startswith("."):
                     yield self._path_of(prefix)
 
+    def refused_folders(self) -> Iterator[Listed]:
+        """Yield nothing: an object store has no links, and its keys are UTF-8."""
+        return iter(())
+
     def source(self, listed: Listed) -> S3Source:
         """Return the bytes of a listed object, as they were then."""
         key = listed.path.removeprefix(self._path_of(""))
@@ -204,7 +213,7 @@ class S3Location:
                     yield self._listed(relative, item["Key"], item["Size"], item)
 
     def _listed(self, relative: str, key: str, size: int, found: Any) -> Listed:
-        etag, modified = found["ETag"].strip('"'), found.get("LastModified")
+        etag, modified = plain_etag(found["ETag"]), found.get("LastModified")
         written = modified.timestamp() if modified else None
         return Listed(self._path_of(key), relative, size, etag, written=written)
 
@@ -215,6 +224,19 @@ class S3Location:
 
     def _path_of(self, key: str) -> str:
         return f"s3://{self._authority}/{key}"
+
+
+def plain_etag(etag: str) -> str:
+    """Return an ETag without quotes; a weak one, like ``W/"a"``, as it is."""
+    return etag if _is_weak(etag) else etag.strip('"')
+
+
+def _is_weak(etag: str) -> bool:
+    return etag.startswith("W/")
+
+
+def _changed(path: str) -> SourceChangedError:
+    return SourceChangedError(f"{path} changed after its upload began. Clear the session task to start over.")
 
 
 def _code(error: BaseException | None) -> str:
@@ -253,9 +275,7 @@ def _reading(path: str) -> Iterator[None]:
 def _translated(error: Exception, path: str) -> SourceError | SourceChangedError:
     code = _code(error) or type(error).__name__
     if code in ("412", "PreconditionFailed"):
-        return SourceChangedError(
-            f"{path} changed after its upload began. Clear the session task to start over."
-        )
+        return _changed(path)
     reasons = {
         "NoSuchBucket": "there is no such bucket",
         "NoSuchKey": "there is no such object",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PosixPath
@@ -12,7 +13,7 @@ import pytest
 
 from airflow_360.exceptions import SourceError
 from airflow_360.sources import Listed, Location
-from airflow_360.sources.listing import Globs, LeftOut, has_files, list_files, list_scans
+from airflow_360.sources.listing import Globs, LeftOut, has_files, list_files, list_scans, look_at_scan
 from airflow_360.sources.path import PathLocation
 from airflow_360.sources.s3 import S3Location
 
@@ -311,10 +312,16 @@ def test_no_warning_if_no_file_is_missed(
 
 def test_a_subfolder_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A subfolder that nobody asked for does not fail the listing of its parent."""
-    store = Store("disk", str(tmp_path), tmp_path)
-    store.write({"a.e57": b"a", "sub/b.e57": b"b"})
-    (tmp_path / "sub" / "c.e57").symlink_to("nowhere")
-    assert store.files("/") == ["a.e57"]
+
+    class Unreadable(PathLocation):
+        def files(self, depth: int | None) -> Iterator[Listed]:
+            if depth is None:
+                raise SourceError("sub cannot be read")
+            yield from super().files(depth)
+
+    (tmp_path / "a.e57").write_bytes(b"a")
+    files = list_files(lambda path: Unreadable(Path(path)), str(tmp_path), recursive=False)
+    assert [file.relative for file in files] == ["a.e57"]
     assert "could not be counted" in caplog.text
 
 
@@ -443,6 +450,36 @@ def test_two_stars(store: Store) -> None:
     assert store.files("/**/*.e57") == ["scan/a.e57"]
 
 
+# -- how long ago a scan was written
+
+NOW = 1_800_000_000.0
+HOUR, DAY = 3600.0, 86400.0
+
+
+@pytest.mark.parametrize(
+    ("written", "age", "warned"),
+    [
+        ([-HOUR], HOUR, False),
+        ([-HOUR, -DAY], HOUR, False),
+        ([1], 0, False),
+        ([DAY - 1], 0, False),
+        ([DAY - 1, -DAY], 0, False),
+        ([DAY + 1], float("inf"), True),
+        ([365 * DAY, -HOUR], HOUR, True),
+    ],
+)
+def test_age_of_a_scan(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, written: list[float], age: float, warned: bool
+) -> None:
+    """A file that is dated ahead by less than a day was just written; further ahead is a warning."""
+    for number, seconds in enumerate(written):
+        (tmp_path / f"{number}.e57").touch()
+        os.utime(tmp_path / f"{number}.e57", (NOW + seconds, NOW + seconds))
+    assert look_at_scan(PathLocation(tmp_path), str(tmp_path), NOW).age == age
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * warned
+    assert ("0.e57 is dated" in caplog.text) == warned
+
+
 # -- what only a disk has
 
 
@@ -450,11 +487,9 @@ def test_links(tmp_path: Path) -> None:
     """A link to a file is a file; a link to a folder is not entered, so that no loop is."""
     store = Store("disk", str(tmp_path / "root"), tmp_path / "root")
     store.write({"scan/a.e57": b"a"})
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "b.e57").write_bytes(b"bb")
-    (tmp_path / "root" / "scan" / "b.e57").symlink_to(tmp_path / "elsewhere" / "b.e57")
-    (tmp_path / "root" / "scan" / "loop").symlink_to(tmp_path / "root")
-    (tmp_path / "root" / "scan" / "folder").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root" / "scan" / "b.e57").symlink_to("a.e57")
+    (tmp_path / "root" / "scan" / "loop").symlink_to(tmp_path / "root" / "scan")
+    (tmp_path / "root" / "scan" / "folder").symlink_to(".")
     assert store.files("/scan/", recursive=True) == ["scan/a.e57", "scan/b.e57"]
     assert store.files("/scan/*/*", recursive=True) == []
     assert store.files("", recursive=True) == ["scan/a.e57", "scan/b.e57"]
@@ -473,8 +508,9 @@ def test_a_link_to_nothing(tmp_path: Path) -> None:
     """A link to nothing is an error that names it, rather than a file that is missing from the project."""
     store = Store("disk", str(tmp_path), tmp_path)
     (tmp_path / "scan.e57").symlink_to(tmp_path / "gone.e57")
-    with pytest.raises(SourceError, match=r"scan\.e57 does not exist"):
-        store.files("/")
+    with pytest.raises(SourceError, match=r"scan\.e57 is a link that leads nowhere"):
+        store.files("/", "*.jpg")
+    assert store.files("/", exclude="scan.*") == []
 
 
 def test_a_hidden_link_to_nothing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from moto.s3.models import s3_backends
 from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources import Listed
 from airflow_360.sources.listing import list_files, list_scans
-from airflow_360.sources.s3 import S3Location, S3Source
+from airflow_360.sources.s3 import S3Location, S3Source, plain_etag
 
 
 def put(s3: Any, bucket: str, *keys: str, body: bytes = b"0123456789") -> None:
@@ -193,6 +193,47 @@ def test_replaced_object(s3: Any, bucket: str, size: int) -> None:
         with pytest.raises(SourceChangedError, match=rf"s3://{bucket}/a\.e57 changed") as raised:
             source.open(offset)
         assert not raised.value.retryable
+
+
+class WeakTags:
+    """A client of an S3-compatible store whose ETags are weak, and never match a condition."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def head_object(self, **request: Any) -> Any:
+        return self._weak(self._client.head_object(**request))
+
+    def get_object(self, **request: Any) -> Any:
+        assert "IfMatch" not in request  # RFC 9110: If-Match compares strongly, and so never matches
+        return self._weak(self._client.get_object(**request))
+
+    def _weak(self, reply: dict[str, Any]) -> dict[str, Any]:
+        return {**reply, "ETag": f"W/{reply['ETag']}"}
+
+
+def test_weak_etags(s3: Any, bucket: str) -> None:
+    """A weak ETag is not sent as a condition; an object that was replaced is noticed by its new one."""
+    put(s3, bucket, "a.e57")
+    location = S3Location(WeakTags(s3), bucket, "a.e57")
+    listed = location.listed()
+    assert listed.etag == 'W/"781e5e245d69b566979b86e28d23f2c7"'
+    source = location.source(listed)
+    assert source.open(4).read(3) == b"456"
+    put(s3, bucket, "a.e57", body=b"9876543210")
+    with pytest.raises(SourceChangedError, match=r"a\.e57 changed"):
+        source.open(4)
+
+
+@pytest.mark.parametrize(
+    ("etag", "plain"), [('"a"', "a"), ("a", "a"), ('W/"a"', 'W/"a"'), ('""', "")], ids=str
+)
+def test_plain_etags(etag: str, plain: str) -> None:
+    """An ETag is compared without quotes, a weak one as it is, however often it was made plain before."""
+    assert plain_etag(etag) == plain_etag(plain_etag(etag)) == plain
 
 
 def test_written_anew_with_the_same_bytes(s3: Any, bucket: str) -> None:
