@@ -27,6 +27,7 @@ def scan_to_project(
     pattern: Globs = None,
     exclude: Globs = None,
     recursive: bool = True,
+    follow_links: bool = False,
     names: str = "path",
     archive: str | None = None,
     parallel: int = 4,
@@ -59,6 +60,8 @@ def scan_to_project(
         :class:`~airflow_360.operators.upload.ListFilesOperator`; None takes all.
     :param exclude: a glob or a list of globs for files to leave out.
     :param recursive: whether to enter subfolders. If not, a warning counts the files in them.
+    :param follow_links: whether to follow links that lead out of the folder, see
+        :class:`~airflow_360.operators.upload.ListFilesOperator`. By default they are refused by name.
     :param names: ``"path"`` joins subfolders into the name, so that files of one name in two folders can go
         together; ``"basename"`` takes the last part.
     :param archive: a file name that ends in ``.zip``, to send everything as one archive with its folders, see
@@ -90,6 +93,7 @@ def scan_to_project(
         "pattern": pattern,
         "exclude": exclude,
         "recursive": recursive,
+        "follow_links": follow_links,
         "on_empty": on_empty,
         "aws_conn_id": aws_conn_id,
     }

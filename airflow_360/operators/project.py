@@ -412,8 +412,8 @@ def _mask_link(link: str) -> None:
     from airflow_360.api.redaction import secrets_of_link, spellings
 
     parts = secrets_of_link(link)
-    if found := sorted({spelling for part in parts for spelling in spellings(part)}):
-        mask_secret(found)
+    if found := {spelling for part in parts for spelling in spellings(part)}:
+        mask_secret([*found])
 
 
 def _check_session(

@@ -64,6 +64,8 @@ class ListFilesOperator(ThreeSixtyOperator):
     :param exclude: a glob or a list of globs, compared in the same way; files that match are left out
         (templated).
     :param recursive: whether to enter subfolders. If not, a warning counts the files in them.
+    :param follow_links: whether to follow links that lead out of the folder. By default they are refused by
+        name, because whoever can write into the folder could upload any file that the worker can read.
     :param names: ``"path"`` joins the subfolders into the name on the server with ``_``; ``"basename"`` takes
         the last part of the path (templated).
     :param on_empty: ``"skip"`` skips this task and those after it if there is no file, so that a night
@@ -88,6 +90,7 @@ class ListFilesOperator(ThreeSixtyOperator):
         pattern: Globs = None,
         exclude: Globs = None,
         recursive: bool = True,
+        follow_links: bool = False,
         names: str = "path",
         on_empty: str = "skip",
         aws_conn_id: str | None = "aws_default",
@@ -100,6 +103,7 @@ class ListFilesOperator(ThreeSixtyOperator):
         self.pattern = pattern
         self.exclude = exclude
         self.recursive = recursive
+        self.follow_links = follow_links
         self.names = names
         self.on_empty = on_empty
         self.aws_conn_id = aws_conn_id
@@ -120,6 +124,7 @@ class ListFilesOperator(ThreeSixtyOperator):
             self.aws_conn_id,
             exclude=self.exclude,
             left_out=left_out,
+            follow_links=self.follow_links,
         )
         if not files:
             conditions = _conditions_text(self.pattern, self.exclude)
@@ -162,6 +167,9 @@ class ListScansOperator(ThreeSixtyOperator):
         maps, later runs take the rest.
     :param settle_seconds: skips folders with a file that was written less than so many seconds ago; they may
         still be incomplete. 0 takes every folder.
+    :param follow_links: whether to follow links that lead out of ``path`` or, with ``only_new`` and
+        ``settle_seconds``, out of a scan; see :class:`ListFilesOperator`. By default a folder that is such a
+        link is refused by name.
     :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator` (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
     """
@@ -183,6 +191,7 @@ class ListScansOperator(ThreeSixtyOperator):
         exclude: Globs = None,
         only_new: bool = False,
         settle_seconds: float = 0.0,
+        follow_links: bool = False,
         on_empty: str = "skip",
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
@@ -194,6 +203,7 @@ class ListScansOperator(ThreeSixtyOperator):
         self.exclude = exclude
         self.only_new = only_new
         self.settle_seconds = settle_seconds
+        self.follow_links = follow_links
         self.on_empty = on_empty
         self.aws_conn_id = aws_conn_id
         if only_new:
@@ -209,10 +219,16 @@ class ListScansOperator(ThreeSixtyOperator):
             self._check_remembered()
         left_out = LeftOut()
         paths = self.hook.list_scans(
-            self.path, self.pattern, self.aws_conn_id, exclude=self.exclude, left_out=left_out
+            self.path,
+            self.pattern,
+            self.aws_conn_id,
+            exclude=self.exclude,
+            left_out=left_out,
+            follow_links=self.follow_links,
         )
         if self.only_new or self.settle_seconds:
-            scans = self._settled(self.hook.look_at_scans(paths, self.aws_conn_id), left_out)
+            found = self.hook.look_at_scans(paths, self.aws_conn_id, follow_links=self.follow_links)
+            scans = self._settled(found, left_out)
             paths = self._new(scans, context, left_out) if self.only_new else [scan.path for scan in scans]
         if not paths:
             what = "new scans" if self.only_new else "scans"
@@ -312,6 +328,7 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
     :param pattern: a glob or a list of globs, as in :class:`ListFilesOperator` (templated).
     :param exclude: a glob or a list of globs, as in :class:`ListFilesOperator` (templated).
     :param recursive: whether files in subfolders count.
+    :param follow_links: as in :class:`ListFilesOperator`.
     :param on_empty: ``"skip"`` skips this task and those after it if ``path`` means no file; ``"fail"`` fails
         (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
@@ -333,6 +350,7 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
         pattern: Globs = None,
         exclude: Globs = None,
         recursive: bool = True,
+        follow_links: bool = False,
         on_empty: str = "skip",
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
@@ -343,6 +361,7 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
         self.pattern = pattern
         self.exclude = exclude
         self.recursive = recursive
+        self.follow_links = follow_links
         self.on_empty = on_empty
         self.aws_conn_id = aws_conn_id
         self.inlets = [*self.inlets, *lasting_inlets()]
@@ -353,7 +372,12 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
         """Create the session, or reuse the one of an earlier attempt."""
         required_choice("on_empty", self.on_empty, *ON_EMPTY)
         if self.path is not None and not self.hook.has_files(
-            self.path, self.pattern, self.recursive, self.aws_conn_id, exclude=self.exclude
+            self.path,
+            self.pattern,
+            self.recursive,
+            self.aws_conn_id,
+            exclude=self.exclude,
+            follow_links=self.follow_links,
         ):
             conditions = _conditions_text(self.pattern, self.exclude)
             _raise_empty(self.on_empty, f"No files in {self.path}{conditions}")
@@ -510,6 +534,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
     :param exclude: a glob or a list of globs, as in :class:`ListFilesOperator` (templated).
     :param recursive: whether to enter subfolders; with ``archive`` they always are. If not, a warning counts
         the files in them.
+    :param follow_links: as in :class:`ListFilesOperator`.
     :param names: ``"path"`` or ``"basename"``, as in :class:`ListFilesOperator` (templated). Without meaning
         with ``archive``, which keeps folders.
     :param archive: a file name that ends in ``.zip``, to send everything as one archive (templated).
@@ -553,6 +578,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         pattern: Globs = None,
         exclude: Globs = None,
         recursive: bool = True,
+        follow_links: bool = False,
         names: str = "path",
         archive: str | None = None,
         parallel: int = 4,
@@ -576,6 +602,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         self.pattern = pattern
         self.exclude = exclude
         self.recursive = recursive
+        self.follow_links = follow_links
         self.names = names
         self.archive = archive
         self.parallel = parallel
@@ -661,6 +688,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
             self.aws_conn_id,
             exclude=self.exclude,
             left_out=left_out,
+            follow_links=self.follow_links,
         )
 
 
