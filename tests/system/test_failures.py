@@ -306,14 +306,15 @@ def test_clear_an_upload(site: Site, finished: Run) -> None:
 
 
 def test_clear_the_project(site: Site, finished: Run) -> None:
-    """A cleared project task takes over the project that it made."""
+    """A cleared project task reuses the project that it created."""
     upload_id, project = results(site, finished)
     since = Since(site)
     site.airflow.clear(*finished, ["create_project"])
     finish(site, finished)
     assert since("PUT", "/") == since("POST", "/") == []
     assert results(site, finished) == (upload_id, project)
-    assert f"became project {project} already" in site.airflow.log(*finished, "create_project")
+    log = site.airflow.log(*finished, "create_project")
+    assert f"Project {project} was already created for session {upload_id} and is reused" in log
 
 
 @pytest.mark.long
