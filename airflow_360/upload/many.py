@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 #: What the server says of one file and means of all.
 OF_THE_SESSION = ("invalid_upload_id", "session_too_large")
 SPLIT = "Split the file, or ask the server's operator for a higher limit."
+AFTER_SPLIT = "After you split it, clear the listing task, if there is one, and the session task."
 
 
 def _nothing(filename: str, source: Source) -> None:
@@ -223,7 +224,7 @@ class _Crew:
         if self._limit is not None and job.size > self._limit:
             raise FileRejectedError(
                 f"{job.filename}: not sent: it has {size_text(job.size)}, and this server takes files of at "
-                f"most {size_text(self._limit)}. {SPLIT}",
+                f"most {size_text(self._limit)}. {SPLIT} {AFTER_SPLIT}",
                 status=413,
                 code="file_too_large",
             )
@@ -300,4 +301,6 @@ def _limit_text(error: FileRejectedError) -> str:
             "client_max_body_size, 1 MiB by default)."
         )
     limit = f", and the limit is {size_text(error.limit)}" if error.limit is not None else ""
-    return f"{limit} for a whole session." if error.code == "session_too_large" else f"{limit}."
+    if error.code == "session_too_large":
+        return f"{limit} for a whole session."
+    return f"{limit}. {AFTER_SPLIT}"

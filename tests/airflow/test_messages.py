@@ -181,10 +181,16 @@ class TestRefusedFiles:
                 "body": {"error": "file_too_large", "limit": 2048},
             }
         )
+        store = StateStore()
         with pytest.raises(AirflowFailException, match="413 file_too_large") as caught:
-            send(upload_id, tmp_path, several)
-        for said in ("a.e57", "4.9 KiB", "2.0 KiB", "Split the file"):
+            send(upload_id, tmp_path, several, store)
+        for said in ("a.e57", "4.9 KiB", "2.0 KiB", "Split the file", "clear the listing task"):
             assert said in str(caught.value)
+        for part in ("a1.e57", "a2.e57"):
+            (tmp_path / part).write_bytes(bytes(2000))
+        (tmp_path / "a.e57").unlink()
+        again = UploadFilesOperator(task_id="u", upload_id=new_session(), path=tmp_path)
+        assert again.execute(context(store=store))["files"] == 2
 
     def test_further_files_that_are_too_large(
         self, emulator: Emulator, upload_id: str, tmp_path: Path
@@ -228,8 +234,9 @@ class TestRefusedFiles:
         """Each refused file has a line, and what the server takes is said once; to exclude them works."""
         for name in ("a.docx", "b.docx", "c.xlsx", "d.e57"):
             (tmp_path / name).write_bytes(b"a")
+        store = StateStore()
         with pytest.raises(AirflowFailException, match="3 of 4 files") as caught:
-            send(upload_id, tmp_path, several=True)
+            send(upload_id, tmp_path, several=True, store=store)
         message = str(caught.value)
         for name in ("a.docx", "b.docx", "c.xlsx"):
             assert f"\n- {name}: " in message
@@ -238,15 +245,15 @@ class TestRefusedFiles:
         rest = UploadFilesOperator(
             task_id="u", upload_id=upload_id, path=tmp_path, exclude=["*.docx", "*.xlsx"]
         )
-        assert rest.execute(context()) == {"files": 1, "bytes": 1}
+        assert rest.execute(context(store=store)) == {"files": 1, "bytes": 1}
 
 
-def send(upload_id: str, folder: Path, several: bool) -> None:
+def send(upload_id: str, folder: Path, several: bool, store: StateStore | None = None) -> None:
     if several:
-        UploadFilesOperator(task_id="u", upload_id=upload_id, path=folder).execute(context())
+        UploadFilesOperator(task_id="u", upload_id=upload_id, path=folder).execute(context(store=store))
     else:
         (path,) = folder.iterdir()
-        upload(upload_id, path=path)
+        upload(upload_id, store, path=path)
 
 
 class TestWords:
