@@ -23,17 +23,19 @@ from airflow_360.exceptions import (
     SourceChangedError,
     SourceError,
     ThreeSixtyError,
+    UnexpectedReplyError,
     UploadStalledError,
 )
 from airflow_360.sources import Reader, Source
 from airflow_360.upload.progress import size_text
-from airflow_360.upload.ranges import ChunkSizer, content_range
+from airflow_360.upload.ranges import FIRST_CHUNK, ChunkSizer, content_range
 
 __all__ = ["OnProgress", "upload"]
 
 log = logging.getLogger(__name__)
 
 CAREFUL = 1024  # bytes that go out at once, so that a refusal is read before the connection ends
+MAX_SENT_FACTOR = 3  # an upload sends at most so many times its file's bytes
 BLOCK = 1024 * 1024  # bytes read and sent at a time: measured to be as fast as larger ones
 
 #: Called with the server's numbers whenever they are known anew.
@@ -71,7 +73,8 @@ def upload(
     :param clock: seconds, for the sizing of chunks.
     :returns: the complete file's progress.
     :raises SourceChangedError: when the server began with another size, or the source ends early.
-    :raises UploadStalledError: when the high-water mark did not grow in several rounds.
+    :raises UploadStalledError: when the high-water mark did not grow in several rounds, or when so much was
+        sent in vain that the next bytes would be more than three times the file's.
     :raises RateLimitedError: when the server asks for a longer wait than may be spent here.
     :raises ApiError: when the server refuses; it is asked once.
     :raises SourceError: when the source cannot be read.
@@ -104,6 +107,8 @@ class _Upload:
         self._chunks = chunks
         self._sending = 0  # bytes of the PUT that is, or was last, under way
         self._careful = False
+        self._sent = 0  # bytes, also those that the server does not have
+        self._last_failure: ThreeSixtyError | None = None
         self._on_progress = on_progress or _ignore
         self._clock = clock
         self._progress: FileProgress | None = None
@@ -144,9 +149,10 @@ class _Upload:
             self._wait(self._stalled())
 
     def _failed(self, error: ThreeSixtyError) -> None:
+        self._last_failure = error
         if not (isinstance(error, NoReplyError) and error.idle):
-            if isinstance(error, (NoReplyError, ServerError)):  # others say nothing of the line
-                self._chunks.failed()
+            if self._sending > CAREFUL and _may_be_its_size(error):
+                self._chunks.failed(self._sending)
             # A refusal that came while the body was still being sent may be lost with the connection; after
             # a small body it can be read.
             self._careful = isinstance(error, NoReplyError)
@@ -155,21 +161,47 @@ class _Upload:
 
     def _send(self) -> FileProgress | None:
         offset, size = self._received, self._source.size
-        most = min(CAREFUL, self._chunks.size) if self._careful else self._chunks.size
-        length = self._sending = min(most, size - offset)
+        length = self._sending = min(self._chunks.size, size - offset)
+        if self._careful and length > CAREFUL:
+            length = self._sending = CAREFUL
+            self._highest = max(self._highest, offset + CAREFUL)  # which is no growth that renews the waits
         self._careful = False
         if size == 0:
             self._source.check()
             return self._client.put_file(*self._address, b"")
         if length <= 0:  # all is there, but the server has not called it complete
             return self._client.get_file_progress(*self._address)
-        body = _Body(self._feed, offset, length)
-        if self._progress is None and length == size:
-            return self._client.put_file(*self._address, body)
+        self._check_sent(length)
+        self._feed.reached = offset
+        try:
+            return self._put(_Body(self._feed, offset, length), offset, length)
+        finally:
+            self._sent += self._feed.reached - offset
+
+    def _put(self, body: _Body, offset: int, length: int) -> FileProgress:
         began = self._clock()
-        progress = self._client.put_chunk(*self._address, body, content_range(offset, length, size))
-        self._chunks.took(length, self._clock() - began)
+        if self._progress is None and length == self._source.size:
+            progress = self._client.put_file(*self._address, body)
+        else:
+            range_ = content_range(offset, length, self._source.size)
+            progress = self._client.put_chunk(*self._address, body, range_)
+        if length != CAREFUL:
+            self._chunks.took(length, self._clock() - began)
+            self._last_failure = None
         return progress
+
+    def _check_sent(self, length: int) -> None:
+        """Give up before a file's bytes are sent too often, as behind a proxy that ends each request."""
+        if self._sent + length <= max(MAX_SENT_FACTOR * self._source.size, FIRST_CHUNK):
+            return
+        if isinstance(self._last_failure, RateLimitedError):
+            raise self._last_failure
+        raise self._given_up(
+            f"{size_text(self._sent)} were sent, and the server has {self._received:,} of "
+            f"{self._source.size:,} bytes. If a proxy ends long requests, raise its limits of time and size, "
+            "or set a smaller chunk_size.",
+            self._last_failure,
+        ) from self._last_failure
 
     def _learn(self, progress: FileProgress | None) -> None:
         self._progress = progress
@@ -202,14 +234,29 @@ class _Upload:
         return self._progress.received if self._progress else 0
 
     def _stalled(self, error: ThreeSixtyError | None = None) -> UploadStalledError:
+        return self._given_up(
+            f"the server holds {self._received:,} of {self._source.size:,} bytes, and that does not grow.",
+            error,
+        )
+
+    def _given_up(self, why: str, error: ThreeSixtyError | None) -> UploadStalledError:
         last = f" The last failure: {error}" if error else ""
         return UploadStalledError(
-            f"{self._address[1]}: the server holds {self._received:,} of {self._source.size:,} bytes, and "
-            f"that does not grow.{last} Run the task again to resume from there.",
+            f"{self._address[1]}: {why}{last} Run the task again to resume from there.",
             filename=self._address[1],
             received=self._received,
             total=self._source.size,
         )
+
+
+def _may_be_its_size(error: ThreeSixtyError) -> bool:
+    """Tell whether a PUT may have failed because it was large or took long."""
+    match error:
+        case NoReplyError():
+            return error.sent
+        case ServerError():
+            return error.retry_after is None
+    return isinstance(error, UnexpectedReplyError) and error.status == 408
 
 
 def _ignore(news: object) -> None:
@@ -225,6 +272,7 @@ class _Feed:
         self._most = min(BLOCK, bandwidth.block) if bandwidth else BLOCK
         self._reader: Reader | None = None
         self._offset = 0
+        self.reached = 0  # where the next byte to send is
 
     def blocks(self, offset: int, length: int) -> Iterator[bytes]:
         end = offset + length
@@ -236,7 +284,7 @@ class _Feed:
                     "upload began. Let it be written to its end, then clear the session task.",
                     total=self._source.size,
                 )
-            self._offset = offset = offset + len(block)
+            self._offset = self.reached = offset = offset + len(block)
             if offset == self._source.size:
                 self._source.check()  # before the server has the last byte, and with it a complete file
             if self._bandwidth:

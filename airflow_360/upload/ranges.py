@@ -4,10 +4,14 @@ from __future__ import annotations
 
 __all__ = ["FIRST_CHUNK", "ChunkSizer", "content_range", "next_chunk_size"]
 
-MIB = 1024 * 1024
+KIB = 1024
+MIB = 1024 * KIB
 FIRST_CHUNK = 8 * MIB  #: bytes of the first chunk; what fits in it goes as one whole-file PUT
 SMALLEST_CHUNK = MIB
 LARGEST_CHUNK = 1024 * MIB
+SMALLEST_AFTER_BREAKS = 64 * KIB  # bytes, for a proxy that ends requests after seconds, and a slow line
+SOME_BREAKS = 2  # after so many, the size may be the reason
+CHUNKS_TO_RECOVER = 16  # that must pass before one of twice their size is tried
 QUICK, AIM, SLOW = 2.5, 5.0, 10.0  # seconds that a chunk should take: between the outer two, it is left alone
 GROWTH = 8  # at most; the short time of a small chunk says more of the round trip than of the line
 
@@ -22,7 +26,7 @@ def content_range(start: int, length: int, total: int) -> str:
     return f"bytes {start}-{start + length - 1}/{total}"
 
 
-def next_chunk_size(size: int, seconds: float | None) -> int:
+def next_chunk_size(size: int, seconds: float) -> int:
     """Return how large the next chunk should be, so that one takes some seconds.
 
     Chunks of some seconds keep a long link full, since each boundary costs a round trip, and bound what a
@@ -30,10 +34,8 @@ def next_chunk_size(size: int, seconds: float | None) -> int:
     takes few chunks, and a line that became slow is not held for minutes.
 
     :param size: bytes of the last chunk.
-    :param seconds: how long it took; None when it failed.
+    :param seconds: how long it took.
     """
-    if seconds is None:
-        return max(SMALLEST_CHUNK, size // 2)
     if QUICK <= seconds <= SLOW:
         return size
     factor = min(GROWTH, AIM / max(seconds, 0.001))
@@ -43,23 +45,59 @@ def next_chunk_size(size: int, seconds: float | None) -> int:
 class ChunkSizer:
     """Hold the chunk size of one task, which its files share.
 
-    :param fixed: bytes that every chunk has; None lets the size follow the line.
+    If chunks break again and again, a proxy may end all requests of their size. So chunks become smaller
+    until one passes, and further ones keep to its size.
+
+    :param fixed: bytes that every chunk has, unless they break; None lets the size follow the line.
     """
 
     def __init__(self, fixed: int | None = None) -> None:
         self.size = fixed or FIRST_CHUNK
-        self._adaptive = fixed is None
-        self._ceiling = LARGEST_CHUNK
+        self._fixed = fixed
+        self._floor = min(SMALLEST_AFTER_BREAKS, self.size)
+        self._ceiling = fixed or LARGEST_CHUNK  # less if a proxy found a chunk too large
+        self._breaks = 0
+        self._broken = 0  # bytes of the smallest chunk that broke; larger ones may break for their size
+        self._passing: int | None = None  # bytes of the largest chunk that passes, if larger ones break
+        self._passed = 0  # chunks of this size in a row
 
     def took(self, length: int, seconds: float) -> None:
         """Learn from a chunk that arrived."""
-        if self._adaptive and length == self.size:
-            self.size = min(self._ceiling, next_chunk_size(length, seconds))
+        is_full = length == self.size
+        if self._breaks and length >= self._broken:
+            self._breaks, self._passing = 0, None  # it was not their size
+        elif is_full and self._breaks >= SOME_BREAKS:
+            self._passes(length)
+        if is_full or not self._breaks:
+            wanted = self._fixed or (next_chunk_size(length, seconds) if is_full else self.size)
+            self.size = min(wanted, self._ceiling, self._passing or wanted)
 
-    def failed(self) -> None:
-        """Learn from a chunk that failed."""
-        if self._adaptive:
-            self.size = next_chunk_size(self.size, None)
+    def _passes(self, length: int) -> None:
+        """Keep to a size that passes; after many chunks, try twice of it, as the reason may be gone."""
+        if self._passing is None:
+            self._passing, self._passed = length, 0
+        if length == self._passing:
+            self._passed += 1
+        if self._passed == CHUNKS_TO_RECOVER:
+            self._passing, self._passed = 2 * self._passing, 0
+
+    def failed(self, length: int) -> None:
+        """Learn from a chunk that failed.
+
+        :param length: its bytes. If chunks have become smaller since it was sent, or it is as small as they
+            get, it says nothing new.
+        """
+        if length > self.size or length <= self._floor:
+            return
+        self._broken = min(self._broken, length) if self._breaks else length
+        self._breaks += 1
+        if self._passing is not None:
+            self._passing, self._passed = max(self._floor, length // 2), 0
+            self.size = self._passing
+        elif self._breaks >= SOME_BREAKS:
+            self.size = max(self._floor, length // 4)
+        elif not self._fixed:
+            self.size = max(min(SMALLEST_CHUNK, length), length // 2)
 
     def too_large(self, length: int) -> bool:
         """Learn from a request body that a proxy found too large, and tell whether a smaller one is left.

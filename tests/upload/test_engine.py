@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,10 @@ from airflow_360.exceptions import (
     FileRejectedError,
     NoReplyError,
     RateLimitedError,
+    ServerError,
     SourceChangedError,
     SourceError,
+    UnexpectedReplyError,
     UploadSessionNotFoundError,
     UploadStalledError,
 )
@@ -807,6 +808,62 @@ def test_session_gone(emulator: Emulator) -> None:
     assert session.waits == []
 
 
+UNEXPECTED: dict[str, dict[str, Any]] = {
+    "408": {"status": 408, "body": "<p>Request Timeout"},
+    "421": {"status": 421, "body": "<p>Misdirected Request"},
+    "425": {"status": 425, "body": ""},
+    "404 page": {"status": 404, "body": "<p>Not Found"},
+    "404 of another server": {"status": 404, "body": {"detail": "Not Found"}},
+    "404 cut off": {"status": 404, "body": '{"error": "upload_session_not_f'},
+    "403 page": {"status": 403, "body": "<p>Request blocked"},
+}
+
+
+@pytest.mark.parametrize("fault", UNEXPECTED.values(), ids=UNEXPECTED.keys())
+@pytest.mark.parametrize("endpoint", [PUT, GET])
+def test_replies_that_are_not_the_apis_are_waited_for(
+    emulator: Emulator, endpoint: str, fault: dict[str, Any]
+) -> None:
+    """What a proxy answers in the middle of an upload ends nothing: the server is asked, and it continues."""
+    emulator.faults.add({"on": endpoint, "do": "status", "times": 2, **fault})
+    session = Session(emulator)
+    assert session.upload().complete
+    assert session.bytes == b"0123456789"
+    assert len(session.waits) == 2
+
+
+@pytest.mark.parametrize("endpoint", ["* /**", PUT])
+def test_another_web_server_is_given_up(emulator: Emulator, endpoint: str) -> None:
+    """A server that always answers with a page is given up after a minute of waits, with what to check."""
+    session = Session(emulator, random=lambda: 1.0)
+    emulator.faults.add({"on": endpoint, "do": "status", "status": 404, "body": "<p>Not Found", "times": 7})
+    with pytest.raises((UnexpectedReplyError, UploadStalledError), match="host is a 360 server") as raised:
+        session.upload()
+    assert raised.value.retryable
+    assert sum(session.waits) == 1 + 2 + 4 + 8 + 16 + 20
+
+
+@pytest.mark.parametrize("endpoint", [PUT, GET])
+def test_retry_after_of_a_503_is_obeyed(emulator: Emulator, endpoint: str) -> None:
+    """A server in maintenance is left alone for as long as it asks, and chunks stay as large."""
+    fault = {"on": endpoint, "do": "status", "status": 503}
+    emulator.faults.add({**fault, "headers": {"Retry-After": "30"}, "times": 2})
+    session = Session(emulator, zeros(17))
+    assert session.upload(None, clock=Steps(5)).complete
+    assert session.waits == [30, 30]
+    assert sizes_of(session)[-3:] == [8, 8, 1]
+
+
+@pytest.mark.parametrize("endpoint", [PUT, GET])
+def test_a_long_retry_after_of_a_503_is_raised(emulator: Emulator, endpoint: str) -> None:
+    """A maintenance that is too long to be waited for here comes out at once, with its number."""
+    emulator.faults.add({"on": endpoint, "do": "status", "status": 503, "headers": {"Retry-After": "61"}})
+    session = Session(emulator)
+    with pytest.raises(ServerError) as raised:
+        session.upload()
+    assert (raised.value.retry_after, session.waits) == (61, [])
+
+
 @pytest.mark.parametrize("endpoint", [PUT, GET])
 def test_short_rate_limit_is_obeyed(emulator: Emulator, endpoint: str) -> None:
     """A rate limit of some seconds is waited for in full, and the upload completes."""
@@ -925,18 +982,13 @@ def test_idle_connection_that_is_closed(
     assert len(session.waits) == (0 if stood == "idle" else 1)
 
 
-def test_a_server_that_always_hangs_up(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that has just answered a question is not idle: each further break counts."""
-    monkeypatch.setattr("airflow_360.api.transport.IDLE", 0.5)
-    emulator.faults.add({"on": PUT, "do": "hang_up", "skip": 1, "times": 5})
-    session = Session(emulator, tries=3)
-    stood: list[bool] = []
-
-    def stand_idle(progress: FileProgress) -> None:
-        if progress.received and not stood:
-            stood.append(True)
-            time.sleep(0.6)
-
-    with pytest.raises(UploadStalledError):
-        session.upload(on_progress=stand_idle)
-    assert len(session.waits) == 3
+@pytest.mark.parametrize("rst", [False, True], ids=["FIN", "RST"])
+def test_a_server_that_always_hangs_up(rst: bool) -> None:
+    """After a PUT broke on a reused connection, the following ones have connections of their own."""
+    with Emulator() as emulator:
+        session = Session(emulator, some_bytes(40_000))
+        emulator.faults.add({"on": "PUT /uploads/*/*", "do": "hang_up", "rst": rst, "times": 99})
+        for name in (NAME, f"b.{NAME}"):
+            upload(session.client, session.upload_id, session.source, name, chunks=ChunkSizer(10_000))
+            assert held(emulator, session.upload_id, name) == some_bytes(40_000)
+        assert emulator.faults.counts["hang_up"] == len(session.waits) == 1
