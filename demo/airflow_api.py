@@ -108,21 +108,25 @@ class AirflowApi:
         if not self._is_v1:
             self._token = self._token or self._fetch_token()
             headers["Authorization"] = f"Bearer {self._token}"
-        # Airflow answers 500 if SQLite is locked. What has the same effect twice can be sent again.
+        # Airflow answers 500, or late, if SQLite is locked. What has the same effect twice can be sent again.
         attempts = 3 if method in ("GET", "PATCH", "DELETE") else 1
-        for attempt in range(attempts):
-            reply = self._http.request(
-                method,
-                f"{self._base}{path}",
-                json=json,
-                params=params,
-                headers=headers,
-                timeout=_REQUEST_SECONDS,
-            )
-            if reply.status_code < 500 or attempt + 1 == attempts:
-                break
+        while True:
+            attempts -= 1
+            try:
+                reply = self._http.request(
+                    method,
+                    f"{self._base}{path}",
+                    json=json,
+                    params=params,
+                    headers=headers,
+                    timeout=_REQUEST_SECONDS,
+                )
+                if reply.status_code < 500 or not attempts:
+                    return reply
+            except requests.ReadTimeout:
+                if not attempts:
+                    raise
             time.sleep(_POLL_SECONDS)
-        return reply
 
     def _fetch_token(self) -> str:
         address = f"{self.url}/auth/token"
