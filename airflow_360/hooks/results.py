@@ -9,19 +9,28 @@ from airflow_360.exceptions import ProjectError
 
 __all__ = ["count_files", "results_of"]
 
+MAX_SHOWN_CHARACTERS = 200
+NEXT_STEP = (
+    "Pass the output of UploadFileOperator or UploadFilesOperator, or what the hook's upload methods return. "
+    "If you marked an upload task as success, or set its XCom by hand, clear it: complete files are not sent "
+    "again."
+)
+
 
 def results_of(uploads: Any) -> list[Mapping[str, Any]] | None:
     """Return what upload tasks returned as a flat list; None where nothing was given.
 
     :param uploads: one result, or a list or lazy sequence of them, or of such lists.
-    :raises ProjectError: when it is something else.
+    :raises ProjectError: if one of them is something else; names the result and what is wrong with it.
     """
     if uploads is None:
         return None
-    found: list[Mapping[str, Any]] = []
-    for result in [uploads] if isinstance(uploads, Mapping) else _items(uploads):
-        found += [result] if isinstance(result, Mapping) else results_of(_items(result)) or []
-    return found
+    results = [uploads] if isinstance(uploads, Mapping) else _flat(uploads, "uploads")
+    for number, result in enumerate(results, 1):
+        if fault := _fault(result):
+            which = f"Result {number} of {len(results)} in uploads"
+            raise ProjectError(f"{which} {fault}: {_shown(result)}. {NEXT_STEP}")
+    return results
 
 
 def count_files(uploads: Any) -> int | None:
@@ -33,8 +42,38 @@ def count_files(uploads: Any) -> int | None:
     return None if results is None else sum(int(result.get("files", 1)) for result in results)
 
 
-def _items(value: Any) -> list[Any]:
+def _flat(value: Any, what: str) -> list[Mapping[str, Any]]:
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-        raise ProjectError(f"uploads must be what the upload tasks returned, not {value!r}.")
+        raise ProjectError(f"{what} must be what the upload tasks returned, not {_shown(value)}. {NEXT_STEP}")
     # Iterating the results of a mapped task costs one request per item, slicing them one in all.
-    return list(value[:] if type(value).__name__ == "LazyXComSequence" else value)
+    items = list(value[:] if type(value).__name__ == "LazyXComSequence" else value)
+    found: list[Mapping[str, Any]] = []
+    for number, item in enumerate(items, 1):
+        which = f"Result {number} of {len(items)} in uploads"
+        found += [item] if isinstance(item, Mapping) else _flat(item, which)
+    return found
+
+
+def _fault(result: Mapping[str, Any]) -> str:
+    """Return what is wrong with the result of one file, or with a summary; empty if nothing is."""
+    if "filename" in result:
+        numbers = ["size"]
+        if not (isinstance(result["filename"], str) and result["filename"]):
+            return "has a filename that is no name"
+    else:
+        numbers = ["files", "bytes", *(name for name in ("shards", "shard") if "shards" in result)]
+    if missing := [name for name in numbers if name not in result]:
+        return f"has no {' and no '.join(missing)}"
+    wrong = [name for name in numbers if not _is_count(result[name])]
+    return f"has a {wrong[0]} that is no whole number" if wrong else ""
+
+
+def _is_count(value: Any) -> bool:
+    if isinstance(value, str):
+        return value.isascii() and value.isdigit() and len(value) <= 18
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"

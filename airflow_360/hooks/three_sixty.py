@@ -23,6 +23,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_360.exceptions import (
     AuthenticationError,
+    ConfigurationError,
     NoReplyError,
     NotFoundError,
     QuotaError,
@@ -77,7 +78,7 @@ DEFAULT_PORTS = {"http": "80", "https": "443"}
 #: Template fields that take paths.
 PATH_FIELDS = ("path", "paths", "download_from")
 #: Errors whose cause is, or may be, what the connection says: the server or the key.
-OF_A_CONNECTION = (AuthenticationError, NoReplyError, QuotaError, ServerError)
+OF_A_CONNECTION = (AuthenticationError, ConfigurationError, NoReplyError, QuotaError, ServerError)
 
 #: How many triggers of a triggerer begin at a time: a thousand at once would hold its event loop for long.
 AT_ONCE = 4

@@ -5,15 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, Connection
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowFailException,
+    Connection,
+    TaskDeferred,
+)
 
 from airflow_360.api.budget import GET_PROJECT
 from airflow_360.emulator import Emulator
-from airflow_360.exceptions import ServerError, SourceError, ThreeSixtyError
+from airflow_360.exceptions import ConfigurationError, NoReplyError, ServerError, SourceError, ThreeSixtyError
 from airflow_360.get_provider_info import CONN_FIELDS
 from airflow_360.hooks import three_sixty
 from airflow_360.hooks.three_sixty import ThreeSixtyHook, airflow_errors, client_from
-from tests.airflow.conftest import CONNECTION, connect
+from airflow_360.operators.upload import CreateUploadSessionOperator
+from tests.airflow.conftest import CONNECTION, connect, context
+from tests.fakes import certificate
 
 
 @pytest.mark.parametrize(
@@ -205,6 +212,22 @@ def test_connection_test_of_a_server_that_hangs(emulator: Emulator, monkeypatch:
     assert time.monotonic() - began < 10
 
 
+def test_a_client_for_a_person_waits_for_a_whole_reply_at_most_fifteen_seconds(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that sends one byte after the other is given up by the Test button and a trigger's polls."""
+    monkeypatch.setattr(three_sixty, "PATIENCE_OF_A_PERSON", 0.4)
+    emulator.faults.add({"on": "GET /projects", "do": "drip", "seconds": 0.05})
+    connection = Connection(conn_id="c", conn_type="three_sixty", host=emulator.url, password="sk_x")
+    began = time.monotonic()
+    with pytest.raises(NoReplyError, match=r"not complete after 0.4 s") as raised:
+        client_from(connection, {}, patient=False).list_projects()
+    assert time.monotonic() - began < 5
+    assert raised.value.timed_out
+    emulator.faults.add({"on": "GET /projects", "do": "drip", "seconds": 0.005})
+    assert client_from(connection, {}).list_projects() == {"projects": []}
+
+
 def test_connection_test_without_connection() -> None:
     """The Test button and the command say that there is no such connection, and do not raise."""
     ok, said = ThreeSixtyHook("nowhere").test_connection()
@@ -223,6 +246,37 @@ def test_errors_that_may_pass() -> None:
     with pytest.raises(AirflowException, match="503") as caught, airflow_errors():
         raise ServerError("503")
     assert not isinstance(caught.value, AirflowFailException)
+
+
+def test_a_refused_certificate_spends_no_retry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A certificate that is not trusted fails a task for good, and names the connection's field."""
+    with Emulator(tls=certificate(tmp_path)) as emulator:
+        connect(monkeypatch, host=emulator.url)
+        said = "extra field `verify`.* The connection is 'three_sixty_default'"
+        with pytest.raises(AirflowFailException, match=said) as caught:
+            CreateUploadSessionOperator(task_id="session").execute(context())
+        assert isinstance(caught.value.__cause__, ConfigurationError)
+        connect(monkeypatch, host=emulator.url, extra={"verify": str(tmp_path / "certificate.pem")})
+        assert CreateUploadSessionOperator(task_id="session").execute(context())
+
+
+@pytest.mark.parametrize(("seconds", "gives_its_slot_back"), [(3000, True), (61, True), (60, False)])
+def test_a_long_maintenance_gives_the_slot_back(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, seconds: int, gives_its_slot_back: bool
+) -> None:
+    """A 503 that asks for more than `rate_limit_wait` defers a task; a shorter one is left to retries."""
+    headers = {"Retry-After": str(seconds)}
+    fault = {"on": "POST /uploads", "do": "status", "status": 503, "headers": headers}
+    emulator.faults.add({**fault, "times": 1 if gives_its_slot_back else 3})
+    operator = CreateUploadSessionOperator(task_id="session", deferrable=True)
+    object.__setattr__(operator.hook.client.backoff, "sleep", lambda seconds: None)
+    with pytest.raises(TaskDeferred if gives_its_slot_back else AirflowException) as raised:
+        operator.execute(context())
+    if isinstance(raised.value, TaskDeferred):
+        assert raised.value.trigger.serialize()[1]["seconds"] == seconds
+    else:
+        assert not isinstance(raised.value, AirflowFailException)
+    assert operator.resume(context(), {"status": "over"})
 
 
 def test_upload(emulator: Emulator, tmp_path: Path) -> None:
