@@ -126,6 +126,8 @@ class CreateProjectOperator(ThreeSixtyOperator):
     operator_extra_links = (ProjectLink(),)
     #: All durations of creating a project and of waiting for it; for example shorter ones in a DAG for tests.
     creation_times = CreationTimes()
+    #: A teardown finds by this the tasks that may have asked for a project.
+    creates_projects = True
     times = WaitTimes()
 
     def __init__(

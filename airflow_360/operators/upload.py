@@ -739,7 +739,12 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
         """Tell whether a project task of this DAG asked for a project, and does not know the result."""
         if not self.has_dag():  # type: ignore[no-untyped-call]
             return False
-        makers = [task.task_id for task in self.dag.tasks if task.task_type == "CreateProjectOperator"]
+        # A mapped task has the class of its operator only; a subclass counts too.
+        makers = [
+            task.task_id
+            for task in self.dag.tasks
+            if getattr(getattr(task, "operator_class", task), "creates_projects", False)
+        ]
         index = getattr(context["ti"], "map_index", -1)
         return any(
             context["ti"].xcom_pull(task_ids=task_id, key=PROJECT_REQUEST, map_indexes=at) == "asked"

@@ -480,8 +480,11 @@ class TestTeardown:
     def delete(self, upload_id: str, request: str | None, **more: Any) -> None:
         from airflow.providers.common.compat.sdk import DAG
 
+        class Ours(CreateProjectOperator):
+            """A user's own operator."""
+
         with DAG("clean_up", schedule=None):
-            project_task(upload_id)
+            Ours(task_id="project", upload_id=upload_id)
             task = DeleteUploadSessionOperator(task_id="delete", upload_id=upload_id, **more)
         given = context()
         given["ti"].pulled = {("project", "project_request"): request}
