@@ -31,6 +31,7 @@ from airflow_360.exceptions import (
     SourceChangedError,
     SourceError,
     ThreeSixtyError,
+    UnexpectedReplyError,
     UploadError,
     UploadSessionNotFoundError,
     some,
@@ -78,7 +79,14 @@ DEFAULT_PORTS = {"http": "80", "https": "443"}
 #: Template fields that take paths.
 PATH_FIELDS = ("path", "paths", "download_from")
 #: Errors whose cause is, or may be, what the connection says: the server or the key.
-OF_A_CONNECTION = (AuthenticationError, ConfigurationError, NoReplyError, QuotaError, ServerError)
+OF_A_CONNECTION = (
+    AuthenticationError,
+    ConfigurationError,
+    NoReplyError,
+    QuotaError,
+    ServerError,
+    UnexpectedReplyError,
+)
 
 #: How many triggers of a triggerer begin at a time: a thousand at once would hold its event loop for long.
 AT_ONCE = 4
