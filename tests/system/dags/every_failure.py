@@ -17,10 +17,17 @@ from airflow_360.operators.upload import (
 from airflow_360.sensors.project import ProjectReadySensor
 
 UPLOADS = ("refused401.e57", "refused403.e57", "refused.tar", "redirected.e57", "lost.e57", "down.e57")
-CONNECTIONS = ("marker_plain_http", "marker_with_user", "marker_spaced", "marker_nobody", "marker_impatient")
+CONNECTIONS = (
+    "marker_plain_http",
+    "marker_with_user",
+    "marker_padded",
+    "marker_spaced",
+    "marker_nobody",
+    "marker_impatient",
+)
 WAITS: dict[str, dict[str, Any]] = {
     "refused": {"deferrable": False, "mode": "poke"},
-    "odd": {"deferrable": True},
+    "odd": {"deferrable": True, "timeout": 20},
     "faulty": {"deferrable": True, "fail_on_errors": True},
     "slow_poked": {"deferrable": False, "mode": "poke", "timeout": 2},
     "slow": {"deferrable": True, "timeout": 6},
