@@ -136,6 +136,12 @@ class TestPaths:
         assert hook.open_source(file).size == 1
         assert hook.upload(upload_id, file)["path"] == path_text(file)
 
+    def test_the_hook_keeps_folders_apart(self, emulator: Emulator, upload_id: str, folder: Path) -> None:
+        """By default the hook takes subfolders too, and names made of paths, as the operators do."""
+        hook = ThreeSixtyHook()
+        assert hook.upload_files(upload_id, hook.list_files(folder / "scan"))["files"] == 2
+        assert set(emulator.store.sessions[upload_id].files) == {"a.e57", "sub_b.e57"}
+
     @pytest.mark.parametrize("kind", KINDS, ids=KIND_IDS)
     def test_expand(self, emulator: Emulator, folder: Path, kind: Any) -> None:
         """Paths of every kind can be mapped over, and the DAG can be stored."""
