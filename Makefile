@@ -8,7 +8,7 @@ UNIT := -q -m "not long and not system" -p no:cacheprovider --durations 5
 # What knows Airflow. The rest does not differ between Airflows: it runs on 3.3, and on the lowest versions;
 # but for what reads the source or measures, which `make test` does.
 ON_AIRFLOW := tests/airflow tests/demo tests/sources tests/test_docs.py
-CORE := tests/api tests/emulator tests/reliability tests/upload
+CORE := tests/api tests/emulator tests/projects tests/reliability tests/upload
 TYPED := $(wildcard airflow_360 dags demo tests benchmarks docs/conf.py)
 unexport PYTHONPATH
 
@@ -45,8 +45,8 @@ dist: $(READY) ## build the wheel and the sdist in dist/, and check them
 	@. .ci/index; $(BIN)/uv build --quiet --out-dir dist
 	$(BIN)/twine check --strict dist/*
 
-soak: $(READY) ## a night of failures, and fifty kills
-	@$(BIN)/python -m pytest -m long tests/reliability $(ARGS)
+soak: $(READY) ## a night of failures, fifty kills, and thousands of simulated runs
+	@$(BIN)/python -m pytest -m long tests/reliability tests/simulation $(ARGS)
 
 mutants: $(READY) ## is there a change to the core that no test notices?
 	@$(BIN)/python -m mutmut run --max-children 2 $(ARGS); $(BIN)/python -m mutmut results

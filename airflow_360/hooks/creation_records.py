@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf
 
+from airflow_360.exceptions import ProjectError
 from airflow_360.hooks.lasting_store import lasting_inlets, lasting_stores
 from airflow_360.projects.creation import CreationRecord, Stage
 
@@ -57,8 +58,15 @@ class SessionRecords:
         self._state.set("project of", self._upload_id, value=record.to_json())
         if record.name == self._upload_id and not self._lasting.with_assets:
             self._lasting.delete()
-        else:
-            self._lasting.set(record.to_json())
+        elif (
+            not self._lasting.set(record.to_json()) and record.stage is Stage.SENDING and self._lasting.get()
+        ):
+            error = ProjectError(
+                f"The request to create a project of session {self._upload_id} could not be recorded, so it "
+                "was not sent. Airflow's API server or database failed; a retry sends it."
+            )
+            error.retryable = True
+            raise error
 
 
 class LinkRecords:
@@ -131,12 +139,15 @@ class _Lasting:
             log.warning("The record of an earlier attempt could not be read: %s", error)
             return None
 
-    def set(self, value: Any) -> None:
+    def set(self, value: Any) -> bool:
+        """Save a value, and tell whether that worked; there may be no store."""
         try:
             if self._store is not None:
                 self._store.set(self._key, value)
         except Exception as error:  # noqa: BLE001  (as above)
             log.warning("The record of this attempt could not be saved for after a clear: %s", error)
+            return False
+        return True
 
     def delete(self) -> None:
         try:

@@ -126,6 +126,7 @@ class CreationRecord:
     :param failing_since: when the first of the present failures came, or None.
     :param limited_since: the same for rate limits that named a time. To wait for one is no failure.
     :param missing: how many times in a row a created project was not found.
+    :param stopped: whether the task stopped and said that a person must look.
     :param session_created: when the session was created, by the server's clock, or None.
     """
 
@@ -140,6 +141,7 @@ class CreationRecord:
     failing_since: float | None = None
     limited_since: float | None = None
     missing: int = 0
+    stopped: bool = False
     session_created: float | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -546,7 +548,10 @@ class ProjectCreation:
             record = replace(record, stage=Stage.UNSENT)
         if record.stage is Stage.DOUBT and record.clears != self.clears:
             # A person looked: a link is created again, and a session may be tried as often as before.
-            record = replace(record, posts=0) if self.upload_id else CreationRecord(Stage.UNSENT)
+            if self.upload_id:
+                record = replace(record, posts=0)
+            elif record.stopped:
+                record = CreationRecord(Stage.UNSENT)
         return replace(record, clears=self.clears)
 
     def _carry_out(self, step: Step) -> Project | Pause | None:
@@ -700,6 +705,7 @@ class ProjectCreation:
 
     def _stopped(self, reason: str) -> ProjectError:
         """Return the error which says that a person must look."""
+        self._save(replace(self._record, stopped=True))
         page = "your projects on the server"
         try:
             found = self.call(lambda client: client.without_retries().list_projects())

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import (
+    AirflowException,
     AirflowFailException,
     TaskDeferred,
 )
@@ -250,6 +251,22 @@ class TestDoubt:
         assert task.execute(context()) == upload_id
         assert posts(emulator) == 1
 
+    def test_nothing_is_sent_that_cannot_be_recorded(
+        self, emulator: Emulator, upload_id: str, lasting: Lasting, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """If the record of a request cannot replace the one that says "unsent", the request is not sent."""
+
+        def fails(*arguments: Any, **more: Any) -> None:
+            raise RuntimeError("the database is down")
+
+        given = context(lasting=lasting)
+        monkeypatch.setattr(lasting.store, "set", fails)
+        monkeypatch.setattr(lasting, "set", fails)
+        with pytest.raises(AirflowException, match=f"{upload_id} could not be recorded") as caught:
+            project_task(upload_id).execute(given)
+        assert not isinstance(caught.value, AirflowFailException)
+        assert posts(emulator) == 0
+
 
 class TestWithoutSlot:
     """A wait of more than some seconds gives the worker slot back, and loses nothing."""
@@ -462,6 +479,15 @@ class TestLinks:
         assert self.link_task().execute(context(store=store)) == first
         assert posts(emulator) == 2
         assert "secret" not in str(store)
+
+    def test_a_clear_before_it_stopped_creates_nothing(self, emulator: Emulator) -> None:
+        """A link in doubt whose task was killed before it stopped is not created again by a clear."""
+        store = StateStore()
+        with pytest.raises(Killed):
+            killing(self.link_task(), "after").execute(context(store=store))
+        with pytest.raises(AirflowFailException, match="stopped while it sent"):
+            self.link_task().execute(context(2, store, max_tries=4))
+        assert posts(emulator) == len(emulator.store.projects) == 1
 
     def test_in_doubt_it_stops_and_lists_candidates(self, emulator: Emulator) -> None:
         """A link in doubt stops at once, names the account's projects, and a clear creates it."""
