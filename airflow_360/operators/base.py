@@ -73,7 +73,10 @@ class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
         ):
             return
         seconds = seconds_to_wait(error, mapped)
-        self.log.warning("%s The task goes on in %.0f s.", error, seconds)
+        from airflow_360.upload.progress import duration_text
+
+        until = time.strftime("%H:%M", time.localtime(time.time() + seconds))
+        self.log.warning("%s The task continues in %s, at %s.", error, duration_text(seconds), until)
         if self.deferrable:
             self.defer(trigger=PauseTrigger(seconds, time.time()), method_name="resume")
         if _dates_are_obeyed():

@@ -682,8 +682,8 @@ class ProjectCreation:
         failure = self._facts.failure
         record = self._record
         self._save(record.failed(self._facts.now, failure) if failure else record.without_failures())
-        until = f", until {_clock_text(step.until)} at the latest" if step.until else ""
-        log.warning("Waiting %.0f s before the next request%s: %s", step.seconds, until, step.why)
+        until = f", waiting until {_clock_text(step.until)} at the latest" if step.until else ""
+        log.warning("Next request in %s%s: %s", _duration_text(step.seconds), until, step.why)
         limit = failure if isinstance(failure, RateLimitedError) else None
         return Pause(step.seconds, self._record, limit)
 
@@ -766,6 +766,10 @@ def _cause(error: ThreeSixtyError) -> str:
         return f"the request to create it got HTTP {error.status}"
     timed_out = isinstance(error, NoReplyError) and error.timed_out
     return f"the request to create it got no {'reply in time' if timed_out else 'usable reply'}"
+
+
+def _duration_text(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _clock_text(moment: float) -> str:
