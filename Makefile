@@ -4,7 +4,7 @@ READY := .venv/ready
 CELERY := .venv/celery
 CONSTRAINTS := constraints/airflow-3.3.txt
 AIRFLOWS := 2.11 3.0 3.1 3.2 3.3 3.4
-UNIT := -q -m "not long and not system" -p no:cacheprovider --durations 5
+UNIT := -q -m "not long and not soak and not system" -p no:cacheprovider --durations 5
 # What knows Airflow. The rest does not differ between Airflows: it runs on 3.3, and on the lowest versions;
 # but for what reads the source or measures, which `make test` does.
 ON_AIRFLOW := tests/airflow tests/demo tests/sources tests/test_docs.py
@@ -22,7 +22,7 @@ demo: $(READY) ## run the main job in a real Airflow; FILES=folder takes your ow
 	@$(BIN)/python -m demo $(if $(FILES),--files "$(FILES)")
 
 test: $(READY) ## everything but the long tests; ARGS="-k name" narrows it
-	@$(BIN)/python -m pytest -m "not long" $(ARGS)
+	@$(BIN)/python -m pytest -m "not long and not soak" $(ARGS)
 
 test-system: $(CELERY) ## the long tests
 	@$(BIN)/python -m pytest -m long $(ARGS)
@@ -46,7 +46,7 @@ dist: $(READY) ## build the wheel and the sdist in dist/, and check them
 	$(BIN)/twine check --strict dist/*
 
 soak: $(READY) ## a night of failures, fifty kills, and thousands of simulated runs
-	@$(BIN)/python -m pytest -m long tests/reliability tests/simulation $(ARGS)
+	@$(BIN)/python -m pytest -m soak $(ARGS)
 
 mutants: $(READY) ## is there a change to the core that no test notices?
 	@$(BIN)/python -m mutmut run --max-children 2 $(ARGS); $(BIN)/python -m mutmut results

@@ -130,7 +130,7 @@ class Night:
         return process
 
 
-LONG = pytest.mark.long
+SOAK = pytest.mark.soak
 
 
 @pytest.mark.parametrize(
@@ -138,10 +138,10 @@ LONG = pytest.mark.long
     [
         pytest.param(8, True, False, id="8 kills-cut bytes count-session lives on"),
         pytest.param(8, False, True, id="8 kills-cut bytes are dropped-session is consumed"),
-        pytest.param(50, True, False, id="50 kills-cut bytes count-session lives on", marks=LONG),
-        pytest.param(50, True, True, id="50 kills-cut bytes count-session is consumed", marks=LONG),
-        pytest.param(50, False, False, id="50 kills-cut bytes are dropped-session lives on", marks=LONG),
-        pytest.param(50, False, True, id="50 kills-cut bytes are dropped-session is consumed", marks=LONG),
+        pytest.param(50, True, False, id="50 kills-cut bytes count-session lives on", marks=SOAK),
+        pytest.param(50, True, True, id="50 kills-cut bytes count-session is consumed", marks=SOAK),
+        pytest.param(50, False, False, id="50 kills-cut bytes are dropped-session lives on", marks=SOAK),
+        pytest.param(50, False, True, id="50 kills-cut bytes are dropped-session is consumed", marks=SOAK),
     ],
 )
 def test_killed_at_any_moment(

@@ -126,7 +126,7 @@ class Night:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="what is in use is read from Linux's /proc")
 @pytest.mark.parametrize("keep_cut_bytes", [True, False], ids=["cut bytes count", "cut bytes are dropped"])
-@pytest.mark.parametrize("sessions", [20, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("sessions", [20, pytest.param(200, marks=pytest.mark.soak)])
 def test_a_night_of_failures(sessions: int, keep_cut_bytes: bool, caplog: pytest.LogCaptureFixture) -> None:
     """With one request in ten failing, each session arrives as one project, and nothing piles up."""
     # Otherwise pytest keeps each warning, and with it the error, its frames and what they were sending.

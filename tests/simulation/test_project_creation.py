@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("server")
 
 
-@pytest.mark.parametrize("examples", [FAST, pytest.param(LONG, marks=pytest.mark.long)])
+@pytest.mark.parametrize("examples", [FAST, pytest.param(LONG, marks=pytest.mark.soak)])
 def test_one_project_per_session_without_a_person(examples: int, folder: Path) -> None:
     """Faults that pass end in one project, never a stranger's, without a click and without a held slot."""
     seen = Counter[str]()
@@ -72,7 +72,7 @@ def test_the_net_holds(bug: Bug, folder: Path) -> None:
         check(play(bug.scenario, folder, bug.package))
 
 
-@pytest.mark.long
+@pytest.mark.soak
 @pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
 def test_the_drawing_finds_each_planted_bug(bug: Bug, folder: Path) -> None:
     """The scenarios that are drawn find each planted bug."""

@@ -21,7 +21,7 @@ from airflow_360.emulator import Emulator, Exchange
 from demo.airflow_api import ENDED, AirflowApiError
 from tests.system.conftest import AIRFLOW, Site
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 CONTENT = b"scan" * 1000
 POST, FIND, LIST = "POST /projects", "GET /projects/*", "GET /uploads/*"
