@@ -228,12 +228,15 @@ def test_triggers_share(
     names = [create({"download_link": "https://x/y.e57"})["name"] for _ in range(1000)]
     caplog.set_level("INFO")
 
+    joined = "about every 56 s"
+
     async def main() -> list[float]:
         await async_client("three_sixty_default")  # imports what is imported once
         triggers = [ProjectReadyTrigger(name, "three_sixty_default", 30) for name in names]
         tasks = [asyncio.ensure_future(anext(trigger.run())) for trigger in triggers]
-        end, held = time.monotonic() + 8, []
-        while time.monotonic() < end:
+        began, held = time.monotonic(), []
+        # Longer on a busy machine, until all of them have joined.
+        while (waited := time.monotonic() - began) < 8 or (waited < 30 and joined not in caplog.text):
             now = time.thread_time()  # the loop's own time: the machine has other work
             await asyncio.sleep(0.001)
             held.append(time.thread_time() - now)
@@ -249,13 +252,14 @@ def test_triggers_share(
         return held
 
     gc.freeze()  # a look through all that Airflow has loaded takes longer than what is measured
+    began = time.monotonic()
     held = asyncio.run(main())
     gc.unfreeze()
     *most, longest = sorted(held)
     assert most[-1] < 0.05
     assert longest < 0.15  # once, it may be the machine: it counts what other work costs its caches
     asked = [exchange.path.rpartition("/")[2] for exchange in emulator.exchanges]
-    assert 40 < len(asked) < 200
+    assert 40 < len(asked) < 20 * (time.monotonic() - began) + 40
     assert len(set(asked)) == len(asked)
-    assert "about every 56 s" in caplog.text
+    assert joined in caplog.text
     assert "1,000" in caplog.text
