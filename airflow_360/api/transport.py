@@ -82,7 +82,7 @@ ADVICE = {
     "invalid_upload_id": "Check the task that creates the session.",
     "project_not_found": "Check the name, and that the key is of the account that the project belongs to.",
     "email_not_verified": "Verify the e-mail address of the account.",
-    "extension_not_allowed": "Leave such files out with `pattern`, or send them in an archive.",
+    "extension_not_allowed": "Leave such files out with `exclude`, or send them in an archive.",
     "file_too_large": "Split the file, or ask the server's operator for a higher limit.",
     "insufficient_scope": "The key needs the scopes projects:write and projects:read.",
     "invalid_api_key": "Check the API key (the password) of the Airflow connection.",
