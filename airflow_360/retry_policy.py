@@ -13,7 +13,7 @@ except ImportError as error:
         "away on this one: the operators end permanent failures at once, and wait out rate limits, without."
     ) from error
 
-from airflow_360.exceptions import RateLimitedError, ThreeSixtyError
+from airflow_360.exceptions import RateLimitedError, ServerError, ThreeSixtyError
 from airflow_360.operators.base import is_mapped, seconds_to_wait
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class ThreeSixtyRetryPolicy(RetryPolicy):
     """Retry a task only where that can help, and not before the server will listen (Airflow 3.3).
 
     What trying again cannot mend (a wrong key, a full account, a file that is not allowed) fails at once,
-    whatever ``retries`` says. A rate limit is waited for as long as the server said; a mapped task waits for
+    whatever ``retries`` says. A rate limit, or a 5xx with ``Retry-After``, is waited for as the server said; a mapped task waits for
     the whole window of the limit, as the operators do. All else is left to ``retries`` and ``retry_delay``.
 
     Made for a ``@task`` that calls ``ThreeSixtyHook().client``, whose errors it understands, also as the
@@ -55,7 +55,7 @@ class ThreeSixtyRetryPolicy(RetryPolicy):
             return RetryDecision.default()
         if not error.retryable:
             return RetryDecision.fail(f"Trying again cannot help. {error}")
-        if isinstance(error, RateLimitedError) and error.retry_after is not None:
+        if isinstance(error, (RateLimitedError, ServerError)) and error.retry_after is not None:
             seconds = seconds_to_wait(error, is_mapped(context))
             return RetryDecision.retry(timedelta(seconds=seconds), f"{error} Again in {seconds:.0f} s.")
         return RetryDecision.default()

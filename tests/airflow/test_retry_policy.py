@@ -106,6 +106,13 @@ def test_rate_limit() -> None:
     assert decision.reason == "Slow down. Again in 1234 s."
 
 
+def test_a_maintenance_is_waited_for_as_the_server_says() -> None:
+    """A 503 that names a time is retried after it."""
+    decision = decide(ServerError("Down.", status=503, retry_after=700.0), context())
+    assert decision.action is policies.RetryAction.RETRY
+    assert decision.retry_delay == timedelta(seconds=700)
+
+
 def test_rate_limit_of_siblings() -> None:
     """A mapped task waits for the whole window and a little of its own, as an operator does."""
     given = context()
