@@ -28,9 +28,9 @@ class ThreeSixtyRetryPolicy(RetryPolicy):
     """Retry a task only where that can help, and not before the server will listen (Airflow 3.3).
 
     What trying again cannot mend (a wrong key, a full account, a file that is not allowed) fails at once,
-    whatever ``retries`` says. A rate limit, or a 5xx with ``Retry-After``, is waited for as long as the server
-    said; a mapped task waits for the whole window of the limit, as the operators do. All else is left to
-    ``retries`` and ``retry_delay``.
+    whatever ``retries`` says. A rate limit, or a 5xx with ``Retry-After``, is waited for as long as the
+    server said; a mapped task waits for the whole window of the limit, as the operators do. All else is left
+    to ``retries`` and ``retry_delay``.
 
     Made for a ``@task`` that calls ``ThreeSixtyHook().client``, whose errors it understands, also as the
     cause of another error. The operators need it not, and may have it: in ``default_args``, for example.
