@@ -228,7 +228,7 @@ def test_triggers_share(
     names = [create({"download_link": "https://x/y.e57"})["name"] for _ in range(1000)]
     caplog.set_level("INFO")
 
-    joined = "about every 56 s"
+    joined = "about every 56 s (projects that this triggerer polls: 1,000)"
 
     async def main() -> list[float]:
         await async_client("three_sixty_default")  # imports what is imported once
@@ -255,11 +255,8 @@ def test_triggers_share(
     began = time.monotonic()
     held = asyncio.run(main())
     gc.unfreeze()
-    *most, longest = sorted(held)
-    assert most[-1] < 0.05
-    assert longest < 0.15  # once, it may be the machine: it counts what other work costs its caches
+    assert max(held) < 0.05
     asked = [exchange.path.rpartition("/")[2] for exchange in emulator.exchanges]
-    assert 40 < len(asked) < 20 * (time.monotonic() - began) + 40
+    assert 40 < len(asked) < max(200, 20 * (time.monotonic() - began))
     assert len(set(asked)) == len(asked)
     assert joined in caplog.text
-    assert "1,000" in caplog.text
