@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from airflow_360.exceptions import SourceError
 from airflow_360.hooks.lineage import MOST, Lineage, uri_of
+from airflow_360.hooks.paths import parse_s3_path
 
 if TYPE_CHECKING:
     from airflow_360.sources import Source
@@ -133,12 +134,9 @@ class Manifest:
             log.info("Sent %(filename)s: %(size)s bytes, SHA-256 %(sha256)s", row)
 
     def _write(self, file: IO[bytes], path: str) -> None:
-        scheme, remote, rest = path.partition("://")
-        if scheme in ("s3", "s3a", "s3n"):
-            authority, _, key = rest.partition("/")
-            conn_id, _, bucket = authority.rpartition("@")
-            self._s3_client(conn_id).upload_fileobj(file, bucket, key)
-        elif remote:
+        if s3 := parse_s3_path(path):
+            self._s3_client(s3.conn_id).upload_fileobj(file, s3.bucket, s3.key)
+        elif "://" in path:
             from airflow.providers.common.compat.sdk import ObjectStoragePath
 
             with ObjectStoragePath(path).open("wb") as target:

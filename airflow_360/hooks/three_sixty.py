@@ -39,6 +39,7 @@ from airflow_360.exceptions import (
 from airflow_360.get_provider_info import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 from airflow_360.hooks.lineage import Lineage
 from airflow_360.hooks.manifest import Manifest
+from airflow_360.hooks.paths import Paths
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Semaphore
@@ -107,7 +108,7 @@ class ThreeSixtyHook(BaseHook):
     def __init__(self, three_sixty_conn_id: str = DEFAULT_CONN_ID) -> None:
         super().__init__()
         self.three_sixty_conn_id = three_sixty_conn_id
-        self._s3_clients: dict[str, Any] = {}
+        self._paths = Paths()
         #: What was moved by this hook, for collectors of lineage.
         self.lineage = Lineage(self)
 
@@ -206,13 +207,17 @@ class ThreeSixtyHook(BaseHook):
             own_path: str = path_text(path)
             required(upload_id=upload_id, path=own_path)
             is_listed = not (size is None and etag is None and modified is None)
-            source = self.open_source(own_path, aws_conn_id, size, etag, modified)
+            location, found = self._find(own_path, aws_conn_id, size, etag, modified)
+            _check_readable([found])
+            source = location.source(found)
             own_name = filename or own_path.rstrip("/").rpartition("/")[2]
             name = flat_name(own_name)
             self._warn_of_names([(own_name, name)])
             about = f"{upload_id} {name}"
             with _clear_the_listing_too(is_listed):
-                begun = state is not None and _same_as_before(state, about, own_path, source.fingerprint)
+                begun = state is not None and _same_as_before(
+                    state, about, own_path, source.fingerprint, [found]
+                )
             self.log.info("%s: %s from %s to session %s", name, size_text(source.size), own_path, upload_id)
             chunks = ChunkSizer(_positive(chunk_size))
             keep = _shown(state, chunks, file=name, upload_id=upload_id)
@@ -280,7 +285,7 @@ class ThreeSixtyHook(BaseHook):
                 ]
             )
             _check_readable(files)
-            begun = state is not None and _same_as_before(state, about, "The folder", _digest(files))
+            begun = state is not None and _same_as_before(state, about, "The folder", _digest(files), files)
             total = sum(file.size for file in files)
             counted = count_text(len(files), "file")
             self.log.info("%s, %s, to session %s", counted, size_text(total), upload_id)
@@ -308,6 +313,7 @@ class ThreeSixtyHook(BaseHook):
                     if state:  # a person may take the files that failed away, and clear the task
                         left = [file for file in files if flat[file.path] not in error.failed]
                         state.set("source of", about, value=[_digest(files), _digest(left)])
+                        state.set("inodes of", about, value=_inodes(files, left))
                     raise
                 self.log.info(
                     "session %s: %s complete, %s in %s",
@@ -362,7 +368,7 @@ class ThreeSixtyHook(BaseHook):
             _check_readable(files)
             source = ArchiveSource(name, [Member(file, self._opener(file, aws_conn_id)) for file in files])
             state, about = state or TaskState({}), f"{upload_id} {name}"
-            begun = _same_as_before(state, about, f"What {name} is made of", source.fingerprint)
+            begun = _same_as_before(state, about, f"What {name} is made of", source.fingerprint, files)
             kept = KeptChecksums(state, about, source)
             self.log.info(
                 "%s: %s, made of %s, to session %s",
@@ -583,7 +589,19 @@ class ThreeSixtyHook(BaseHook):
         :raises SourceChangedError: when size, ETag or modification time are others.
         :raises SourceError: when there is no such file, or it cannot be read.
         """
-        from airflow_360.sources.s3 import plain_etag
+        location, found = self._find(path, aws_conn_id, size, etag, modified)
+        return location.source(found)
+
+    def _find(
+        self,
+        path: AnyPath,
+        aws_conn_id: str | None,
+        size: int | None,
+        etag: str | None,
+        modified: float | None,
+    ) -> tuple[Location, Listed]:
+        """Return one file and its place; see :meth:`open_source`."""
+        from airflow_360.sources.file_info import plain_etag
 
         location = self.open_location(path, aws_conn_id)
         found = location.listed()
@@ -591,7 +609,7 @@ class ThreeSixtyHook(BaseHook):
         _check_as_listed(found.path, "ETag", etag and plain_etag(etag), found.etag, str)
         if found.modified is not None:
             _check_as_listed(found.path, "modification time", modified, found.modified, _time_text)
-        return location.source(found)
+        return location, found
 
     def open_location(
         self, path: AnyPath, aws_conn_id: str | None = "aws_default", *, follow_links: bool = False
@@ -603,55 +621,32 @@ class ThreeSixtyHook(BaseHook):
         :param follow_links: see :meth:`list_files`.
         :raises SourceError: when the path is empty or names no bucket.
         """
-        from airflow_360.sources.path import PathLocation, open_object_storage
-
         text: str = path_text(path)
         required(path=text)
-        scheme, remote, rest = text.partition("://")
-        if not remote:
-            return PathLocation(Path(text).expanduser().absolute(), follow_links=follow_links)
-        if scheme not in ("s3", "s3a", "s3n"):
-            from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-            return open_object_storage(ObjectStoragePath, text, follow_links=follow_links)
-        from airflow_360.sources.s3 import S3Location
-
-        authority, _, key = rest.partition("/")
-        conn_id, _, bucket = authority.rpartition("@")
-        if not bucket:
-            raise SourceError(f"{text} names no bucket; write it like s3://bucket/folder/.", path=text)
-        return S3Location(self._s3_client(conn_id or aws_conn_id), authority, key)
+        return self._paths.open(text, aws_conn_id, follow_links=follow_links)
 
     def presigned_link(self, path: AnyPath, seconds: int, aws_conn_id: str | None = "aws_default") -> str:
-        """Return a URL by which anybody can read an object in S3 for some time: a secret.
+        """Return a URL by which anybody can read an object for some time: a secret.
 
-        :param path: the object, ``s3://[conn_id@]bucket/key``.
+        :param path: the object: ``s3://``, or another store whose library makes links (``gs://``, ``abfs://``).
         :param seconds: how long the URL is valid.
         :param aws_conn_id: see :meth:`upload`.
-        :raises AirflowFailException: when the path is none of S3, or there is no such object.
+        :raises AirflowFailException: when the store makes no links, or there is no such object.
         :raises AirflowException: when the store cannot be asked at the moment.
         """
-        from airflow_360.sources.s3 import S3Location
-
         with airflow_errors(self.three_sixty_conn_id):
             location = self.open_location(path, aws_conn_id)
-            if not isinstance(location, S3Location):
+            link = getattr(location, "link", None)
+            if link is None:
                 raise SourceError(
-                    f"{path} does not begin with s3://, and only S3 makes links.", path=path_text(path)
+                    f"{path} is a local file, and only object stores make links. Upload it instead.",
+                    path=path_text(path),
                 )
-            return location.link(seconds)
-
-    def _s3_client(self, aws_conn_id: str | None) -> Any:
-        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
-        key = aws_conn_id or ""
-        if key not in self._s3_clients:
-            self._s3_clients[key] = S3Hook(aws_conn_id).get_conn()
-        return self._s3_clients[key]
+            return str(link(seconds))
 
     def _manifest(self, manifest: bool | str | None, aws_conn_id: str | None) -> Manifest:
         """Return what collects the rows of a manifest, or does nothing where none is wanted."""
-        return Manifest(manifest, lambda conn_id: self._s3_client(conn_id or aws_conn_id))
+        return Manifest(manifest, lambda conn_id: self._paths.s3_client(conn_id or aws_conn_id))
 
     def _opener(self, file: Listed, aws_conn_id: str | None) -> Callable[[], Source]:
         # Opened here, in the task's main thread: an AWS connection must not be looked up in another.
@@ -1012,17 +1007,42 @@ def _archive_name(archive: str) -> str:
     return name
 
 
-def _same_as_before(state: TaskState, about: str, what: str, fingerprint: str) -> bool:
-    """Make sure that a later attempt sends the bytes of the first one; return whether there was one."""
-    before = state.get("source of", about)
-    if before is None:
-        state.set("source of", about, value=[fingerprint])
-    elif fingerprint not in before:
+def _same_as_before(
+    state: TaskState, about: str, what: str, fingerprint: str, files: Sequence[Listed]
+) -> bool:
+    """Make sure that a later attempt sends the bytes of the first one; return whether there was one.
+
+    :param fingerprint: of the bytes, on any machine.
+    :param files: what the bytes come from.
+    """
+    before, here = state.get("source of", about), _inodes(files)
+    host, digests = state.get("inodes of", about) or ("", [])
+    replaced = host == here[0] and not {*here[1]} <= {*digests}
+    if before is not None and (fingerprint not in before or replaced):
         raise SourceChangedError(
             f"{what} is not what this upload began with: files were modified, added or removed. Nothing more "
             "was sent. Clear the session task to start over with what is there now."
         )
+    if before is None:
+        state.set("source of", about, value=[fingerprint])
+    if host != here[0]:
+        state.set("inodes of", about, value=here)
     return before is not None
+
+
+def _inodes(*choices: Sequence[Listed]) -> tuple[str, list[str]]:
+    """Return this machine's name, and digests of inodes and change times of its own files.
+
+    Another machine may see others of the same files, so only the machine that saved them compares them.
+
+    :param choices: files, each of which may be all that a later attempt finds.
+    """
+    import hashlib
+    import socket
+
+    lines = [sorted(f"{file.path} {file.local}" for file in files if file.local) for files in choices]
+    texts = ["\n".join(some).encode("utf-8", "surrogateescape") for some in lines if some]
+    return (socket.gethostname() if texts else "", [hashlib.sha256(text).hexdigest() for text in texts])
 
 
 def _check_as_listed(path: str, what: str, listed: T | None, found: T, text: Callable[[T], str]) -> None:

@@ -64,10 +64,13 @@ class Listed:
     :param path: its path as a user would write it.
     :param relative: its path below the listed folder, with ``/`` between the parts.
     :param size: its length in bytes.
-    :param etag: its ETag without quotes, or None where the store has none.
-    :param modified: when it was changed last, in seconds since the epoch, where the store has no ETag.
+    :param etag: its ETag without quotes, or its generation in Google Cloud Storage; None if there is none.
+    :param modified: when it was changed last, in seconds since the epoch. None if the store does not say, or
+        has what says more: a generation, or the ETag of S3.
     :param written: when it was written last, in seconds since the epoch, or None where the store does not
         say. No part of what makes two files the same: it tells whether more is to come.
+    :param local: inode and change time of a file of this machine, as text; empty for others. Another machine
+        may see others of the same file, so it is no part of what makes two files the same.
     :param fault: why it must not be uploaded, such as "is a named pipe"; empty for an ordinary file.
     :param many: whether it stands for a folder with any files, because it was not entered.
     """
@@ -78,6 +81,7 @@ class Listed:
     etag: str | None = None
     modified: float | None = None
     written: float | None = field(default=None, compare=False)
+    local: str = field(default="", compare=False)
     fault: str = field(default="", compare=False)
     many: bool = field(default=False, compare=False)
 

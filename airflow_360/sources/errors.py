@@ -8,23 +8,36 @@ from airflow_360.exceptions import SourceChangedError, SourceError, some
 from airflow_360.sources import Listed
 from airflow_360.sources.names import printable
 
-__all__ = ["check_unchanged", "not_a_file", "refused", "refused_file"]
+__all__ = ["changed", "missing", "not_a_file", "refused", "refused_file"]
 
 
-def check_unchanged(path: str, what: str, listed: object, found: object) -> None:
-    """Make sure that a file is what a listing found.
+def missing(path: str) -> SourceError:
+    """Return the error for a path that leads to nothing."""
+    return SourceError(
+        f"{printable(path)} does not exist. Check the path, and that this worker can see it.", path=path
+    )
+
+
+def changed(path: str, before: Listed | None = None, now: Listed | None = None) -> SourceChangedError:
+    """Return the error for a file that was replaced or written to.
 
     :param path: the file.
-    :param what: what is compared, in words.
-    :param listed: what it was then; None is not compared.
-    :param found: what it is now.
-    :raises SourceChangedError: when they differ.
+    :param before: what it was when it was listed, if that is known.
+    :param now: what it is now.
     """
-    if listed is not None and listed != found:
-        raise SourceChangedError(
-            f"{path} had the {what} {listed} when it was listed and has {found} now. Clear the listing task "
-            "and the session task to start over with what is there now."
-        )
+    what = f" ({_difference(before, now)})" if before and now else ""
+    return SourceChangedError(
+        f"{printable(path)} changed after it was listed or its upload began{what}. Wait until it is "
+        "completely written, then clear the session task to start over."
+    )
+
+
+def _difference(before: Listed, now: Listed) -> str:
+    for name, field in (("size", "size"), ("ETag", "etag"), ("modification time", "modified")):
+        old, new = getattr(before, field), getattr(now, field)
+        if old != new:
+            return f"its {name} was {old} and is {new}"
+    return "its inode or its change time is another"
 
 
 def refused(path: str, found: Sequence[Listed]) -> SourceError:

@@ -1,6 +1,6 @@
-"""Files behind a path-like: ``pathlib`` for local ones, Airflow's ``ObjectStoragePath`` for any other store.
+"""Files of this machine, or of a share that is mounted on it.
 
-Both open, list and stat in one way, so one reading of them serves all.
+Separate from ``store``, because a local file may be a link, a pipe or a device, and has an inode.
 """
 
 from __future__ import annotations
@@ -11,39 +11,38 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from pathlib import Path
+from typing import IO
 
 from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources import Listed, Reader
-from airflow_360.sources.ahead import reading_ahead
-from airflow_360.sources.errors import check_unchanged, not_a_file, refused_file
+from airflow_360.sources.errors import changed, missing, not_a_file, refused_file
 from airflow_360.sources.names import is_hidden, is_utf8, printable
 
-__all__ = ["PathLocation", "PathSource", "open_object_storage"]
+__all__ = ["PathLocation", "PathSource"]
 
 log = logging.getLogger(__name__)
 
-#: What is never a passing fault, whatever store it comes from.
-PERMANENT = (FileNotFoundError, ImportError, NotADirectoryError, PermissionError, ValueError)
+#: What is never a passing fault.
+PERMANENT = (FileNotFoundError, NotADirectoryError, PermissionError, ValueError)
 NOT_UTF8 = "has a name that is not UTF-8"
 KINDS = {stat.S_IFIFO: "is a named pipe", stat.S_IFSOCK: "is a socket", stat.S_IFCHR: "is a device"}
 KINDS[stat.S_IFBLK] = KINDS[stat.S_IFCHR]
 
 
 class PathSource:
-    """Read a file through a path-like.
+    """Read a local file.
 
-    A change is noticed at each ``open``: size and modification time must be those of the first look.
+    A change is noticed at each ``open`` and before the last byte: size, modification time, inode and change
+    time must be those of the listing. Permissions and hard links that change are a change, too.
 
-    :param path: has ``stat()`` and ``open(mode)``.
-    :raises SourceError: when there is no file, or it cannot be read.
+    :param path: the file.
+    :param listed: the file, as it must be.
     """
 
-    def __init__(self, path: Any) -> None:
+    def __init__(self, path: Path, listed: Listed) -> None:
         self._path = path
-        with _reading(path):
-            self._stat = path.stat()
-        _check_regular(path, self._stat)
+        self.listed = listed
 
     @property
     def path(self) -> str:
@@ -52,24 +51,19 @@ class PathSource:
 
     @property
     def size(self) -> int:
-        """Return the length in bytes, as it was at the first look."""
-        return int(self._stat.st_size)
-
-    @property
-    def modified(self) -> float:
-        """Return the modification time, in seconds since the epoch; 0 where the store tells none."""
-        return float(self._stat.st_mtime)
+        """Return the length in bytes, as it was listed."""
+        return self.listed.size
 
     @property
     def fingerprint(self) -> str:
-        """Return size and, where the store tells it, modification time."""
-        return _fingerprint(self._stat)
+        """Return size and modification time."""
+        return f"{self.listed.size}-{self.listed.modified}"
 
     def open(self, offset: int) -> Reader:
-        """Open the file and go to an offset; what is not local is read ahead of the upload.
+        """Open the file and go to an offset.
 
         :param offset: bytes from the start.
-        :raises SourceChangedError: when size or modification time are others than at the first look.
+        :raises SourceChangedError: when it is another file now, or was written to.
         :raises SourceError: when the file cannot be read.
         """
         self.check()
@@ -80,27 +74,23 @@ class PathSource:
             except BaseException:
                 file.close()
                 raise
-        reader = _PathReader(file, self.path)
-        return reading_ahead(reader, self.size - offset) if "://" in self.path else reader
+        return _PathReader(file, self._path)
 
     def check(self) -> None:
-        """Look at size and modification time again.
+        """Look at the file again.
 
-        :raises SourceChangedError: when they are others than at the first look.
+        :raises SourceChangedError: when it is another file now, or was written to.
         """
         with _reading(self._path):
             status = self._path.stat()
         _check_regular(self._path, status)
-        now = _fingerprint(status)
-        if now != self.fingerprint:
-            raise SourceChangedError(
-                f"{self.path} changed while it was being uploaded (size-time {self.fingerprint} became "
-                f"{now}). Let it be written to the end first, then clear the session task to start over."
-            )
+        now = _listed(self._path, self.listed.relative, status)
+        if (now, now.local) != (self.listed, self.listed.local):
+            raise changed(self.path, self.listed, now)
 
 
 class _PathReader:
-    def __init__(self, file: IO[bytes], path: str) -> None:
+    def __init__(self, file: IO[bytes], path: Path) -> None:
         self._file = file
         self._path = path
 
@@ -113,16 +103,16 @@ class _PathReader:
 
 
 class PathLocation:
-    """List and open what lies behind a path-like.
+    """List and open what lies at a path of this machine.
 
     Links within a folder that lead out of it are not followed, because whoever can write into the folder
     could then upload any file that the worker can read. The path itself may be a link.
 
-    :param path: a ``pathlib.Path`` or an ``ObjectStoragePath``.
+    :param path: the path.
     :param follow_links: whether to follow links that lead out of the folder.
     """
 
-    def __init__(self, path: Any, *, follow_links: bool = False) -> None:
+    def __init__(self, path: Path, *, follow_links: bool = False) -> None:
         self._path = path
         self._follow_links = follow_links
 
@@ -134,12 +124,12 @@ class PathLocation:
     def is_file(self) -> bool:
         """Tell whether a file is there; also a pipe, socket or device, which :meth:`listed` refuses."""
         with _reading(self._path):
-            return bool(self._path.is_file()) or self._is_special()
+            return self._path.is_file() or self._is_special()
 
     def is_folder(self) -> bool:
         """Tell whether a folder is there."""
         with _reading(self._path):
-            return bool(self._path.is_dir())
+            return self._path.is_dir()
 
     def listed(self) -> Listed:
         """Return the file that is there.
@@ -180,30 +170,23 @@ class PathLocation:
         return (_refused(child, child.name, fault, many=True) for child, fault in self._folders() if fault)
 
     def source(self, listed: Listed) -> PathSource:
-        """Return the bytes of a listed file.
+        """Return the bytes of a file as it was when it was listed; nothing is asked yet."""
+        return PathSource(Path(listed.path), listed)
 
-        :raises SourceChangedError: when its size or modification time is no longer the listed one.
-        """
-        source = PathSource(self._path if listed.path == self.path else type(self._path)(listed.path))
-        check_unchanged(listed.path, "size", listed.size, source.size)
-        check_unchanged(listed.path, "modification time", listed.modified, source.modified)
-        return source
-
-    def _folders(self) -> Iterator[tuple[Any, str]]:
+    def _folders(self) -> Iterator[tuple[Path, str]]:
         walk = _Walk(self._path, self._follow_links)
         for child in self._children():
             if not is_hidden(child.name) and child.is_dir():
                 yield child, walk.fault_of(child)
 
     def _is_special(self) -> bool:
-        local = _local(self._path)
-        return bool(local and os.path.exists(local) and _kind(os.stat(local)))  # noqa: PTH110, PTH116
+        return self._path.exists() and bool(_kind(self._path.stat()))
 
     def _check_utf8(self) -> None:
         if not is_utf8(str(self._path)):
             raise refused_file(str(self._path), NOT_UTF8)
 
-    def _children(self) -> list[Any]:
+    def _children(self) -> list[Path]:
         self._check_utf8()
         with _reading(self._path):
             if not self._path.exists():
@@ -213,32 +196,19 @@ class PathLocation:
             return _sorted_children(self._path)
 
 
-def open_object_storage(kind: Any, path: str, *, follow_links: bool = False) -> PathLocation:
-    """Open a path of another store.
-
-    :param kind: Airflow's ``ObjectStoragePath``.
-    :param path: the path, with its scheme.
-    :param follow_links: see :class:`PathLocation`.
-    :raises SourceError: when nothing here can open such a path.
-    """
-    with _reading(path):
-        return PathLocation(kind(path), follow_links=follow_links)
-
-
 class _Walk:
     """One listing of a folder and of the folders below it.
 
-    :param folder: a path-like.
+    :param folder: the folder.
     :param follow_links: see :class:`PathLocation`.
     """
 
-    def __init__(self, folder: Any, follow_links: bool) -> None:
-        local = _local(folder)
-        self._root = os.path.realpath(local) if local else ""
+    def __init__(self, folder: Path, follow_links: bool) -> None:
+        self._root = os.path.realpath(folder)
         self._follow_links = follow_links
         self._entered: set[str] = set()  # folders outside that a link leads to: so that a loop ends
 
-    def files(self, children: list[Any], prefix: str, depth: int | None) -> Iterator[Listed]:
+    def files(self, children: list[Path], prefix: str, depth: int | None) -> Iterator[Listed]:
         """Yield the files of a folder and below, and what must not be uploaded, with its fault."""
         for child in children:
             relative = f"{prefix}{child.name}"
@@ -250,7 +220,7 @@ class _Walk:
                 yield listed
             yield from self.files(below, f"{relative}/", depth and depth - 1)
 
-    def fault_of(self, child: Any) -> str:
+    def fault_of(self, child: Path) -> str:
         """Return why a file or folder must not be uploaded, by its name or as a link; empty if it may be."""
         if not is_utf8(child.name):
             return NOT_UTF8
@@ -259,7 +229,7 @@ class _Walk:
             return f"is a link that leads out of the folder, to {printable(target)}"
         return ""
 
-    def _visit(self, child: Any, relative: str, depth: int | None) -> tuple[Listed | None, list[Any]]:
+    def _visit(self, child: Path, relative: str, depth: int | None) -> tuple[Listed | None, list[Path]]:
         """Return the file, if it is one, and what is below, if it is a folder."""
         with _reading(child):
             try:
@@ -281,11 +251,11 @@ class _Walk:
                 return None, []
         if status is None:
             return None, []
-        if not _is_regular(status):
+        if not stat.S_ISREG(status.st_mode):
             return _refused(child, relative, _kind(status) or "is no regular file"), []
         return _listed(child, relative, status), []
 
-    def _may_enter(self, folder: Any) -> bool:
+    def _may_enter(self, folder: Path) -> bool:
         """Tell whether to list a folder's files: those behind a link only if nothing else lists them."""
         if not (target := _target(folder)):
             return True
@@ -299,65 +269,43 @@ class _Walk:
         return os.path.commonpath([self._root, target]) == self._root
 
 
-def _target(path: Any) -> str:
-    """Return where a local link leads in the end; empty if it is no link."""
-    local = _local(path)
-    return os.path.realpath(local) if local and os.path.islink(local) else ""  # noqa: PTH114
+def _target(path: Path) -> str:
+    """Return where a link leads in the end; empty if it is no link."""
+    return os.path.realpath(path) if path.is_symlink() else ""
 
 
-def _local(path: Any) -> str:
-    """Return a path of this machine's file system as text; empty for another store's."""
-    text = str(path)
-    scheme, remote, _ = text.partition("://")
-    if not remote:
-        return text
-    return str(path.path) if scheme in ("file", "local") else ""
-
-
-def _refused(path: Any, relative: str, fault: str, *, many: bool = False) -> Listed:
+def _refused(path: Path, relative: str, fault: str, *, many: bool = False) -> Listed:
     return Listed(str(path), relative, 0, fault=fault, many=many)
 
 
-def _listed(path: Any, relative: str, status: Any) -> Listed:
-    # Stores that do not say when say 0.
-    written = status.st_mtime if status.st_mtime or "://" not in str(path) else None
-    return Listed(str(path), relative, int(status.st_size), modified=status.st_mtime, written=written)
+def _listed(path: Path, relative: str, status: os.stat_result) -> Listed:
+    modified, local = status.st_mtime, f"{status.st_ino}-{status.st_ctime_ns}"
+    return Listed(str(path), relative, status.st_size, modified=modified, written=modified, local=local)
 
 
-def _is_regular(status: Any) -> bool:
-    mode = getattr(status, "st_mode", 0)
-    return not mode or stat.S_ISREG(mode)
-
-
-def _kind(status: Any) -> str:
+def _kind(status: os.stat_result) -> str:
     """Return what a pipe, socket or device is; empty for anything else."""
-    return KINDS.get(stat.S_IFMT(getattr(status, "st_mode", 0)), "")
+    return KINDS.get(stat.S_IFMT(status.st_mode), "")
 
 
-def _check_regular(path: Any, status: Any) -> None:
+def _check_regular(path: Path, status: os.stat_result) -> None:
     if kind := _kind(status):
         raise refused_file(str(path), kind)
 
 
-def _sorted_children(folder: Any) -> list[Any]:
+def _sorted_children(folder: Path) -> list[Path]:
     return sorted(folder.iterdir(), key=lambda child: str(child.name))
 
 
-def _fingerprint(status: os.stat_result) -> str:
-    return f"{status.st_size}-{status.st_mtime}"
-
-
 @contextmanager
-def _reading(path: Any) -> Iterator[None]:
-    """Turn whatever a store's library raises into an error that names the path."""
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever the system raises into an error that names the path."""
     try:
         yield
     except (SourceError, SourceChangedError):
         raise
     except FileNotFoundError:
-        raise SourceError(
-            f"{path} does not exist. Check the path, and that this worker can see it.", path=str(path)
-        ) from None
+        raise missing(str(path)) from None
     except IsADirectoryError:
         raise not_a_file(str(path)) from None
     except Exception as error:

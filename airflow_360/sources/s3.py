@@ -14,12 +14,14 @@ from typing import Any
 from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources import Listed, Reader
 from airflow_360.sources.ahead import reading_ahead
-from airflow_360.sources.errors import not_a_file
+from airflow_360.sources.errors import changed, not_a_file
+from airflow_360.sources.file_info import plain_etag
 
-__all__ = ["S3Location", "S3Source", "plain_etag"]
+__all__ = ["S3Location", "S3Source"]
 
 log = logging.getLogger(__name__)
 
+DENIED = "access is denied (needs s3:GetObject and s3:ListBucket)"
 _SIGNER = "choose-signer.s3.GetObject"  # asked by botocore, by its own account, before it signs
 
 
@@ -27,7 +29,8 @@ class S3Source:
     """Stream one object.
 
     Every read carries ``If-Match``, so that bytes of another version are never mixed in. A weak ETag never
-    matches there (RFC 9110), so the ETag of each reply is compared with it instead.
+    matches there (RFC 9110), and some stores that speak S3 ignore the condition, so the ETag of each reply is
+    compared too.
 
     :param client: a boto3 S3 client.
     :param bucket: the bucket's name.
@@ -72,9 +75,9 @@ class S3Source:
             reply = self._client.get_object(
                 Bucket=self._bucket, Key=self._key, Range=f"bytes={offset}-", **condition
             )
-        if not condition and reply.get("ETag") != self._etag:
+        if plain_etag(reply.get("ETag", "")) != self._etag:
             reply["Body"].close()
-            raise _changed(self._path)
+            raise changed(self._path)
         return reading_ahead(_S3Reader(reply["Body"], self._path), self._size - offset)
 
     def check(self) -> None:
@@ -226,17 +229,8 @@ class S3Location:
         return f"s3://{self._authority}/{key}"
 
 
-def plain_etag(etag: str) -> str:
-    """Return an ETag without quotes; a weak one, like ``W/"a"``, as it is."""
-    return etag if _is_weak(etag) else etag.strip('"')
-
-
 def _is_weak(etag: str) -> bool:
     return etag.startswith("W/")
-
-
-def _changed(path: str) -> SourceChangedError:
-    return SourceChangedError(f"{path} changed after its upload began. Clear the session task to start over.")
 
 
 def _code(error: BaseException | None) -> str:
@@ -275,14 +269,14 @@ def _reading(path: str) -> Iterator[None]:
 def _translated(error: Exception, path: str) -> SourceError | SourceChangedError:
     code = _code(error) or type(error).__name__
     if code in ("412", "PreconditionFailed"):
-        return _changed(path)
+        return changed(path)
     reasons = {
         "NoSuchBucket": "there is no such bucket",
         "NoSuchKey": "there is no such object",
         "NotFound": "there is no such object or bucket",
         "404": "there is no such object or bucket",
-        "AccessDenied": "the AWS connection may not read it",
-        "403": "the AWS connection may not read it",
+        "AccessDenied": DENIED,
+        "403": DENIED,
         "NoCredentialsError": "the AWS connection gives no credentials",
         "InvalidObjectState": "it is archived and must be restored first",
         "ParamValidationError": "S3 has no buckets or keys of that form",

@@ -1,0 +1,163 @@
+"""From a path that a user wrote to a place that can be listed and read.
+
+Separate because only this module knows how paths are written, and looks up the connections of stores.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from airflow_360.exceptions import ConfigurationError, SourceError
+from airflow_360.sources import Location
+from airflow_360.sources.names import printable
+
+__all__ = ["Paths", "S3Path", "parse_s3_path"]
+
+S3_SCHEMES = ("s3", "s3a", "s3n")
+LOCAL_SCHEMES = ("file", "local")
+WINDOWS_PATH = re.compile(r"\\\\|[A-Za-z]:[\\/]")
+AZURE_HOST = ".core.windows.net"
+AZURE = "abfs://connection@container/folder/"
+ATTACH = (
+    "Attach a file system of fsspec at the top of the DAG file, as the documentation shows under Object "
+    "stores, or mount the share on the workers."
+)
+#: How to write what no file system is registered for.
+ADVICE = {
+    "abfs": "Install airflow-provider-360[azure].",
+    "abfss": "Install airflow-provider-360[azure].",
+    "adl": f"Write it like {AZURE}.",
+    "az": f"Write it like {AZURE}.",
+    "ftp": ATTACH,
+    "gcs": "Install airflow-provider-360[google].",
+    "gs": "Install airflow-provider-360[google].",
+    "http": "Pass the URL to CreateProjectOperator as download_link: the server fetches it.",
+    "https": "Pass the URL to CreateProjectOperator as download_link: the server fetches it.",
+    "sftp": "Install airflow-provider-360[sftp].",
+    "smb": "Install airflow-provider-360[smb].",
+    "ssh": "Install airflow-provider-360[sftp].",
+    "wasb": f"Write it like {AZURE}, with a connection of type wasb.",
+    "wasbs": f"Write it like {AZURE}, with a connection of type wasb.",
+    "webdav": ATTACH,
+}
+
+
+class S3Path(NamedTuple):
+    """The parts of ``s3://[conn_id@]bucket/key``."""
+
+    conn_id: str
+    bucket: str
+    key: str
+
+
+def parse_s3_path(path: str) -> S3Path | None:
+    """Return the parts of a path of S3; None for any other path.
+
+    :param path: as a user writes it.
+    :raises SourceError: when it names no bucket.
+    """
+    scheme, remote, rest = path.partition("://")
+    if not remote or scheme not in S3_SCHEMES:
+        return None
+    authority, _, key = rest.partition("/")
+    conn_id, _, bucket = authority.rpartition("@")
+    if not bucket:
+        raise SourceError(f"{path} names no bucket; write it like s3://bucket/folder/.", path=path)
+    return S3Path(conn_id, bucket, key)
+
+
+class Paths:
+    """Opens paths. Clients and file systems are kept, because each costs the lookup of a connection."""
+
+    def __init__(self) -> None:
+        self._s3_clients: dict[str, Any] = {}
+        self._stores: dict[tuple[str, str], Any] = {}
+
+    def open(self, path: str, aws_conn_id: str | None, *, follow_links: bool = False) -> Location:
+        """Open a path; of a local or S3 path nothing is asked yet.
+
+        Call it in the task's main thread: Airflow looks up no connection in another one.
+
+        :param path: local, ``s3://[conn_id@]bucket/key`` or any ``scheme://`` of Airflow's object storage.
+        :param aws_conn_id: the connection for ``s3://`` paths that name none themselves.
+        :param follow_links: whether to follow local links that lead out of the folder.
+        :raises SourceError: when it cannot be opened; it names the connection.
+        """
+        if WINDOWS_PATH.match(path):
+            raise SourceError(
+                f"{printable(path)} is a path of Windows. Write smb://connection@/share/folder/, or the path "
+                "at which the share is mounted on the worker.",
+                path=path,
+            )
+        if s3 := parse_s3_path(path):
+            from airflow_360.sources.s3 import S3Location
+
+            authority = path.partition("://")[2].partition("/")[0]
+            return S3Location(self.s3_client(s3.conn_id or aws_conn_id), authority, s3.key)
+        scheme, remote, rest = path.partition("://")
+        if remote and scheme not in LOCAL_SCHEMES:
+            return self._in_store(path, scheme, rest)
+        from airflow_360.sources.path import PathLocation
+
+        local = f"/{rest.partition('/')[2]}" if remote else path
+        return PathLocation(Path(local).expanduser().absolute(), follow_links=follow_links)
+
+    def s3_client(self, aws_conn_id: str | None) -> Any:
+        """Return the boto3 client of an AWS connection.
+
+        :param aws_conn_id: the connection; None takes boto3's own credentials.
+        """
+        from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+
+        key = aws_conn_id or ""
+        if key not in self._s3_clients:
+            self._s3_clients[key] = S3Hook(aws_conn_id).get_conn()
+        return self._s3_clients[key]
+
+    def _in_store(self, path: str, scheme: str, rest: str) -> Location:
+        from airflow_360.sources.store import Store, StoreLocation
+
+        authority, slash, _ = rest.partition("/")
+        if (scheme, authority) not in self._stores:
+            fs = _file_system(path, scheme, authority)
+            self._stores[scheme, authority] = Store(fs, scheme, authority)
+        return StoreLocation(self._stores[scheme, authority], path if slash else f"{path}/")
+
+
+def _file_system(path: str, scheme: str, authority: str) -> Any:
+    """Return Airflow's file system for a path.
+
+    :raises SourceError: when there is none, or its connection cannot be used.
+    """
+    from airflow_360.sources.store import store_error
+
+    conn_id, _, host = authority.rpartition("@")
+    if host.endswith(AZURE_HOST):
+        raise SourceError(
+            f"{path} names the storage account, which belongs into the connection. Write it like {AZURE}.",
+            path=path,
+        )
+    attach = _attach()
+    try:
+        return attach(protocol=scheme, conn_id=conn_id or None).fs
+    except ImportError as error:
+        advice = ADVICE.get(scheme, "Install the provider that brings it.")
+        raise ConfigurationError(f"{path} cannot be opened: {error}. {advice}") from error
+    except Exception as error:
+        if isinstance(error, ValueError) and "No filesystem registered" in str(error):
+            advice = ADVICE.get(scheme, "Install the provider that brings it.")
+            raise ConfigurationError(
+                f"{path} cannot be opened: Airflow has no file system for {scheme}://. {advice}"
+            ) from error
+        raise store_error(error, path, conn_id, opening=True) from error
+
+
+def _attach() -> Callable[..., Any]:
+    name = "airflow.sdk.io" if find_spec("airflow.sdk") else "airflow.io.store"
+    attach: Callable[..., Any] = import_module(name).attach
+    return attach

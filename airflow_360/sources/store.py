@@ -1,0 +1,446 @@
+"""Files in any store that has an fsspec file system: Google Cloud Storage, Azure, SFTP, SMB and others.
+
+Separate from ``s3``, which streams over boto3, and from ``path``, which knows links and pipes. It believes what
+``info`` and ``ls`` say of a file, and asks past every listing that the library has kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+from airflow_360.exceptions import SourceChangedError, SourceError
+from airflow_360.sources import Listed, Reader
+from airflow_360.sources.ahead import reading_ahead
+from airflow_360.sources.errors import changed, missing, not_a_file, refused_file
+from airflow_360.sources.file_info import modified_of, version_of
+from airflow_360.sources.names import is_hidden, printable
+
+__all__ = ["Store", "StoreLocation", "StoreSource"]
+
+log = logging.getLogger(__name__)
+
+#: Stores of objects under keys, which are listed a page at a time and read by ranges, without opening a file.
+OBJECT_STORES = frozenset(("abfs", "abfss", "adl", "az", "gcs", "gs"))
+#: Bytes of one ranged read of an object: long enough that the time to the first byte does not count.
+RANGE_BYTES = 8 * 1024 * 1024
+#: The most that the library of a store of files may read at once; adlfs' own blocks are of 50 MB.
+MAX_BLOCK_BYTES = 4 * 1024 * 1024
+#: Up to this size a file is compared once, before its last byte. A longer one also before its first: a wrong
+#: file shall not travel for hours.
+SMALL_BYTES = RANGE_BYTES
+MAX_REASON_CHARACTERS = 300
+
+#: What is never a passing fault, whatever store it comes from.
+PERMANENT = (FileNotFoundError, ImportError, NotADirectoryError, PermissionError, ValueError)
+#: Parts of the names of errors that stores' own libraries raise, which are no :class:`PermissionError`.
+PERMANENT_NAMES = ("PermissionDenied", "Authentication", "AccessDenied", "Forbidden", "NotFoundException")
+PERMANENT_STATUSES = (401, 403)
+
+
+class Store:
+    """One file system, with the connection that it belongs to.
+
+    After a fault that may pass it is made anew, because some libraries (sshfs) keep a lost line for ever.
+
+    :param fs: an fsspec file system.
+    :param scheme: the scheme of its paths.
+    :param authority: what stands between ``scheme://`` and the path: a connection, a bucket, or both.
+    """
+
+    def __init__(self, fs: Any, scheme: str, authority: str) -> None:
+        self.scheme = scheme
+        self.conn_id, _, bucket = authority.rpartition("@")
+        self.is_object_store = scheme in OBJECT_STORES
+        self._prefix = f"{scheme}://{authority}/"
+        self._lock = threading.Lock()
+        self._warned = False
+        self._fs = _uncached(fs)
+        # How the library writes a path; the name itself is never parsed as a URL.
+        self._root = str(fs._strip_protocol(f"{scheme}://{bucket}/x")).removesuffix("x")
+
+    def inner(self, path: str) -> str:
+        """Return a path as the library wants it.
+
+        :param path: the path as a user writes it.
+        """
+        inner = self._root + path.removeprefix(self._prefix).lstrip("" if self.is_object_store else "/")
+        return inner.rstrip("/") or self._root
+
+    @contextmanager
+    def reading(self, path: str) -> Iterator[Any]:
+        """Lend the file system; turn whatever its library raises into an error of ours.
+
+        :param path: the path as a user writes it.
+        """
+        fs = self._fs
+        try:
+            yield fs
+        except (SourceError, SourceChangedError):
+            raise
+        except Exception as error:
+            translated = store_error(error, path, self.conn_id)
+            if translated.retryable:
+                self._renew(fs)
+            raise translated from error
+
+    def info(self, path: str) -> Mapping[str, Any]:
+        """Ask the store for what it knows of a file or folder.
+
+        :param path: the path as a user writes it.
+        :raises SourceError: when there is nothing, or it cannot be read.
+        """
+        with self.reading(path) as fs:
+            info: Mapping[str, Any] = fs.info(self.inner(path))
+            return info
+
+    def listed(self, info: Mapping[str, Any], path: str, relative: str) -> Listed:
+        """Return a file of a listing; warn once if its store cannot tell two versions of it apart."""
+        version, written = version_of(info), modified_of(info)
+        if version is None and written is None and not self._warned:
+            self._warned = True
+            log.warning(
+                "%s: this store tells neither a modification time nor an ETag of a file. If a file is replaced "
+                "by another one of the same size, nobody notices.",
+                path,
+            )
+        modified = None if info.get("generation") else written
+        size, fault = info.get("size"), ""
+        if info.get("type", "file") not in ("file", "link"):
+            fault = "is no regular file"
+        elif size is None:
+            fault = "has a size that its store does not tell"
+        return Listed(path, relative, int(size or 0), version, modified, written=written, fault=fault)
+
+    def _renew(self, failed: Any) -> None:
+        with self._lock:
+            if self._fs is not failed:
+                return  # another thread has
+            try:
+                options = {**failed.storage_options, "skip_instance_cache": True}
+                self._fs = _uncached(type(failed)(*failed.storage_args, **options))
+            except Exception as error:  # noqa: BLE001 - the old one fails again, and says why
+                log.debug("The file system could not be opened again: %s", type(error).__name__)
+
+
+@dataclass(frozen=True)
+class StoreSource:
+    """Read a file of a store.
+
+    A change is noticed when it is opened, where it is long or resumed, and before its last byte.
+
+    :param store: its store.
+    :param listed: the file, as it must be.
+    """
+
+    store: Store
+    listed: Listed
+
+    @property
+    def path(self) -> str:
+        """Return the path as a user would write it."""
+        return self.listed.path
+
+    @property
+    def size(self) -> int:
+        """Return the length in bytes, as it was listed."""
+        return self.listed.size
+
+    @property
+    def fingerprint(self) -> str:
+        """Return size, version (generation or ETag) and modification time, as far as the store tells them."""
+        return f"{self.listed.size}-{self.listed.etag}-{self.listed.modified}"
+
+    def open(self, offset: int) -> Reader:
+        """Open the file at an offset, and read ahead of the upload.
+
+        :param offset: bytes from the start.
+        :raises SourceChangedError: when it is another file now.
+        :raises SourceError: when it cannot be read.
+        """
+        if offset or self.size > SMALL_BYTES:
+            self.check()
+        reader: Reader
+        if self.store.is_object_store:
+            reader = _RangeReader(self, offset)
+        else:
+            with self.store.reading(self.path) as fs:
+                reader = _FileReader(self, _open(fs, self.store.inner(self.path), offset))
+        return reading_ahead(reader, self.size - offset)
+
+    def check(self) -> None:
+        """Ask the store again: one request, two in Google Cloud Storage.
+
+        :raises SourceChangedError: when it is another file now.
+        """
+        now = self.store.listed(self.store.info(self.path), self.path, self.listed.relative)
+        if now != self.listed:
+            raise changed(self.path, self.listed, now)
+
+
+class _FileReader:
+    def __init__(self, source: StoreSource, file: IO[bytes]) -> None:
+        self._source = source
+        self._file = file
+
+    def read(self, size: int, /) -> bytes:
+        with self._source.store.reading(self._source.path):
+            return self._file.read(size)
+
+    def close(self) -> None:
+        try:
+            self._file.close()
+        except Exception as error:  # noqa: BLE001 - a lost line cannot be closed well
+            log.debug("%s could not be closed: %s", self._source.path, type(error).__name__)
+
+
+class _RangeReader:
+    def __init__(self, source: StoreSource, offset: int) -> None:
+        self._source = source
+        self._offset = offset
+        self._block = memoryview(b"")
+
+    def read(self, size: int, /) -> bytes:
+        if not self._block and (wanted := min(RANGE_BYTES, self._source.size - self._offset)):
+            inner = self._source.store.inner(self._source.path)
+            with self._source.store.reading(self._source.path) as fs:
+                block = fs.cat_file(inner, start=self._offset, end=self._offset + wanted)
+            self._block = memoryview(block)[:wanted]
+            self._offset += len(self._block)
+        piece, self._block = self._block[:size], self._block[size:]
+        return bytes(piece)
+
+    def close(self) -> None:
+        self._block = memoryview(b"")
+
+
+class StoreLocation:
+    """List and open what lies at a path of a store.
+
+    :param store: the store.
+    :param path: the path as a user writes it.
+    """
+
+    def __init__(self, store: Store, path: str) -> None:
+        self._store = store
+        self._path = path
+
+    @property
+    def path(self) -> str:
+        """Return the path as a user would write it."""
+        return self._path
+
+    def is_file(self) -> bool:
+        """Tell whether a file is there."""
+        info = self._found()
+        return bool(info) and not _is_folder(info) and not self._path.endswith("/")
+
+    def is_folder(self) -> bool:
+        """Tell whether a folder is there."""
+        return _is_folder(self._found())
+
+    def listed(self) -> Listed:
+        """Return the file that is there.
+
+        :raises SourceError: when it is a folder or nothing, or cannot be read.
+        """
+        info = self._store.info(self._path)
+        if _is_folder(info) or self._path.endswith("/"):
+            raise not_a_file(self._path)
+        listed = self._store.listed(info, self._path, self._path.rpartition("/")[2])
+        if listed.fault:
+            raise refused_file(self._path, listed.fault)
+        return listed
+
+    def files(self, depth: int | None) -> Iterator[Listed]:
+        """Yield the files below. Hidden folders are not entered, nor are links to folders.
+
+        A folder that is missing from a parent that exists holds no files.
+
+        :param depth: how many levels of folders to enter; None all.
+        :raises SourceError: when it is a file, its parent is missing, or it cannot be read.
+        """
+        if self._store.is_object_store and depth is None:
+            found = self._find()
+        else:
+            found = self._walk(self._children(self._path), "", depth)
+        for info, relative in found:
+            yield self._store.listed(info, self._below(relative), relative)
+
+    def folders(self) -> Iterator[str]:
+        """Yield the paths of the folders directly below that are not hidden, each as :meth:`path` is written.
+
+        :raises SourceError: as :meth:`files`.
+        """
+        for info, name in self._children(self._path):
+            if _is_folder(info) and not is_hidden(name):
+                yield self._below(name)
+
+    def refused_folders(self) -> Iterator[Listed]:
+        """Yield nothing: whom a link in a store may lead to is up to the store."""
+        return iter(())
+
+    def source(self, listed: Listed) -> StoreSource:
+        """Return the bytes of a file as it was when it was listed; nothing is asked yet."""
+        return StoreSource(self._store, listed)
+
+    def link(self, seconds: int) -> str:
+        """Return a URL by which anybody can read the file for some time: a secret.
+
+        :param seconds: how long it is valid.
+        :raises SourceError: when there is no such file, or the store or its connection makes no links.
+        """
+        self.listed()
+        with self._store.reading(self._path) as fs:
+            try:
+                return str(fs.sign(self._store.inner(self._path), expiration=seconds))
+            except NotImplementedError:
+                raise SourceError(
+                    f"{self._path}: the library of this store makes no links. Upload the file instead, or "
+                    "pass a link as download_link.",
+                    path=self._path,
+                ) from None
+
+    def _found(self) -> Mapping[str, Any]:
+        try:
+            return self._store.info(self._path)
+        except SourceError as error:
+            if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
+                return {}
+            raise
+
+    def _below(self, relative: str) -> str:
+        return f"{self._path.rstrip('/')}/{relative}"
+
+    def _find(self) -> Iterator[tuple[Mapping[str, Any], str]]:
+        """List all objects below, a page at a time."""
+        inner = self._store.inner(self._path)
+        base = f"{inner}/"
+        with self._store.reading(self._path) as fs:
+            found = fs.find(inner, detail=True)
+            if not isinstance(found, dict):  # adlfs, if an object has the folder's name
+                found = {info["name"]: info for info in fs.ls(inner, detail=True)}
+        if not found:
+            self._check_parent()
+        for name in sorted(found):
+            if not _is_folder(found[name]) and name.startswith(base) and name != base:
+                yield found[name], name.removeprefix(base)
+
+    def _walk(
+        self, children: list[tuple[Mapping[str, Any], str]], prefix: str, depth: int | None
+    ) -> Iterator[tuple[Mapping[str, Any], str]]:
+        for info, name in children:
+            relative = f"{prefix}{name}"
+            path = self._below(relative)
+            if info.get("type") == "link" and not is_hidden(name):
+                info = self._store.info(path)
+                if _is_folder(info):
+                    log.warning("%s is a link to a folder, and is not entered.", printable(path))
+                    continue
+            if not _is_folder(info):
+                yield info, relative
+            elif depth != 1 and not is_hidden(name):
+                yield from self._walk(self._children(path), f"{relative}/", depth and depth - 1)
+
+    def _children(self, path: str) -> list[tuple[Mapping[str, Any], str]]:
+        """Return what lies directly in a folder, with its name, sorted: one request for each page."""
+        inner = self._store.inner(path)
+        try:
+            with self._store.reading(path) as fs:
+                entries = fs.ls(inner, detail=True)
+        except SourceError as error:
+            if path != self._path or not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            self._check_parent()
+            return []
+        named = [(info, str(info["name"]).rstrip("/").rpartition("/")[2]) for info in entries]
+        own = inner.rstrip("/")
+        return sorted(
+            ((info, name) for info, name in named if str(info["name"]).rstrip("/") != own),
+            key=lambda child: child[1],
+        )
+
+    def _check_parent(self) -> None:
+        """Refuse a folder that cannot be there: its parent, or in an object store its bucket, is missing."""
+        inner = self._store.inner(self._path)
+        parent = inner.split("/", 1)[0] if self._store.is_object_store else inner.rpartition("/")[0]
+        if parent and parent != inner.rstrip("/"):
+            with self._store.reading(self._path) as fs:
+                if not fs.exists(parent):
+                    raise FileNotFoundError
+        elif self._store.is_object_store:
+            raise missing(self._path)
+
+
+def store_error(error: Exception, path: str, conn_id: str, *, opening: bool = False) -> SourceError:
+    """Return what a store's library raised as an error that names path and connection.
+
+    :param error: the library's error.
+    :param path: the path as a user writes it.
+    :param conn_id: the connection; empty for the default one.
+    :param opening: whether the file system was being made, when a missing setting is a TypeError.
+    """
+    if isinstance(error, FileNotFoundError):
+        return missing(path)
+    if isinstance(error, IsADirectoryError):
+        return not_a_file(path)
+    whose = f"connection {conn_id!r}" if conn_id else "the store's default connection"
+    retryable = not _is_permanent(error) and not (opening and isinstance(error, (TypeError, KeyError)))
+    advice = "The store may not answer at the moment." if retryable else f"Check the path and {whose}."
+    return SourceError(
+        f"{printable(path)} cannot be read with {whose}: {_reason(error)}. {advice}",
+        path=path,
+        retryable=retryable,
+    )
+
+
+def _is_permanent(error: Exception) -> bool:
+    if isinstance(error, PERMANENT):
+        return True
+    statuses = (getattr(error, name, None) for name in ("status_code", "status", "code"))
+    return any(status in PERMANENT_STATUSES for status in statuses if isinstance(status, int)) or any(
+        part in kind.__name__ for kind in type(error).__mro__ for part in PERMANENT_NAMES
+    )
+
+
+def _reason(error: Exception) -> str:
+    said = getattr(error, "strerror", None) or str(error)
+    line = printable(" ".join(str(said).split()))
+    kind = "" if getattr(error, "strerror", None) else f"{type(error).__name__}: "
+    return (kind + line)[:MAX_REASON_CHARACTERS].rstrip(" .:")
+
+
+def _is_folder(info: Mapping[str, Any]) -> bool:
+    return info.get("type") == "directory"
+
+
+def _open(fs: Any, inner: str, offset: int) -> IO[bytes]:
+    block = getattr(fs, "blocksize", None)
+    options = {"block_size": MAX_BLOCK_BYTES} if isinstance(block, int) and block > MAX_BLOCK_BYTES else {}
+    file: IO[bytes] = fs.open(inner, "rb", **options)
+    try:
+        file.seek(offset)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _is_inner(path: object) -> bool:
+    return isinstance(path, str) and "://" not in path
+
+
+def _uncached(fs: Any) -> Any:
+    """Keep a file system from answering from an earlier listing, and from parsing names as URLs."""
+    cache = getattr(fs, "dircache", None)
+    if cache is not None and hasattr(cache, "use_listings_cache"):
+        cache.clear()
+        cache.use_listings_cache = False
+    strip = fs._strip_protocol
+    if strip("b/x?y#z") != "b/x?y#z" and strip("b/x") == "b/x":
+        fs._strip_protocol = lambda path: path.lstrip("/") if _is_inner(path) else strip(path)
+    return fs
