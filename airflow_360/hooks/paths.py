@@ -5,6 +5,7 @@ Separate because only this module knows how paths are written, and looks up the 
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from importlib import import_module
@@ -20,8 +21,11 @@ __all__ = ["Paths", "S3Path", "parse_s3_path"]
 
 S3_SCHEMES = ("s3", "s3a", "s3n")
 LOCAL_SCHEMES = ("file", "local")
+AZURE_SCHEMES = ("abfs", "abfss")
 WINDOWS_PATH = re.compile(r"\\\\|[A-Za-z]:[\\/]")
 AZURE_HOST = ".core.windows.net"
+#: Azure's library writes all headers of each request here, some 30 lines a file.
+AZURE_LOGGER = "azure.core.pipeline.policies.http_logging_policy"
 AZURE = "abfs://connection@container/folder/"
 ATTACH = (
     "Attach a file system of fsspec at the top of the DAG file, as the documentation shows under Object "
@@ -120,9 +124,13 @@ class Paths:
         return self._s3_clients[key]
 
     def _in_store(self, path: str, scheme: str, rest: str) -> Location:
-        from airflow_360.sources.store import Store, StoreLocation
+        from airflow_360.sources.store import OBJECT_STORES, Store, StoreLocation
 
         authority, slash, _ = rest.partition("/")
+        if scheme in OBJECT_STORES and not authority.rpartition("@")[2]:
+            raise SourceError(
+                f"{path} names no bucket; write it like {scheme}://connection@bucket/folder/.", path=path
+            )
         if (scheme, authority) not in self._stores:
             fs = _file_system(path, scheme, authority)
             self._stores[scheme, authority] = Store(fs, scheme, authority)
@@ -142,6 +150,8 @@ def _file_system(path: str, scheme: str, authority: str) -> Any:
             f"{path} names the storage account, which belongs into the connection. Write it like {AZURE}.",
             path=path,
         )
+    if scheme in AZURE_SCHEMES and not logging.getLogger(AZURE_LOGGER).level:
+        logging.getLogger(AZURE_LOGGER).setLevel(logging.WARNING)
     attach = _attach()
     try:
         return attach(protocol=scheme, conn_id=conn_id or None).fs

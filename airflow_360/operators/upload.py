@@ -142,7 +142,7 @@ class ListFilesOperator(ThreeSixtyOperator):
                 "filename": flat[file.path],
                 "size": file.size,
                 "etag": file.etag,
-                "modified": file.modified or None,  # stores that do not know say 0
+                "modified": file.modified or file.written or None,
             }
             for file in files
         ]

@@ -28,7 +28,7 @@ __all__ = ["ArchiveSource", "Member"]
 log = logging.getLogger(__name__)
 
 #: Names the layout in the fingerprint: whoever changes what the bytes are, or ``EVERY``, changes this too.
-LAYOUT = "stored zip 1"
+LAYOUT = "stored zip 2"
 EVERY = 64 * 1024 * 1024  # bytes of a file between two checksums: what a break in a large one costs to read
 BLOCK = 1024 * 1024
 CHECKSUM = struct.Struct("<I")
@@ -90,7 +90,8 @@ class ArchiveSource:
         digest = hashlib.sha256(f"{LAYOUT} {self._every}".encode())
         for entry in self._entries:
             listed = entry.member.listed
-            said = f"\n{listed.path}\n{listed.relative} {listed.size} {listed.etag} {listed.modified}"
+            told = f"{listed.size} {listed.etag} {listed.modified} {entry.time}"
+            said = f"\n{listed.path}\n{listed.relative} {told}"
             digest.update(said.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -283,12 +284,16 @@ class _Entry:
     def end(self) -> int:
         return self.data_offset + self.size + records.descriptor_size(self.size)
 
+    @property
+    def time(self) -> int:
+        listed = self.member.listed
+        return records.dos_time(listed.modified or listed.written)
+
     def header(self) -> bytes:
-        return records.local_header(self.name, self.size, records.dos_time(self.member.listed.modified))
+        return records.local_header(self.name, self.size, self.time)
 
     def directory_entry(self, checksum: int) -> bytes:
-        time = records.dos_time(self.member.listed.modified)
-        return records.directory_entry(self.name, self.size, time, self.offset, checksum)
+        return records.directory_entry(self.name, self.size, self.time, self.offset, checksum)
 
 
 class _ArchiveReader:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 __all__ = ["etag_of", "modified_of", "plain_etag", "version_of"]
 
 #: Names of the time of the last change, in the libraries of fsspec: the first one that is told counts.
 TIME_KEYS = ("mtime", "last_modified", "LastModified", "updated", "modified", "modify")
+FTP_TIME = "%Y%m%d%H%M%S%z"
 ETAG_KEYS = ("etag", "ETag", "e_tag")
 
 
@@ -50,14 +52,26 @@ def plain_etag(etag: str) -> str:
 
 
 def _seconds(value: object) -> float | None:
-    """Read seconds, a ``datetime`` or an ISO text. 0 and what cannot be read tell nothing."""
+    """Read seconds, a ``datetime`` or a text. 0 and what cannot be read tell nothing."""
     if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
+        value = _parsed(value)
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value) or None
+    return None
+
+
+def _parsed(text: str) -> datetime | None:
+    """Read a time as ISO 8601, FTP (RFC 3659) or HTTP write it."""
+    readers = (
+        datetime.fromisoformat,
+        lambda text: datetime.strptime(f"{text[:14]}+0000", FTP_TIME),
+        parsedate_to_datetime,
+    )
+    for read in readers:
+        try:
+            return read(text)
+        except ValueError:
+            pass
     return None

@@ -1,14 +1,16 @@
 """Files in any store that has an fsspec file system: Google Cloud Storage, Azure, SFTP, SMB and others.
 
-Separate from ``s3``, which streams over boto3, and from ``path``, which knows links and pipes. It believes what
-``info`` and ``ls`` say of a file, and asks past every listing that the library has kept.
+Separate from ``s3``, which streams over boto3, and from ``path``, which knows links and pipes. It believes
+what ``info`` and ``ls`` say of a file, and asks past every listing that the library has kept.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
@@ -34,12 +36,16 @@ MAX_BLOCK_BYTES = 4 * 1024 * 1024
 #: file shall not travel for hours.
 SMALL_BYTES = RANGE_BYTES
 MAX_REASON_CHARACTERS = 300
+#: The type of a link that leads nowhere; one of our own.
+DANGLING = "dangling link"
 
 #: What is never a passing fault, whatever store it comes from.
 PERMANENT = (FileNotFoundError, ImportError, NotADirectoryError, PermissionError, ValueError)
 #: Parts of the names of errors that stores' own libraries raise, which are no :class:`PermissionError`.
 PERMANENT_NAMES = ("PermissionDenied", "Authentication", "AccessDenied", "Forbidden", "NotFoundException")
 PERMANENT_STATUSES = (401, 403)
+#: What libraries raise if the connection lacks a setting, when they log in or sign.
+SETTING_ERRORS = (AttributeError, KeyError, TypeError)
 
 
 class Store:
@@ -60,8 +66,7 @@ class Store:
         self._lock = threading.Lock()
         self._warned = False
         self._fs = _uncached(fs)
-        # How the library writes a path; the name itself is never parsed as a URL.
-        self._root = str(fs._strip_protocol(f"{scheme}://{bucket}/x")).removesuffix("x")
+        self._root = _root(fs, scheme, bucket)
 
     def inner(self, path: str) -> str:
         """Return a path as the library wants it.
@@ -71,13 +76,23 @@ class Store:
         inner = self._root + path.removeprefix(self._prefix).lstrip("" if self.is_object_store else "/")
         return inner.rstrip("/") or self._root
 
+    def below(self, path: str, relative: str) -> str:
+        """Return the path, as a user writes it, of what lies below a folder.
+
+        :param path: the folder, as a user writes it.
+        :param relative: the path below it.
+        """
+        folder = path.removeprefix(self._prefix).rstrip("/")
+        return f"{self._prefix}{folder}/{relative}" if folder else f"{self._prefix}{relative}"
+
     @contextmanager
-    def reading(self, path: str) -> Iterator[Any]:
+    def reading(self, path: str, fs: Any = None) -> Iterator[Any]:
         """Lend the file system; turn whatever its library raises into an error of ours.
 
         :param path: the path as a user writes it.
+        :param fs: the file system that is used, if it is not the present one: that of an open file.
         """
-        fs = self._fs
+        fs = fs or self._fs
         try:
             yield fs
         except (SourceError, SourceChangedError):
@@ -101,16 +116,18 @@ class Store:
     def listed(self, info: Mapping[str, Any], path: str, relative: str) -> Listed:
         """Return a file of a listing; warn once if its store cannot tell two versions of it apart."""
         version, written = version_of(info), modified_of(info)
-        if version is None and written is None and not self._warned:
+        if version is None and written is None and info.get("type", "file") == "file" and not self._warned:
             self._warned = True
             log.warning(
-                "%s: this store tells neither a modification time nor an ETag of a file. If a file is replaced "
-                "by another one of the same size, nobody notices.",
+                "%s: this store tells neither a modification time nor an ETag of a file. If a file is "
+                "replaced by another one of the same size, nobody notices.",
                 path,
             )
         modified = None if info.get("generation") else written
-        size, fault = info.get("size"), ""
-        if info.get("type", "file") not in ("file", "link"):
+        size, kind, fault = info.get("size"), info.get("type", "file"), ""
+        if kind == DANGLING:
+            fault = "is a link that leads nowhere"
+        elif kind not in ("file", "link"):
             fault = "is no regular file"
         elif size is None:
             fault = "has a size that its store does not tell"
@@ -169,7 +186,7 @@ class StoreSource:
             reader = _RangeReader(self, offset)
         else:
             with self.store.reading(self.path) as fs:
-                reader = _FileReader(self, _open(fs, self.store.inner(self.path), offset))
+                reader = _FileReader(self, fs, _open(fs, self.store.inner(self.path), offset))
         return reading_ahead(reader, self.size - offset)
 
     def check(self) -> None:
@@ -178,17 +195,18 @@ class StoreSource:
         :raises SourceChangedError: when it is another file now.
         """
         now = self.store.listed(self.store.info(self.path), self.path, self.listed.relative)
-        if now != self.listed:
+        if _differ(self.listed, now):
             raise changed(self.path, self.listed, now)
 
 
 class _FileReader:
-    def __init__(self, source: StoreSource, file: IO[bytes]) -> None:
+    def __init__(self, source: StoreSource, fs: Any, file: IO[bytes]) -> None:
         self._source = source
+        self._fs = fs
         self._file = file
 
     def read(self, size: int, /) -> bytes:
-        with self._source.store.reading(self._source.path):
+        with self._source.store.reading(self._source.path, self._fs):
             return self._file.read(size)
 
     def close(self) -> None:
@@ -206,13 +224,21 @@ class _RangeReader:
 
     def read(self, size: int, /) -> bytes:
         if not self._block and (wanted := min(RANGE_BYTES, self._source.size - self._offset)):
-            inner = self._source.store.inner(self._source.path)
-            with self._source.store.reading(self._source.path) as fs:
-                block = fs.cat_file(inner, start=self._offset, end=self._offset + wanted)
-            self._block = memoryview(block)[:wanted]
+            self._block = memoryview(self._fetched(wanted))[:wanted]
             self._offset += len(self._block)
         piece, self._block = self._block[:size], self._block[size:]
         return bytes(piece)
+
+    def _fetched(self, wanted: int) -> bytes:
+        inner = self._source.store.inner(self._source.path)
+        try:
+            with self._source.store.reading(self._source.path) as fs:
+                block: bytes = fs.cat_file(inner, start=self._offset, end=self._offset + wanted)
+                return block
+        except SourceError as error:
+            if error.retryable:  # a store refuses a range of an object that is shorter now
+                self._source.check()
+            raise
 
     def close(self) -> None:
         self._block = memoryview(b"")
@@ -269,7 +295,7 @@ class StoreLocation:
         else:
             found = self._walk(self._children(self._path), "", depth)
         for info, relative in found:
-            yield self._store.listed(info, self._below(relative), relative)
+            yield self._store.listed(info, self._store.below(self._path, relative), relative)
 
     def folders(self) -> Iterator[str]:
         """Yield the paths of the folders directly below that are not hidden, each as :meth:`path` is written.
@@ -278,7 +304,7 @@ class StoreLocation:
         """
         for info, name in self._children(self._path):
             if _is_folder(info) and not is_hidden(name):
-                yield self._below(name)
+                yield self._store.below(self._path, name)
 
     def refused_folders(self) -> Iterator[Listed]:
         """Yield nothing: whom a link in a store may lead to is up to the store."""
@@ -304,6 +330,8 @@ class StoreLocation:
                     "pass a link as download_link.",
                     path=self._path,
                 ) from None
+            except SETTING_ERRORS as error:
+                raise store_error(error, self._path, self._store.conn_id, opening=True) from error
 
     def _found(self) -> Mapping[str, Any]:
         try:
@@ -312,9 +340,6 @@ class StoreLocation:
             if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
                 return {}
             raise
-
-    def _below(self, relative: str) -> str:
-        return f"{self._path.rstrip('/')}/{relative}"
 
     def _find(self) -> Iterator[tuple[Mapping[str, Any], str]]:
         """List all objects below, a page at a time."""
@@ -326,8 +351,12 @@ class StoreLocation:
                 found = {info["name"]: info for info in fs.ls(inner, detail=True)}
         if not found:
             self._check_parent()
+        folders = _folders_of(found)
         for name in sorted(found):
             if not _is_folder(found[name]) and name.startswith(base) and name != base:
+                # adlfs takes the slash from the name of a folder's marker.
+                if name in folders and not found[name].get("size"):
+                    continue
                 yield found[name], name.removeprefix(base)
 
     def _walk(
@@ -335,9 +364,9 @@ class StoreLocation:
     ) -> Iterator[tuple[Mapping[str, Any], str]]:
         for info, name in children:
             relative = f"{prefix}{name}"
-            path = self._below(relative)
+            path = self._store.below(self._path, relative)
             if info.get("type") == "link" and not is_hidden(name):
-                info = self._store.info(path)
+                info = self._behind(path)
                 if _is_folder(info):
                     log.warning("%s is a link to a folder, and is not entered.", printable(path))
                     continue
@@ -346,12 +375,23 @@ class StoreLocation:
             elif depth != 1 and not is_hidden(name):
                 yield from self._walk(self._children(path), f"{relative}/", depth and depth - 1)
 
+    def _behind(self, path: str) -> Mapping[str, Any]:
+        """Return what a link leads to."""
+        try:
+            return self._store.info(path)
+        except SourceError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return {"type": DANGLING, "size": 0}
+            raise
+
     def _children(self, path: str) -> list[tuple[Mapping[str, Any], str]]:
         """Return what lies directly in a folder, with its name, sorted: one request for each page."""
         inner = self._store.inner(path)
         try:
             with self._store.reading(path) as fs:
                 entries = fs.ls(inner, detail=True)
+                if not self._store.is_object_store and _is_itself(entries, inner):
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         except SourceError as error:
             if path != self._path or not isinstance(error.__cause__, FileNotFoundError):
                 raise
@@ -368,12 +408,16 @@ class StoreLocation:
         """Refuse a folder that cannot be there: its parent, or in an object store its bucket, is missing."""
         inner = self._store.inner(self._path)
         parent = inner.split("/", 1)[0] if self._store.is_object_store else inner.rpartition("/")[0]
-        if parent and parent != inner.rstrip("/"):
+        if not parent:
+            return
+        try:
             with self._store.reading(self._path) as fs:
-                if not fs.exists(parent):
-                    raise FileNotFoundError
-        elif self._store.is_object_store:
-            raise missing(self._path)
+                fs.info(parent)
+        except SourceError as error:
+            # Who may list objects need not be allowed to ask for the bucket.
+            denied = not error.retryable and not isinstance(error.__cause__, FileNotFoundError)
+            if not (denied and self._store.is_object_store):
+                raise
 
 
 def store_error(error: Exception, path: str, conn_id: str, *, opening: bool = False) -> SourceError:
@@ -382,14 +426,14 @@ def store_error(error: Exception, path: str, conn_id: str, *, opening: bool = Fa
     :param error: the library's error.
     :param path: the path as a user writes it.
     :param conn_id: the connection; empty for the default one.
-    :param opening: whether the file system was being made, when a missing setting is a TypeError.
+    :param opening: whether the library was logging in or signing, which a missing setting ends in odd errors.
     """
     if isinstance(error, FileNotFoundError):
         return missing(path)
     if isinstance(error, IsADirectoryError):
         return not_a_file(path)
     whose = f"connection {conn_id!r}" if conn_id else "the store's default connection"
-    retryable = not _is_permanent(error) and not (opening and isinstance(error, (TypeError, KeyError)))
+    retryable = not _is_permanent(error) and not (opening and isinstance(error, SETTING_ERRORS))
     advice = "The store may not answer at the moment." if retryable else f"Check the path and {whose}."
     return SourceError(
         f"{printable(path)} cannot be read with {whose}: {_reason(error)}. {advice}",
@@ -428,6 +472,37 @@ def _open(fs: Any, inner: str, offset: int) -> IO[bytes]:
         file.close()
         raise
     return file
+
+
+def _is_itself(entries: Sequence[Mapping[str, Any]], inner: str) -> bool:
+    """Tell whether a listing is that of a file: many libraries answer with the file."""
+    return len(entries) == 1 and str(entries[0]["name"]) == inner and not _is_folder(entries[0])
+
+
+def _folders_of(names: Iterable[str]) -> set[str]:
+    """Return all folders that names of objects imply."""
+    folders: set[str] = set()
+    for name in names:
+        while (name := name.rpartition("/")[0]) and name not in folders:
+            folders.add(name)
+    return folders
+
+
+def _differ(listed: Listed, now: Listed) -> bool:
+    """Compare what the store told both times: some tell less in a listing."""
+    told = ((listed.etag, now.etag), (listed.modified, now.modified))
+    return (
+        listed.size != now.size
+        or bool(now.fault)
+        or any(old != new for old, new in told if old is not None and new is not None)
+    )
+
+
+def _root(fs: Any, scheme: str, bucket: str) -> str:
+    """Return how the library writes the topmost path. Names below it are never parsed as a URL."""
+    known = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+    own = scheme if scheme in known else known[0]  # it may have been attached under another name
+    return str(fs._strip_protocol(f"{own}://{bucket}/x")).removesuffix("x")
 
 
 def _is_inner(path: object) -> bool:
