@@ -14,7 +14,6 @@ __all__ = ["etag_of", "modified_of", "plain_etag", "version_of"]
 
 #: Names of the time of the last change, in the libraries of fsspec: the first one that is told counts.
 TIME_KEYS = ("mtime", "last_modified", "LastModified", "updated", "modified", "modify")
-FTP_TIME = "%Y%m%d%H%M%S%z"
 ETAG_KEYS = ("etag", "ETag", "e_tag")
 
 
@@ -66,7 +65,7 @@ def _parsed(text: str) -> datetime | None:
     """Read a time as ISO 8601, FTP (RFC 3659) or HTTP write it."""
     readers = (
         datetime.fromisoformat,
-        lambda text: datetime.strptime(f"{text[:14]}+0000", FTP_TIME),
+        lambda text: datetime.strptime(f"{text[:14]}+0000", "%Y%m%d%H%M%S%z"),
         parsedate_to_datetime,
     )
     for read in readers:
