@@ -189,7 +189,7 @@ def test_s3(
         s3.make_bucket("lists")
         files(upload_id, folder, manifest="s3://lists@lists/2026/manifest.csv").execute(context())
         body = (
-            ThreeSixtyHook()._s3_client("lists").get_object(Bucket="lists", Key="2026/manifest.csv")["Body"]
+            Paths().s3_client("lists").get_object(Bucket="lists", Key="2026/manifest.csv")["Body"]
         )
         assert rows(body.read().decode()) == held(emulator, upload_id, folder)
 

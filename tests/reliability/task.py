@@ -15,7 +15,7 @@ from airflow_360.api.transport import Transport
 from airflow_360.exceptions import ProjectError
 from airflow_360.projects.creation import CreationTimes, Pause
 from airflow_360.sources import Reader
-from airflow_360.sources.path import PathSource
+from airflow_360.sources.path import PathLocation, PathSource
 from airflow_360.upload.engine import upload
 from airflow_360.upload.ranges import ChunkSizer
 from tests.reliability.creations import FileRecords, creation_of
@@ -66,7 +66,8 @@ def main(task: str, server: str, upload_id: str, folder: str, attempt: str) -> i
     print("go", flush=True)
     client = ThreeSixtyClient(Transport(server, "sk_kill"), Backoff(sleep=_no_wait))
     if task == "upload":
-        source = SlowSource(Path(folder, "scan.e57"))
+        path = Path(folder, "scan.e57")
+        source = SlowSource(path, PathLocation(path).listed())
         print(upload(client, upload_id, source, "scan.e57", chunks=ChunkSizer(CHUNK)).received)
         return 0
     store = FileRecords(Path(folder, "record.json"))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_360.exceptions import SourceChangedError
 from airflow_360.sources.digest import DigestedSource
-from airflow_360.sources.path import PathSource
+from airflow_360.sources.path import PathLocation
 from tests.fakes import MemorySource
 
 
@@ -58,7 +58,8 @@ def test_changed_meanwhile(tmp_path: Path) -> None:
     """A file that is another one by the time its digest is taken is an error, and no digest."""
     path = tmp_path / "scan.e57"
     path.write_bytes(b"0123456789")
-    source = DigestedSource(PathSource(path))
+    location = PathLocation(path)
+    source = DigestedSource(location.source(location.listed()))
     path.write_bytes(b"01234")
     with pytest.raises(SourceChangedError):
         source.digest()

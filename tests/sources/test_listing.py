@@ -1,4 +1,4 @@
-"""Which files a path means: the same rules for a disk, for Airflow's object storage and for S3."""
+"""Which files a path means: the same rules for a disk, for S3 and for every other store."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 
+from airflow_360.sources import store as stores
 from airflow_360.exceptions import SourceError
 from airflow_360.sources import Listed, Location
 from airflow_360.sources.listing import Globs, LeftOut, has_files, list_files, list_scans, look_at_scan
 from airflow_360.sources.path import PathLocation
 from airflow_360.sources.s3 import S3Location
+from airflow_360.sources.store import OBJECT_STORES, StoreLocation
+from tests import file_systems
 
-STORES = ["disk", "object storage", "s3"]
+STORES = ["disk", "s3", *file_systems.KINDS]
 FILES = {
     "loose.las": b"loose",
     "scan/a.e57": b"a",
@@ -42,27 +45,32 @@ class Store:
 
     :param kind: one of ``STORES``.
     :param root: the path of its folder, as a user would write it, without a slash at the end.
+    :param folder: the folder of a disk.
+    :param s3: the client of S3.
+    :param fs: the file system of any other store.
     """
 
     kind: str
     root: str
     folder: Path | None = None
     s3: Any = None
+    fs: Any = None
 
     def open(self, path: str) -> Location:
         if self.s3 is not None:
             authority, _, key = path.removeprefix("s3://").partition("/")
             return S3Location(self.s3, authority, key)
-        if "://" not in path:
+        if self.fs is None:
             return PathLocation(Path(path))
-        from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-        return PathLocation(ObjectStoragePath(path))
+        authority, slash, _ = path.partition("://")[2].partition("/")
+        return StoreLocation(stores.Store(self.fs, self.kind, authority), path if slash else f"{path}/")
 
     def write(self, files: Mapping[str, bytes]) -> None:
         for name, data in files.items():
             if self.s3 is not None:
                 self.s3.put_object(Bucket=self.root.removeprefix("s3://"), Key=name, Body=data)
+            elif self.fs is not None:
+                self.fs.put(f"{self.root.partition('@')[2]}/{name}", data)
             elif self.folder is not None:
                 (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (self.folder / name).write_bytes(data)
@@ -81,7 +89,14 @@ class Store:
 def made(kind: str, s3: Any, new_bucket: Callable[[], str], folder: Path) -> Store:
     if kind == "s3":
         return Store(kind, f"s3://{new_bucket()}", s3=s3)
-    return Store(kind, str(folder) if kind == "disk" else f"file://{folder}", folder)
+    if kind == "disk":
+        return Store(kind, str(folder), folder)
+    fs = file_systems.fresh(file_systems.KINDS[kind])
+    if kind in OBJECT_STORES:
+        fs.make_bucket("bucket")
+        return Store(kind, f"{kind}://nas@bucket", fs=fs())
+    fs.pseudo_dirs.append("/srv")
+    return Store(kind, f"{kind}://nas@/srv", fs=fs())
 
 
 @pytest.fixture(params=STORES)
@@ -168,7 +183,7 @@ def test_entries(store: Store) -> None:
     assert (deep.path, deep.size) == (f"{store.root}/scan/sub/deep/d.e57", 5)
     (alone,) = list_files(store.open, deep.path)
     assert (alone.path, alone.size, alone.etag, alone.relative) == (deep.path, 5, deep.etag, "d.e57")
-    assert (deep.etag is not None) == (store.kind == "s3")
+    assert (deep.etag is not None) == (store.kind in ("s3", "gs", "abfs"))
 
 
 def test_relative_paths_of_a_glob(store: Store) -> None:
@@ -377,7 +392,8 @@ def test_a_missing_file_is_not_an_empty_folder(store: Store) -> None:
 
 def test_missing_parent(store: Store) -> None:
     """A path whose parent, or bucket, does not exist is an error that names it."""
-    path = "s3://no-such-bucket/scan/" if store.kind == "s3" else f"{store.root}/none/scan/"
+    buckets = ("s3", "gs", "abfs")
+    path = f"{store.kind}://none/scan/" if store.kind in buckets else f"{store.root}/none/scan/"
     for attempt in (path, f"{path}*.e57"):
         with pytest.raises(SourceError) as raised:
             list_files(store.open, attempt)

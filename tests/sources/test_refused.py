@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from airflow_360.exceptions import SourceError
+from airflow_360.hooks.paths import Paths
 from airflow_360.sources import Location
 from airflow_360.sources.listing import has_files, list_files, list_scans, look_at_scan
-from airflow_360.sources.path import PathLocation, PathSource
+from airflow_360.sources.path import PathLocation
 
 Open = Callable[[str], Location]
 
@@ -36,17 +37,12 @@ def scan(tmp_path: Path) -> Path:
 
 
 def opener(scheme: str = "", *, follow_links: bool = False) -> Open:
-    """Return what opens a local path: as it is, or as Airflow's object storage does."""
+    """Return what opens a local path: as it is, or as a URL."""
 
-    def open_path(path: str) -> Location:
-        if not scheme and "://" not in path:
-            return PathLocation(Path(path), follow_links=follow_links)
-        from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-        text = path if "://" in path else f"{scheme}{path}"
-        return PathLocation(ObjectStoragePath(text), follow_links=follow_links)
-
-    return open_path
+    paths = Paths()
+    return lambda path: paths.open(
+        path if "://" in path else f"{scheme}{path}", None, follow_links=follow_links
+    )
 
 
 def names(path: Path, scheme: str = "", *, follow_links: bool = False, **more: Any) -> list[str]:
@@ -274,13 +270,12 @@ def test_special_files_given_directly_are_refused(
     location = opener(scheme)(f"{scheme}{tmp_path}/special.e57")
     with pytest.raises(SourceError, match=kind):
         location.listed()
-    with pytest.raises(SourceError, match=kind):
-        PathSource(tmp_path / "special.e57")
 
 
 def test_a_file_that_becomes_a_pipe_is_not_opened(scan: Path) -> None:
     """A file that was replaced by a pipe before it is read is refused, rather than waited for."""
-    source = PathSource(scan / "a.e57")
+    location = PathLocation(scan / "a.e57")
+    source = location.source(location.listed())
     (scan / "a.e57").unlink()
     os.mkfifo(scan / "a.e57")
     with pytest.raises(SourceError, match="is a named pipe"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.transport import Transport
 from airflow_360.sources.archive import ArchiveSource, Member
-from airflow_360.sources.path import PathLocation, PathSource
+from airflow_360.sources.path import PathLocation
 from airflow_360.upload.engine import upload
 from airflow_360.upload.many import Job, upload_many
 
@@ -35,10 +35,10 @@ def main(server: str, upload_id: str, path: str, archive: str) -> None:
         upload(client, upload_id, ArchiveSource(archive, members), archive)
     elif Path(path).is_dir():
         listed = location.files(None)
-        jobs = [Job(file.relative, file.size, partial(PathSource, Path(file.path))) for file in listed]
+        jobs = [Job(file.relative, file.size, partial(location.source, file)) for file in listed]
         upload_many(client, upload_id, jobs, on_progress=lambda tally: None)
     else:
-        upload(client, upload_id, PathSource(Path(path)), "huge.e57")
+        upload(client, upload_id, location.source(location.listed()), "huge.e57")
     complete = all(progress.complete for progress in client.list_files(upload_id))
     print(json.dumps({"complete": complete, "peak": peak_bytes(), "airflow": "airflow" in sys.modules}))
 
