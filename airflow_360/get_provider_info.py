@@ -81,5 +81,6 @@ def get_provider_info() -> dict[str, object]:
                 "conn-fields": CONN_FIELDS,
             }
         ],
+        "filesystems": ["airflow_360.fs.smb"],
         "extra-links": ["airflow_360.links.project.ProjectLink"],
     }

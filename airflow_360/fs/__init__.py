@@ -1,0 +1,1 @@
+"""File systems that Airflow finds by the scheme of a path."""
