@@ -135,7 +135,7 @@ def test_lost_reply(emulator: Emulator, s3: None) -> None:
         ("s3://scans/missing.e57", r"s3://scans/missing\.e57 cannot be read: there is no such object"),
         ("s3://nowhere/a.e57", "s3://nowhere/a.e57 cannot be read: there is no such object or bucket"),
         ("s3://scans/2026 06/", "s3://scans/2026 06/"),
-        ("/data/a.e57", "/data/a.e57 does not begin with s3://"),
+        ("/data/a.e57", "/data/a.e57 is a local file, and only object stores make links"),
         ("None", "download_from as None"),
     ],
     ids=["object", "bucket", "folder", "local", "template"],

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_360.emulator import Emulator
 from airflow_360.hooks.lineage import Lineage
 from airflow_360.hooks.manifest import Manifest
+from airflow_360.hooks.paths import Paths
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.operators.upload import CreateUploadSessionOperator, UploadFileOperator, UploadFilesOperator
 from demo.s3 import LocalS3
@@ -188,9 +189,7 @@ def test_s3(
         monkeypatch.setenv("AIRFLOW_CONN_LISTS", s3.connection_json)
         s3.make_bucket("lists")
         files(upload_id, folder, manifest="s3://lists@lists/2026/manifest.csv").execute(context())
-        body = (
-            Paths().s3_client("lists").get_object(Bucket="lists", Key="2026/manifest.csv")["Body"]
-        )
+        body = Paths().s3_client("lists").get_object(Bucket="lists", Key="2026/manifest.csv")["Body"]
         assert rows(body.read().decode()) == held(emulator, upload_id, folder)
 
 

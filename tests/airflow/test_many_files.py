@@ -37,7 +37,8 @@ class ManyObjects:
         return {"KeyCount": 1}
 
     def get_object(self, **wanted: Any) -> dict[str, Any]:
-        return {"Body": io.BytesIO(b"jpg")}
+        number = int(wanted["Key"].removeprefix("scans/IMG_").removesuffix(".jpg"))
+        return {"Body": io.BytesIO(b"jpg"), "ETag": an_object(number)["ETag"]}
 
 
 def an_object(number: int) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from airflow_360.sources import store as stores
 from airflow_360.exceptions import SourceError
 from airflow_360.sources import Listed, Location
+from airflow_360.sources import store as stores
 from airflow_360.sources.listing import Globs, LeftOut, has_files, list_files, list_scans, look_at_scan
 from airflow_360.sources.path import PathLocation
 from airflow_360.sources.s3 import S3Location

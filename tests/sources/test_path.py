@@ -1,24 +1,22 @@
-"""Files behind a path-like: local ones, Airflow's object storage, and ones that misbehave."""
+"""Files of this machine, and ones that misbehave."""
 
 from __future__ import annotations
 
 import io
 import os
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import Any, NoReturn
 
 import pytest
-from upath import UPath
 
 from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources.path import PathLocation, PathSource
 
 
-def airflow_path(path: object) -> Any:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
-    return ObjectStoragePath(str(path))
+def source_of(path: Path) -> PathSource:
+    location = PathLocation(path)
+    return location.source(location.listed())
 
 
 def read(source: PathSource, offset: int, size: int = 1 << 20) -> bytes:
@@ -29,15 +27,10 @@ def read(source: PathSource, offset: int, size: int = 1 << 20) -> bytes:
         reader.close()
 
 
-@pytest.fixture(params=["pathlib", "object storage", "memory"])
-def path(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """A file of ten bytes, behind each kind of path."""
-    made: dict[str, Any] = {
-        "pathlib": lambda: tmp_path / "scan.e57",
-        "object storage": lambda: airflow_path(f"file://{tmp_path}/scan.e57"),
-        "memory": lambda: UPath(f"memory://{tmp_path}/scan.e57"),
-    }
-    path = made[request.param]()
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file of ten bytes."""
+    path = tmp_path / "scan.e57"
     path.write_bytes(b"0123456789")
     return path
 
@@ -45,9 +38,9 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 # -- reading
 
 
-def test_reading(path: Any) -> None:
+def test_reading(path: Path) -> None:
     """A source opens at any offset, as often as it is asked, and gives what follows."""
-    source = PathSource(path)
+    source = source_of(path)
     assert (source.path, source.size) == (str(path), 10)
     assert [read(source, offset) for offset in (0, 4, 4, 9, 10, 0)] == [
         b"0123456789",
@@ -59,9 +52,9 @@ def test_reading(path: Any) -> None:
     ]
 
 
-def test_reading_in_blocks(path: Any) -> None:
+def test_reading_in_blocks(path: Path) -> None:
     """A reader gives at most what it is asked for, in order, and nothing at the end."""
-    reader = PathSource(path).open(1)
+    reader = source_of(path).open(1)
     assert [reader.read(4) for _ in range(4)] == [b"1234", b"5678", b"9", b""]
     reader.close()
 
@@ -70,7 +63,7 @@ def test_two_readers(tmp_path: Path) -> None:
     """Two readers of one source do not disturb each other."""
     path = tmp_path / "scan.e57"
     path.write_bytes(b"0123456789")
-    source = PathSource(path)
+    source = source_of(path)
     one, other = source.open(0), source.open(5)
     assert (one.read(2), other.read(2), one.read(2), other.read(2)) == (b"01", b"56", b"23", b"78")
     one.close()
@@ -83,7 +76,7 @@ def test_beyond_four_gibibytes(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.seek(5 << 30)
         file.write(b"end")
-    source = PathSource(path)
+    source = source_of(path)
     assert source.size == (5 << 30) + 3
     assert read(source, 5 << 30) == b"end"
 
@@ -92,9 +85,9 @@ def test_beyond_four_gibibytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["longer", "shorter", "empty"])
-def test_another_size(path: Any, change: str) -> None:
+def test_another_size(path: Path, change: str) -> None:
     """A file that has another size than at the first look is not opened again, and the error says so."""
-    source = PathSource(path)
+    source = source_of(path)
     path.write_bytes({"longer": b"0123456789+", "shorter": b"012345678", "empty": b""}[change])
     with pytest.raises(SourceChangedError, match=r"scan\.e57 changed") as raised:
         source.open(0)
@@ -106,24 +99,24 @@ def test_same_size_later(tmp_path: Path) -> None:
     """A file that was written anew at the same size is not opened again."""
     path = tmp_path / "scan.e57"
     path.write_bytes(b"0123456789")
-    source = PathSource(path)
+    source = source_of(path)
     before = source.fingerprint
     os.utime(path, (path.stat().st_atime, path.stat().st_mtime + 0.01))
-    assert PathSource(path).fingerprint != before
+    assert source_of(path).fingerprint != before
     with pytest.raises(SourceChangedError):
         source.open(0)
 
 
-def test_unchanged(path: Any) -> None:
+def test_unchanged(path: Path) -> None:
     """Reading does not change the fingerprint, and a second look gives the same one."""
-    source = PathSource(path)
+    source = source_of(path)
     read(source, 0)
-    assert source.fingerprint == PathSource(path).fingerprint
+    assert source.fingerprint == source_of(path).fingerprint
 
 
-def test_gone(path: Any) -> None:
+def test_gone(path: Path) -> None:
     """A file that vanished after the first look is named as missing."""
-    source = PathSource(path)
+    source = source_of(path)
     path.unlink()
     with pytest.raises(SourceError, match=r"scan\.e57 does not exist"):
         source.open(0)
@@ -132,66 +125,63 @@ def test_gone(path: Any) -> None:
 # -- what cannot be read
 
 
-def test_missing(path: Any) -> None:
+def test_missing(path: Path) -> None:
     """A file that is not there is an error that names the path and is not worth a retry."""
     with pytest.raises(SourceError, match="does not exist") as raised:
-        PathSource(path.parent / "none.e57")
+        source_of(path.parent / "none.e57")
     assert "none.e57" in raised.value.path
     assert not raised.value.retryable
 
 
 def test_folder(tmp_path: Path) -> None:
     """A folder where a file is meant is an error that names it, and says what takes folders."""
-    for path in (tmp_path, airflow_path(f"file://{tmp_path}")):
-        with pytest.raises(SourceError, match="UploadFilesOperator") as raised:
-            PathSource(path).open(0)
-        assert raised.value.path == str(path)
-        with pytest.raises(SourceError, match="UploadFilesOperator"):
-            PathLocation(path).listed()
+    with pytest.raises(SourceError, match="UploadFilesOperator") as raised:
+        PathLocation(tmp_path).listed()
+    assert raised.value.path == str(tmp_path)
 
 
-class Misbehaving:
-    """A path whose file fails where it is told to.
+FAILURES: dict[str, tuple[Exception, bool]] = {
+    "no permission": (PermissionError(13, "Permission denied"), False),
+    "gone": (FileNotFoundError(2, "No such file"), False),
+    "folder": (IsADirectoryError(21, "Is a directory"), False),
+    "file as folder": (NotADirectoryError(20, "Not a directory"), False),
+    "time-out": (TimeoutError("timed out"), True),
+    "stale handle": (OSError(116, "Stale file handle"), True),
+}
 
-    :param failure: what is raised.
-    :param at: ``stat``, ``open``, ``seek`` or ``read``.
-    """
 
-    name = "scan.e57"
+class Misbehaving(PosixPath):
+    """A path whose file fails where it is told to: at ``stat``, ``open``, ``seek`` or ``read``."""
 
-    def __init__(self, failure: BaseException, at: str) -> None:
-        self.failure = failure
-        self.at = at
+    failure: Exception
+    at = ""
+    opened: list[_MisbehavingFile]
 
-    def __str__(self) -> str:
-        return "gs://bucket/scan.e57"
+    @classmethod
+    def made(cls, path: Path, failure: Exception, at: str) -> Misbehaving:
+        made = cls(path)
+        made.failure, made.at, made.opened = failure, at, []
+        return made
 
     def fail_at(self, where: str) -> None:
         if where == self.at:
             raise self.failure
 
-    def stat(self) -> os.stat_result:
+    def stat(self, **more: Any) -> os.stat_result:
         self.fail_at("stat")
-        return os.stat_result((0, 0, 0, 0, 0, 0, 10, 0, 0, 0))
+        return super().stat(**more)
 
-    def is_file(self) -> bool:
+    def is_file(self, **more: Any) -> bool:
         self.fail_at("is_file")
-        return True
+        return super().is_file(**more)
 
-    def is_dir(self) -> bool:
-        self.fail_at("is_dir")
-        return False
-
-    def exists(self) -> bool:
-        return True
-
-    def iterdir(self) -> NoReturn:
+    def iterdir(self) -> NoReturn:  # type: ignore[override]
         raise self.failure
 
-    def open(self, mode: str) -> _MisbehavingFile:
-        assert mode == "rb"
+    def open(self, *arguments: Any, **more: Any) -> Any:
         self.fail_at("open")
-        return _MisbehavingFile(self)
+        self.opened.append(_MisbehavingFile(self))
+        return self.opened[-1]
 
 
 class _MisbehavingFile(io.BytesIO):
@@ -208,35 +198,24 @@ class _MisbehavingFile(io.BytesIO):
         return super().read(size)
 
 
-FAILURES: dict[str, tuple[Exception, bool]] = {
-    "no permission": (PermissionError(13, "Permission denied"), False),
-    "gone": (FileNotFoundError(2, "No such file"), False),
-    "folder": (IsADirectoryError(21, "Is a directory"), False),
-    "file as folder": (NotADirectoryError(20, "Not a directory"), False),
-    "time-out": (TimeoutError("timed out"), True),
-    "stale handle": (OSError(116, "Stale file handle"), True),
-    "store's own": (RuntimeError("503 Service Unavailable"), True),
-}
-
-
 @pytest.mark.parametrize("at", ["stat", "open", "seek", "read"])
 @pytest.mark.parametrize(("failure", "retryable"), FAILURES.values(), ids=FAILURES.keys())
-def test_failures(failure: Exception, retryable: bool, at: str) -> None:
-    """Whatever a store raises, and where, becomes one error with the path, worth a retry if it may pass."""
+def test_failures(path: Path, failure: Exception, retryable: bool, at: str) -> None:
+    """Whatever the system raises, and where, becomes one error with the path, retried if it may pass."""
+    listed = PathLocation(path).listed()
     with pytest.raises(SourceError) as raised:
-        read(PathSource(Misbehaving(failure, at)), 3)
-    assert (raised.value.path, raised.value.retryable) == ("gs://bucket/scan.e57", retryable)
-    assert "gs://bucket/scan.e57" in str(raised.value)
+        read(PathSource(Misbehaving.made(path, failure, at), listed), 3)
+    assert (raised.value.path, raised.value.retryable) == (str(path), retryable)
+    assert str(path) in str(raised.value)
 
 
 @pytest.mark.parametrize("at", ["is_file", "listing"])
-def test_failures_of_a_location(at: str) -> None:
+def test_failures_of_a_location(path: Path, at: str) -> None:
     """A location that may not be looked at says so by name."""
-    location = PathLocation(Misbehaving(PermissionError(13, "Permission denied"), at))
-    with pytest.raises(
-        SourceError, match=r"gs://bucket/scan\.e57 cannot be read: Permission denied"
-    ) as raised:
+    location = PathLocation(Misbehaving.made(path.parent, PermissionError(13, "Permission denied"), at))
+    with pytest.raises(SourceError, match=r"cannot be read: Permission denied") as raised:
         location.is_file() if at == "is_file" else list(location.files(1))
+    assert raised.value.path == str(path.parent)
     assert not raised.value.retryable
 
 
@@ -247,29 +226,21 @@ def test_no_permission(tmp_path: Path) -> None:
     path.write_bytes(b"x")
     path.chmod(0)
     with pytest.raises(SourceError, match="Permission denied"):
-        PathSource(path).open(0)
+        source_of(path).open(0)
 
 
-def test_a_file_that_cannot_be_sought_is_closed() -> None:
+def test_a_file_that_cannot_be_sought_is_closed(path: Path) -> None:
     """A file that was opened and cannot be brought to its offset is not left open."""
-    path = Misbehaving(OSError("no seek"), "seek")
-    opened: list[_MisbehavingFile] = []
-    real = path.open
-
-    class Watching(Misbehaving):
-        def open(self, mode: str) -> _MisbehavingFile:
-            opened.append(real(mode))
-            return opened[-1]
-
+    broken = Misbehaving.made(path, OSError("no seek"), "seek")
     with pytest.raises(SourceError):
-        PathSource(Watching(OSError("no seek"), "seek")).open(3)
-    assert [file.closed for file in opened] == [True]
+        PathSource(broken, PathLocation(path).listed()).open(3)
+    assert [file.closed for file in broken.opened] == [True]
 
 
 # -- locations
 
 
-def test_listed(path: Any) -> None:
+def test_listed(path: Path) -> None:
     """A file's entry is that of a listing, and gives its bytes."""
     location = PathLocation(path)
     assert location.is_file()
@@ -278,7 +249,7 @@ def test_listed(path: Any) -> None:
     assert read(location.source(location.listed()), 4) == b"456789"
 
 
-def test_source_of_a_listed_file(path: Any) -> None:
+def test_source_of_a_listed_file(path: Path) -> None:
     """A file of a folder's listing opens by its path."""
     folder = PathLocation(path.parent)
     assert not folder.is_file()
@@ -287,24 +258,38 @@ def test_source_of_a_listed_file(path: Any) -> None:
     assert (source.path, read(source, 8)) == (str(path), b"89")
 
 
-def test_changed_since_it_was_listed(path: Any) -> None:
+def test_changed_since_it_was_listed(path: Path) -> None:
     """A file whose size is no longer the listed one is not uploaded, and the error gives both sizes."""
     location = PathLocation(path)
     listed = location.listed()
     path.write_bytes(b"0123456789+")
-    with pytest.raises(SourceChangedError, match="had the size 10 when it was listed and has 11 now"):
-        location.source(listed)
+    with pytest.raises(SourceChangedError, match="its size was 10 and is 11"):
+        location.source(listed).open(0)
 
 
-def test_touched_since_it_was_listed(path: Any) -> None:
+def test_touched_since_it_was_listed(path: Path) -> None:
     """A file of the listed size whose modification time is another one is not uploaded either."""
     location = PathLocation(path.parent)
     (listed,) = location.files(1)
     with pytest.raises(SourceChangedError, match="modification time"):
-        location.source(replace(listed, modified=(listed.modified or 0) + 1))
+        location.source(replace(listed, modified=(listed.modified or 0) + 1)).open(0)
 
 
-def test_nothing_there(path: Any) -> None:
+@pytest.mark.parametrize("when", ["open", "check"])
+def test_replaced_with_its_time_kept(path: Path, when: str) -> None:
+    """A file that another one of its size and modification time took the place of is another one."""
+    source = source_of(path)
+    before = path.stat()
+    other = path.with_suffix(".new")
+    other.write_bytes(b"abcdefghij")
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(path)
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    with pytest.raises(SourceChangedError, match="inode or its change time"):
+        source.open(0) if when == "open" else source.check()
+
+
+def test_nothing_there(path: Path) -> None:
     """Where nothing is, there is no file, and an entry cannot be had."""
     location = PathLocation(path.parent / "none.e57")
     assert not location.is_file()

@@ -38,7 +38,6 @@ def scan(tmp_path: Path) -> Path:
 
 def opener(scheme: str = "", *, follow_links: bool = False) -> Open:
     """Return what opens a local path: as it is, or as a URL."""
-
     paths = Paths()
     return lambda path: paths.open(
         path if "://" in path else f"{scheme}{path}", None, follow_links=follow_links
