@@ -27,10 +27,11 @@ BLOCK = 1024 * 1024
 
 
 def ours(server: str, verify: str, upload_id: str, path: str) -> None:
-    from airflow_360.sources.path import PathSource
+    from airflow_360.sources.path import PathLocation
     from airflow_360.upload.engine import upload
 
-    progress = upload(_client(server, verify), upload_id, PathSource(Path(path)), NAME)
+    location = PathLocation(Path(path))
+    progress = upload(_client(server, verify), upload_id, location.source(location.listed()), NAME)
     assert progress.complete
 
 
@@ -44,13 +45,13 @@ def ours_s3(server: str, verify: str, upload_id: str, endpoint: str, key: str) -
 
 
 def ours_many(server: str, verify: str, upload_id: str, folder: str, limits: str = "on") -> None:
-    from airflow_360.sources.path import PathSource
+    from functools import partial
+
+    from airflow_360.sources.path import PathLocation
     from airflow_360.upload.many import Job, upload_many
 
-    def opener(path: Path) -> Any:
-        return lambda: PathSource(path)
-
-    jobs = [Job(path.name, path.stat().st_size, opener(path)) for path in sorted(Path(folder).iterdir())]
+    location = PathLocation(Path(folder))
+    jobs = [Job(file.relative, file.size, partial(location.source, file)) for file in location.files(1)]
     upload_many(_client(server, verify, limits), upload_id, jobs)
 
 

@@ -145,9 +145,13 @@ class _OpenFile(io.RawIOBase):
 
 
 class Objects(FakeFileSystem):
-    """Objects in buckets, under names like ``bucket/scans/a.e57``; a bucket exists if it was made."""
+    """Objects in buckets, under names like ``bucket/scans/a.e57``; a bucket exists if it was made.
+
+    :cvar lists_itself: whether a listing of the folder of an object's name has the object, too.
+    """
 
     root_marker = ""
+    lists_itself = False
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -160,10 +164,23 @@ class Objects(FakeFileSystem):
         cls.pseudo_dirs.append(name)
 
     def ls(self, path: str, detail: bool = True, **more: Any) -> list[Any]:
-        entries = super().ls(path, detail=True)
-        if not entries and self._strip_protocol(path) not in self.pseudo_dirs:
+        path = self._asked("ls", path).rstrip("/")
+        entries: dict[tuple[str, bool], dict[str, Any]] = {}
+        for name in self.store:
+            if name.startswith(f"{path}/"):
+                first, folder, _ = name.removeprefix(f"{path}/").partition("/")
+                entry = {"name": f"{path}/{first}", "size": 0, "type": "directory"}
+                entries[first, bool(folder)] = entry if folder else self._entry(name, listed=True)
+        if path in self.store and (not entries or self.lists_itself):
+            entries["", False] = self._entry(path, listed=True)
+        if not entries and path not in self.pseudo_dirs:
             raise FileNotFoundError(path)
-        return entries if detail else [entry["name"] for entry in entries]
+        return list(entries.values()) if detail else [entry["name"] for entry in entries.values()]
+
+    def find(self, path: str, detail: bool = False, **more: Any) -> Any:
+        path = self._asked("find", path).rstrip("/")
+        names = sorted(name for name in self.store if name.startswith(f"{path}/") or name == path)
+        return {name: self._entry(name, listed=True) for name in names} if detail else names
 
 
 class GoogleCloud(Objects):
@@ -190,6 +207,7 @@ class Azure(Objects):
     """As adlfs: ``last_modified`` and ``etag``, listings that are kept, and names that are parsed as URLs."""
 
     protocol = ("abfs", "az", "abfss")
+    lists_itself = True
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -238,7 +256,7 @@ class Sftp(FakeFileSystem):
     :cvar pipes: paths that are neither files nor folders.
     """
 
-    protocol = ("sftp", "ssh")
+    protocol: Any = ("sftp", "ssh")
     links: ClassVar[dict[str, str]]
     pipes: ClassVar[set[str]]
 
@@ -260,6 +278,10 @@ class Sftp(FakeFileSystem):
             return {**self.facts(1), "name": path, "size": 0, "type": "unknown"}
         info = super().info(self.links.get(path, path))
         return {**info, "name": f"{path}/" if info["type"] == "directory" else path}
+
+    def _open(self, path: str, mode: str = "rb", **more: Any) -> Any:
+        path = self._strip_protocol(path)
+        return super()._open(self.links.get(path, path), mode, **more)
 
     def ls(self, path: str, detail: bool = True, **more: Any) -> list[Any]:
         path = self._strip_protocol(path).rstrip("/")
@@ -417,7 +439,7 @@ def attached(kind: type[FakeFileSystem], protocol: str, conn_id: str = "") -> It
     from airflow_360.hooks.paths import _attach
 
     attach = _attach()
-    stores = sys.modules[attach.__module__]._STORE_CACHE  # type: ignore[attr-defined]
+    stores = sys.modules[attach.__module__]._STORE_CACHE
     name = f"{protocol}-{conn_id}" if conn_id else protocol
     before = stores.pop(name, None)
     fs = kind()

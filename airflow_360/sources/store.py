@@ -290,9 +290,8 @@ class StoreLocation:
         :param depth: how many levels of folders to enter; None all.
         :raises SourceError: when it is a file, its parent is missing, or it cannot be read.
         """
-        if self._store.is_object_store and depth is None:
-            found = self._find()
-        else:
+        found = self._find() if self._store.is_object_store and depth is None else None
+        if found is None:
             found = self._walk(self._children(self._path), "", depth)
         for info, relative in found:
             yield self._store.listed(info, self._store.below(self._path, relative), relative)
@@ -341,23 +340,24 @@ class StoreLocation:
                 return {}
             raise
 
-    def _find(self) -> Iterator[tuple[Mapping[str, Any], str]]:
-        """List all objects below, a page at a time."""
+    def _find(self) -> Iterator[tuple[Mapping[str, Any], str]] | None:
+        """List all objects below, a page at a time; None if the library does not, as adlfs if an object has
+        the folder's name.
+        """
         inner = self._store.inner(self._path)
         base = f"{inner}/"
         with self._store.reading(self._path) as fs:
             found = fs.find(inner, detail=True)
-            if not isinstance(found, dict):  # adlfs, if an object has the folder's name
-                found = {info["name"]: info for info in fs.ls(inner, detail=True)}
+        if not isinstance(found, dict):
+            return None
         if not found:
             self._check_parent()
         folders = _folders_of(found)
-        for name in sorted(found):
-            if not _is_folder(found[name]) and name.startswith(base) and name != base:
-                # adlfs takes the slash from the name of a folder's marker.
-                if name in folders and not found[name].get("size"):
-                    continue
-                yield found[name], name.removeprefix(base)
+        return (
+            (found[name], name.removeprefix(base))
+            for name in sorted(found)
+            if name.startswith(base) and name != base and not _is_marker(found[name], name in folders)
+        )
 
     def _walk(
         self, children: list[tuple[Mapping[str, Any], str]], prefix: str, depth: int | None
@@ -399,8 +399,14 @@ class StoreLocation:
             return []
         named = [(info, str(info["name"]).rstrip("/").rpartition("/")[2]) for info in entries]
         own = inner.rstrip("/")
+        folders = {name for info, name in named if _is_folder(info)}
         return sorted(
-            ((info, name) for info, name in named if str(info["name"]).rstrip("/") != own),
+            (
+                (info, name)
+                for info, name in named
+                if str(info["name"]).rstrip("/") != own
+                and (_is_folder(info) or not _is_marker(info, name in folders))
+            ),
             key=lambda child: child[1],
         )
 
@@ -477,6 +483,11 @@ def _open(fs: Any, inner: str, offset: int) -> IO[bytes]:
 def _is_itself(entries: Sequence[Mapping[str, Any]], inner: str) -> bool:
     """Tell whether a listing is that of a file: many libraries answer with the file."""
     return len(entries) == 1 and str(entries[0]["name"]) == inner and not _is_folder(entries[0])
+
+
+def _is_marker(info: Mapping[str, Any], has_folder: bool) -> bool:
+    """Tell whether an object stands for a folder: adlfs takes the slash from the marker's name."""
+    return _is_folder(info) or (has_folder and not info.get("size"))
 
 
 def _folders_of(names: Iterable[str]) -> set[str]:

@@ -175,7 +175,7 @@ class Misbehaving(PosixPath):
         self.fail_at("is_file")
         return super().is_file(**more)
 
-    def iterdir(self) -> NoReturn:  # type: ignore[override]
+    def iterdir(self) -> NoReturn:
         raise self.failure
 
     def open(self, *arguments: Any, **more: Any) -> Any:

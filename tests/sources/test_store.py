@@ -1,0 +1,736 @@
+"""Stores that a library of fsspec reads: what is asked of it, what it may say, and how it may fail."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fsspec.implementations.dirfs import DirFileSystem  # type: ignore[import-untyped]
+from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
+
+from airflow_360.exceptions import SourceChangedError, SourceError
+from airflow_360.sources import Listed, Source, store
+from airflow_360.sources.listing import list_files, list_scans
+from airflow_360.sources.store import Store, StoreLocation
+from tests import file_systems as fakes
+
+TEN = b"0123456789"
+#: How the library of each store writes the path of the file, and how a user does.
+PLACES = {
+    "gs": ("bucket/scan/a.e57", "gs://google@bucket/scan/a.e57"),
+    "abfs": ("container/scan/a.e57", "abfs://azure@container/scan/a.e57"),
+    "sftp": ("/srv/scan/a.e57", "sftp://nas@/srv/scan/a.e57"),
+    "smb": ("/share/scan/a.e57", "smb://nas@/share/scan/a.e57"),
+    "ftp": ("/scan/a.e57", "ftp://nas@/scan/a.e57"),
+    "tight": ("/scan/a.e57", "tight://nas@/scan/a.e57"),
+    "silent": ("/scan/a.e57", "silent://nas@/scan/a.e57"),
+}
+
+
+class Place:
+    """One file in a store of its own.
+
+    :param kind: a file system of `file_systems`.
+    """
+
+    def __init__(self, kind: type[fakes.FakeFileSystem]) -> None:
+        self.fs: Any = fakes.fresh(kind)
+        protocol = kind.protocol if isinstance(kind.protocol, str) else kind.protocol[0]
+        self.inner, self.path = PLACES[protocol]
+        self.fs.put(self.inner, TEN)
+        self.store = Store(self.fs(), protocol, self.path.partition("://")[2].partition("/")[0])
+        self.fs.requests.clear()
+
+    def at(self, path: str) -> StoreLocation:
+        return StoreLocation(self.store, path)
+
+    @property
+    def file(self) -> StoreLocation:
+        return self.at(self.path)
+
+    @property
+    def folder(self) -> StoreLocation:
+        return self.at(self.path.removesuffix("/a.e57"))
+
+    def listed(self, how: str) -> Listed:
+        """Return the file as it says itself, or as its folder's listing says."""
+        (listed,) = [self.file.listed()] if how == "file" else self.folder.files(None)
+        return listed
+
+    def source(self, how: str = "file") -> Source:
+        return self.file.source(self.listed(how))
+
+    def put(self, data: bytes) -> None:
+        self.fs.put(self.inner, data)
+
+
+@pytest.fixture(params=fakes.TELLING)
+def place(request: pytest.FixtureRequest) -> Place:
+    """A file in each store that tells a time or an ETag."""
+    return Place(fakes.TELLING[request.param])
+
+
+def read(source: Source, offset: int = 0, size: int = 1 << 20) -> bytes:
+    reader = source.open(offset)
+    try:
+        return b"".join(iter(lambda: reader.read(size), b""))
+    finally:
+        reader.close()
+
+
+# -- reading
+
+
+def test_reading(place: Place) -> None:
+    """A source opens at any offset, as often as it is asked, and gives what follows."""
+    source = place.source()
+    assert (source.path, source.size) == (place.path, 10)
+    expected = [TEN, b"456789", b"456789", b"9", b"", TEN]
+    assert [read(source, offset) for offset in (0, 4, 4, 9, 10, 0)] == expected
+
+
+def test_reading_in_blocks(place: Place) -> None:
+    """A reader gives at most what it is asked for, in order, and nothing at the end."""
+    reader = place.source().open(1)
+    assert [reader.read(4) for _ in range(4)] == [b"1234", b"5678", b"9", b""]
+    reader.close()
+
+
+def test_two_readers(place: Place) -> None:
+    """Two readers of one source do not disturb each other."""
+    source = place.source()
+    one, other = source.open(0), source.open(5)
+    assert (one.read(2), other.read(2), one.read(2), other.read(2)) == (b"01", b"56", b"23", b"78")
+    one.close()
+    other.close()
+
+
+def test_reading_in_ranges(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects are read in ranges, whatever the size of the reads; the last one ends where the object does."""
+    monkeypatch.setattr(store, "RANGE_BYTES", 4)
+    assert [read(place.source(), offset, size) for offset, size in ((0, 3), (0, 100), (3, 5))] == [
+        TEN,
+        TEN,
+        b"3456789",
+    ]
+
+
+def test_huge_blocks_of_a_library_are_cut() -> None:
+    """A library that reads 50 MB at once is told to read less; the block size of others is their own."""
+
+    class Recording(fakes.Disk):
+        asked: list[Any] = []  # noqa: RUF012
+
+        def _open(self, path: str, mode: str = "rb", **more: Any) -> Any:
+            self.asked.append(more.get("block_size"))
+            return super()._open(path, mode, **more)
+
+    for block in (50 << 20, 1 << 20, None):
+        Recording.blocksize = block
+        place = Place(Recording)
+        read(place.source())
+    assert Recording.asked == [store.MAX_BLOCK_BYTES, None, None]
+
+
+# -- names: what the store holds is what is read
+
+NAMES = [
+    "a?b.e57",
+    "a#b.e57",
+    "a?b#c.e57",
+    "a%41.e57",
+    "a b&c+d.e57",
+    "tab\there.e57",
+    "new\nline.e57",
+    "[a]*.e57",
+    "点云.e57",
+    "'a\".e57",
+    "a:b.e57",
+    "a@b.e57",
+    "a::b.e57",
+    "a\\b.e57",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names(place: Place, name: str) -> None:
+    """Whatever characters a name has: it is listed, and its own bytes are read, by listing and directly."""
+    folder = place.inner.rpartition("/")[0]
+    place.fs.put(f"{folder}/{name}", b"odd")
+    path = f"{place.path.removesuffix('a.e57')}{name}"
+    listed = {file.path: file for file in place.folder.files(None)}
+    assert sorted(listed) == sorted([place.path, path])
+    assert listed[path].relative == name
+    assert read(place.at(path).source(listed[path])) == b"odd"
+    assert place.at(path).is_file()
+    assert place.at(path).listed().size == 3
+
+
+@pytest.mark.parametrize("kind", ["gs", "abfs"])
+def test_names_without_a_folder(kind: str) -> None:
+    """An object below a folder without a name is listed and read; locally there is no such thing."""
+    place = Place(fakes.KINDS[kind])
+    bucket = place.inner.partition("/")[0]
+    place.fs.put(f"{bucket}/scan//b.e57", b"odd")
+    found = {file.relative: file for file in place.folder.files(None)}
+    assert sorted(found) == ["/b.e57", "a.e57"]
+    assert read(place.folder.source(found["/b.e57"])) == b"odd"
+
+
+@pytest.mark.parametrize("kind", fakes.TELLING)
+def test_the_topmost_folder(kind: str) -> None:
+    """The paths below a bucket, or below the root of a share, open again, with a connection and without."""
+    fs = fakes.fresh(fakes.TELLING[kind])
+    objects = kind in store.OBJECT_STORES
+    fs.put("bucket/a.e57" if objects else "/a.e57", TEN)
+    for conn_id in ("", "nas@"):
+        authority = f"{conn_id}bucket" if objects else conn_id
+        top = StoreLocation(Store(fs(), kind, authority), f"{kind}://{authority}/")
+        assert (top.is_folder(), top.is_file()) == (True, False)
+        for depth in (1, None):
+            (file,) = top.files(depth)
+            assert file.path == f"{kind}://{authority}/a.e57"
+            assert read(top.source(file)) == TEN
+
+
+@pytest.mark.parametrize("kind", ["gs", "abfs"])
+def test_markers_of_folders(kind: str) -> None:
+    """An empty object that has the name of a folder is its marker; adlfs takes its slash away."""
+    fs = fakes.fresh(fakes.KINDS[kind])
+    for name in ("bucket/scan", "bucket/scan/sub", "bucket/scan/deep", "bucket/scan/deep/below"):
+        fs.put(name if kind == "abfs" else f"{name}/", b"")
+    fs.put("bucket/scan/sub/a.e57", TEN)
+    fs.put("bucket/scan/deep/below/b.e57", TEN)
+    fs.put("bucket/scan/empty.e57", b"")
+    location = StoreLocation(Store(fs(), kind, "bucket"), f"{kind}://bucket/scan/")
+    files = list_files(lambda path: location, f"{kind}://bucket/scan/")
+    assert [file.relative for file in files] == ["deep/below/b.e57", "empty.e57", "sub/a.e57"]
+    files = list_files(lambda path: location, f"{kind}://bucket/scan/", recursive=False)
+    assert [file.relative for file in files] == ["empty.e57"]
+
+
+@pytest.mark.parametrize("kind", ["gs", "abfs"])
+def test_an_object_with_the_name_of_its_folder(kind: str) -> None:
+    """An object whose name is also that of a folder hides nothing that is in the folder."""
+    fs = fakes.fresh(fakes.KINDS[kind])
+    for name in ("bucket/scan", "bucket/scan/a.e57", "bucket/scan/sub/deep/b.e57"):
+        fs.put(name, TEN)
+    location = StoreLocation(Store(fs(), kind, "bucket"), f"{kind}://bucket/scan/")
+    assert sorted(file.relative for file in location.files(None)) == ["a.e57", "sub/deep/b.e57"]
+
+
+def test_a_file_system_under_another_name(tmp_path: Any) -> None:
+    """A file system may be attached under a scheme that is not its own."""
+    (tmp_path / "scan").mkdir()
+    (tmp_path / "scan" / "a.e57").write_bytes(TEN)
+    for fs, root in (
+        (DirFileSystem(str(tmp_path), LocalFileSystem()), ""),
+        (LocalFileSystem(), str(tmp_path)),
+    ):
+        path = f"nas://{root}/scan"
+        location = StoreLocation(Store(fs, "nas", ""), path)
+        (file,) = location.files(None)
+        assert file.path == f"{path}/a.e57"
+        assert read(location.source(file)) == TEN
+
+
+# -- changes
+
+
+@pytest.mark.parametrize("how", ["file", "folder"])
+@pytest.mark.parametrize("data", [b"abcdefghij", TEN, b"longer than it was", b"short", b""])
+def test_replaced(place: Place, how: str, data: bytes) -> None:
+    """A replaced file is noticed when its upload resumes and before its last byte; also one by equal bytes."""
+    source = place.source(how)
+    place.put(data)
+    for look in (source.check, lambda: source.open(3)):
+        with pytest.raises(SourceChangedError, match=r"a\.e57 changed") as raised:
+            look()
+        assert not raised.value.retryable
+    assert source.fingerprint != place.source(how).fingerprint
+
+
+def test_replaced_past_a_kept_listing(place: Place) -> None:
+    """A listing that the library keeps, or kept before the package came, does not hide a replacement."""
+    fs = place.fs()
+    fs.ls(place.inner.rpartition("/")[0])
+    place.store = Store(fs, place.store.scheme, place.path.partition("://")[2].partition("/")[0])
+    source = place.source("folder")
+    list(place.folder.files(1))
+    place.put(b"abcdefghij")
+    with pytest.raises(SourceChangedError):
+        source.check()
+    assert place.listed("folder") != source.listed if hasattr(source, "listed") else True
+
+
+def test_unchanged(place: Place) -> None:
+    """Reading does not change the fingerprint; a listing and the file itself say the same."""
+    source = place.source("folder")
+    read(source)
+    source.check()
+    assert source.size == 10
+    if place.store.scheme != "tight":
+        assert source.fingerprint == place.source("file").fingerprint
+
+
+@pytest.mark.parametrize("now", [b"", b"01234"])
+def test_cut_off_before_the_first_byte(place: Place, now: bytes) -> None:
+    """A file that is shorter than listed by its first read ends early, or is found changed; nobody waits."""
+    source = place.source()
+    place.put(now)
+    try:
+        assert len(read(source)) < 10
+    except SourceChangedError:
+        pass
+
+
+def test_deleted(place: Place) -> None:
+    """A file that vanished is named as missing, at whatever moment."""
+    source = place.source()
+    del place.fs.store[place.inner]
+    for look in (source.check, lambda: read(source), lambda: read(source, 4), place.file.listed):
+        with pytest.raises(SourceError, match=r"a\.e57 does not exist") as raised:
+            look()
+        assert not raised.value.retryable
+
+
+def test_a_folder_in_its_place(place: Place) -> None:
+    """An empty file that a folder took the place of is another one."""
+    place.put(b"")
+    source = place.source()
+    del place.fs.store[place.inner]
+    place.fs.put(f"{place.inner}/b.e57", TEN)
+    with pytest.raises(SourceChangedError):
+        source.check()
+
+
+def test_the_generation_counts() -> None:
+    """In Google Cloud Storage the generation tells versions apart; the time is that of the last change."""
+    listed = Place(fakes.GoogleCloud).listed("folder")
+    assert listed.etag is not None
+    assert listed.etag.isdecimal()
+    assert listed.modified is None
+    assert listed.written is not None
+    assert listed.written > fakes.BEGINNING.timestamp()
+
+
+def test_time_and_etag_count() -> None:
+    """In other stores both count, as far as they are told."""
+    azure, sftp = Place(fakes.Azure).listed("file"), Place(fakes.Sftp).listed("file")
+    assert azure.etag is not None
+    assert azure.etag.startswith("0x8DE")
+    assert azure.modified == azure.written is not None
+    assert (sftp.etag, sftp.modified) == (None, sftp.written)
+    assert sftp.modified is not None
+
+
+def test_what_only_one_of_two_answers_tells_is_no_change() -> None:
+    """A store that tells the ETag of a file and not in its listings does not fail every upload."""
+    place = Place(fakes.TightLipped)
+    listed = place.listed("folder")
+    assert listed.etag is None
+    place.folder.source(listed).check()
+    with pytest.raises(SourceChangedError):
+        place.folder.source(replace(place.file.listed(), etag="other")).check()
+
+
+# -- a store that tells too little
+
+
+def test_a_store_that_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A store that tells neither time nor ETag is warned of once, with what cannot be noticed."""
+    place = Place(fakes.Silent)
+    place.fs.put("/scan/b.e57", TEN)
+    list(place.folder.files(None))
+    source = place.source()
+    place.put(b"abcdefghij")
+    source.check()  # cannot know better
+    place.put(b"abc")
+    with pytest.raises(SourceChangedError):
+        source.check()
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    for part in ("silent://nas@/scan/", "neither a modification time nor an ETag", "the same size"):
+        assert part in warnings[0]
+
+
+def test_no_warning_for_others(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A store that tells either of them is not warned of, nor for what is no file."""
+    list(place.folder.files(None))
+    place.file.listed()
+    place.folder.is_folder()
+    assert caplog.records == []
+
+
+def test_hidden_sizes() -> None:
+    """A file whose size its store does not tell cannot be uploaded, and is refused by name."""
+    fs = fakes.fresh(fakes.HiddenSizes)
+    fs.put("/scan/a.e57", TEN)
+    inner = Store(fs(), "hidden", "")
+    with pytest.raises(SourceError, match=r"a\.e57 has a size that its store does not tell"):
+        StoreLocation(inner, "hidden:///scan/a.e57").listed()
+    with pytest.raises(SourceError, match=r"a\.e57 has a size that its store does not tell"):
+        list_files(lambda path: StoreLocation(inner, path), "hidden:///scan/", recursive=True)
+
+
+# -- links, pipes, folders
+
+
+def sftp(*files: str) -> tuple[Any, Callable[[str], StoreLocation]]:
+    fs = fakes.fresh(fakes.Sftp)
+    for file in files:
+        fs.put(file, TEN)
+    inner = Store(fs(), "sftp", "nas@")
+    return fs, lambda path: StoreLocation(inner, path)
+
+
+def test_links(caplog: pytest.LogCaptureFixture) -> None:
+    """A link to a file is a file of its size; one to a folder is not entered, and warned of."""
+    fs, open_location = sftp("/srv/scan/a.e57", "/srv/other/b.e57")
+    fs.links.update({"/srv/scan/link.e57": "/srv/other/b.e57", "/srv/scan/folder": "/srv/other"})
+    files = list_files(open_location, "sftp://nas@/srv/scan/")
+    assert [(file.relative, file.size) for file in files] == [("a.e57", 10), ("link.e57", 10)]
+    assert read(open_location("").source(files[1])) == TEN
+    assert "sftp://nas@/srv/scan/folder is a link to a folder, and is not entered" in caplog.text
+
+
+def test_a_link_to_nothing() -> None:
+    """A link to nothing is refused by name, unless exclude or pattern leaves it out."""
+    fs, open_location = sftp("/srv/scan/a.e57")
+    fs.links["/srv/scan/link.las"] = "/srv/gone.las"
+    with pytest.raises(SourceError, match=r"link\.las is a link that leads nowhere"):
+        list_files(open_location, "sftp://nas@/srv/scan/")
+    for more in ({"exclude": "link.*"}, {"pattern": "*.e57"}):
+        files = list_files(open_location, "sftp://nas@/srv/scan/", **more)  # type: ignore[arg-type]
+        assert [file.relative for file in files] == ["a.e57"]
+
+
+def test_a_hidden_link_is_not_looked_at() -> None:
+    """A hidden link is left out like any hidden file, wherever it leads."""
+    fs, open_location = sftp("/srv/scan/a.e57")
+    fs.links["/srv/scan/.#lock"] = "somebody@host.1234"
+    assert len(list_files(open_location, "sftp://nas@/srv/scan/")) == 1
+
+
+def test_pipes() -> None:
+    """What is neither file nor folder is refused by name, alone and in a folder; exclude leaves it out."""
+    fs, open_location = sftp("/srv/scan/a.e57")
+    fs.pipes.add("/srv/scan/pipe.e57")
+    with pytest.raises(SourceError, match=r"pipe\.e57 is no regular file"):
+        list_files(open_location, "sftp://nas@/srv/scan/")
+    with pytest.raises(SourceError, match=r"pipe\.e57 is no regular file"):
+        open_location("sftp://nas@/srv/scan/pipe.e57").listed()
+    assert len(list_files(open_location, "sftp://nas@/srv/scan/", exclude="pipe.*")) == 1
+
+
+def test_a_folder_where_a_file_is_meant(place: Place) -> None:
+    """A folder where a file is meant is an error that names it, and says what takes folders."""
+    for path in (place.folder.path, f"{place.folder.path}/"):
+        location = place.at(path)
+        assert (location.is_file(), location.is_folder()) == (False, True)
+        with pytest.raises(SourceError, match="UploadFilesOperator") as raised:
+            location.listed()
+        assert raised.value.path == path
+
+
+def test_a_file_where_a_folder_is_meant() -> None:
+    """A file where folders are to be listed is an error that names it."""
+    _, open_location = sftp("/srv/scan/a.e57")
+    with pytest.raises(SourceError, match=r"sftp://nas@/srv/scan/a\.e57 .*Not a directory") as raised:
+        list_scans(open_location, "sftp://nas@/srv/scan/a.e57")
+    assert not raised.value.retryable
+
+
+@pytest.mark.parametrize("kind", ["gs", "abfs"])
+def test_an_empty_bucket(kind: str) -> None:
+    """A bucket without an object holds no files; a bucket that is not there is an error."""
+    fs = fakes.fresh(fakes.KINDS[kind])
+    fs.make_bucket("empty")
+    for depth in (1, None):
+        assert list(StoreLocation(Store(fs(), kind, "empty"), f"{kind}://empty/").files(depth)) == []
+        missing = StoreLocation(Store(fs(), kind, "nas@none"), f"{kind}://nas@none/scan/")
+        with pytest.raises(SourceError, match=f"{kind}://nas@none/scan/ does not exist") as raised:
+            list(missing.files(depth))
+        assert not raised.value.retryable
+
+
+@pytest.mark.parametrize("kind", ["gs", "sftp"])
+@pytest.mark.parametrize("failure", [OSError("timed out"), PermissionError("denied")])
+def test_a_parent_that_cannot_be_asked_for(kind: str, failure: Exception) -> None:
+    """A fault while the parent of an empty folder is asked for is no missing folder."""
+    place = Place(fakes.KINDS[kind])
+
+    def look(fs: Any, name: str, path: str) -> None:
+        if name == "info":
+            raise failure
+
+    place.fs.on_request = staticmethod(look)
+    location = place.at(f"{place.folder.path}/none/")
+    if isinstance(failure, PermissionError) and kind == "gs":
+        assert list(location.files(None)) == []  # who may list may not always ask for the bucket
+        return
+    with pytest.raises(SourceError) as raised:
+        list(location.files(None))
+    assert "does not exist" not in str(raised.value)
+    assert raised.value.retryable == (kind == "gs" or not isinstance(failure, PermissionError))
+
+
+# -- faults
+
+
+@pytest.mark.parametrize("refusal", fakes.REFUSALS.values(), ids=fakes.REFUSALS.keys())
+def test_refused(refusal: Exception) -> None:
+    """Wrong credentials and missing permissions are final; the error has the reason and the connection."""
+    fs = fakes.fresh(fakes.Denied)
+    fs.refusal = refusal
+    location = StoreLocation(Store(fs(), "denied", "my_nas@"), "denied://my_nas@/scan/a.e57")
+    source = location.source(Listed(location.path, "a.e57", 10, modified=1.0))
+    for call in (
+        location.is_file,
+        location.listed,
+        lambda: list(location.files(None)),
+        lambda: list(location.folders()),
+        lambda: source.open(0).read(1),
+        source.check,
+    ):
+        with pytest.raises(SourceError) as raised:
+            call()
+        assert (raised.value.path, raised.value.retryable) == (location.path, False)
+        for part in (location.path, "connection 'my_nas'", str(refusal)):
+            assert part in str(raised.value)
+
+
+FAULTS: dict[str, tuple[Exception, bool]] = {
+    "gone": (FileNotFoundError(2, "No such file"), False),
+    "folder": (IsADirectoryError(21, "Is a directory"), False),
+    "file as folder": (NotADirectoryError(20, "Not a directory"), False),
+    "no library": (ImportError("install asyncssh"), False),
+    "time-out": (TimeoutError("timed out"), True),
+    "store's own": (RuntimeError("503 Service Unavailable"), True),
+    "a bug in the library": (TypeError("'NoneType' object"), True),
+}
+
+
+@pytest.mark.parametrize("at", ["info", "open", "read", "cat_file", "ls", "find"])
+@pytest.mark.parametrize("kind", ["gs", "sftp"])
+@pytest.mark.parametrize(("failure", "retryable"), FAULTS.values(), ids=FAULTS.keys())
+def test_faults(kind: str, failure: Exception, retryable: bool, at: str) -> None:
+    """Whatever a library raises, and where, becomes one error with path, retried if it may pass."""
+    place = Place(fakes.KINDS[kind])
+    objects = kind == "gs"
+    if at in (("open", "read") if objects else ("cat_file", "find")):
+        return
+    listed = place.listed("file")
+
+    def fail(fs: Any, name: str, path: str) -> None:
+        if name == at:
+            raise failure
+
+    place.fs.on_request = staticmethod(fail)
+
+    def do() -> None:
+        source = place.file.source(listed)
+        if at in ("ls", "find"):
+            list(place.folder.files(1 if at == "ls" else None))
+        else:
+            read(source, 3)
+
+    if at in ("ls", "find") and isinstance(failure, FileNotFoundError):
+        return  # a folder that is not there: see the tests of listings
+    with pytest.raises(SourceError) as raised:
+        do()
+    assert (raised.value.path, raised.value.retryable) == (raised.value.path, retryable)
+    assert place.folder.path in raised.value.path
+    assert raised.value.path in str(raised.value)
+    assert str(raised.value).isprintable()
+
+
+def test_a_long_reason_is_cut() -> None:
+    """What a library says is one printable line of bounded length."""
+    error = store.store_error(RuntimeError("a\nb\x1b" + "x" * 10_000), "gs://b/a", "")
+    assert str(error).isprintable()
+    assert len(str(error)) < 500
+    assert "the store's default connection" in str(error)
+    assert "RuntimeError: a b" in str(error)
+
+
+def lossy() -> tuple[Any, StoreLocation]:
+    fs = fakes.fresh(fakes.LostLine)
+    fs.put("/scan/a.e57", TEN)
+    fs.opened = 0
+    return fs, StoreLocation(Store(fs("host", port=22), "lossy", "nas@"), "lossy://nas@/scan/a.e57")
+
+
+@pytest.mark.parametrize("lose_at", [1, 2, 3, 4])
+def test_a_lost_line_is_opened_again(lose_at: int) -> None:
+    """A file system that lost its line for good is made anew, with the same settings, within the attempt."""
+    fs, location = lossy()
+    source = location.source(location.listed())
+    fs.lose_at = lose_at
+    failures: list[SourceError] = []
+    for _ in range(2):
+        try:
+            assert read(source, 1, 4) == TEN[1:]
+            source.check()
+            break
+        except SourceError as error:
+            failures.append(error)
+    (failure,) = failures
+    assert failure.retryable
+    for part in ("lossy://nas@/scan/a.e57", "SFTPNoConnection", "The store may not answer"):
+        assert part in str(failure)
+    assert fs.opened == 2
+    location.listed()
+
+
+def test_a_lost_line_is_opened_again_once() -> None:
+    """Several readers whose line was lost share one new file system."""
+    fs, location = lossy()
+    source = location.source(location.listed())
+    readers = [source.open(0) for _ in range(3)]
+    fs.lose_at = 1
+    for reader in readers:
+        with pytest.raises(SourceError):
+            reader.read(4)
+        reader.close()
+    assert fs.opened == 2
+    assert read(source) == TEN
+
+
+def test_a_line_that_stays_lost() -> None:
+    """If the file system cannot be opened again, the old one says why."""
+    fs, location = lossy()
+    fs.lose_at = 1
+    fs.__init__ = lambda *a, **k: (_ for _ in ()).throw(OSError("no route to host"))
+    for _ in range(2):
+        with pytest.raises(SourceError, match="SFTPNoConnection: Connection not open"):
+            location.listed()
+
+
+def test_a_final_error_keeps_the_line() -> None:
+    """A file that is missing is no reason to log in again."""
+    fs, location = lossy()
+    with pytest.raises(SourceError):
+        StoreLocation(location._store, "lossy://nas@/scan/none.e57").listed()
+    assert fs.opened == 1
+
+
+def test_closing_a_lost_file() -> None:
+    """A file that cannot be closed, as its line is lost, is no error."""
+    place = Place(fakes.Sftp)
+    reader = place.source().open(0)
+
+    def fail() -> None:
+        raise fakes.SFTPNoConnection("Connection not open")
+
+    reader._file.close = fail  # type: ignore[attr-defined]
+    reader.close()
+
+
+def test_a_file_that_cannot_be_sought_is_closed() -> None:
+    """A file that was opened and cannot be brought to its offset is not left open."""
+    opened: list[Any] = []
+
+    class Unseekable(fakes.Sftp):
+        def _open(self, path: str, mode: str = "rb", **more: Any) -> Any:
+            file = super()._open(path, mode, **more)
+            opened.append(file)
+            file.seek = fail
+            return file
+
+    def fail(offset: int, whence: int = 0) -> int:
+        raise OSError("no seek")
+
+    source = Place(Unseekable).source()
+    with pytest.raises(SourceError, match="no seek"):
+        source.open(3)
+    assert [file.closed for file in opened] == [True]
+
+
+# -- links that anybody can read
+
+
+@pytest.mark.parametrize("kind", ["gs", "abfs"])
+def test_link(kind: str) -> None:
+    """A store whose library signs gives a link to an object that is there."""
+    place = Place(fakes.KINDS[kind])
+    link = place.file.link(3600)
+    assert place.inner in link
+    assert "3600" in link
+    with pytest.raises(SourceError, match="does not exist"):
+        place.at(f"{place.path}x").link(3600)
+    with pytest.raises(SourceError, match="UploadFilesOperator"):
+        place.folder.link(3600)
+
+
+def test_no_link() -> None:
+    """A store whose library cannot sign says so, and what to do instead."""
+    with pytest.raises(SourceError, match=r"makes no links.*download_link") as raised:
+        Place(fakes.Sftp).file.link(3600)
+    assert not raised.value.retryable
+
+
+@pytest.mark.parametrize(
+    ("failure", "retryable"),
+    [(AttributeError("you need a private key to sign credentials"), False), (OSError("timed out"), True)],
+)
+def test_a_connection_that_cannot_sign(failure: Exception, retryable: bool) -> None:
+    """A connection without a key to sign with is a final error that names it."""
+    place = Place(fakes.GoogleCloud)
+
+    def sign(self: Any, path: str, **more: Any) -> str:
+        raise failure
+
+    place.fs.sign = sign
+    with pytest.raises(SourceError, match="connection 'google'") as raised:
+        place.file.link(3600)
+    assert raised.value.retryable == retryable
+    assert str(failure) in str(raised.value)
+
+
+# -- requests
+
+
+@pytest.mark.parametrize("kind", fakes.KINDS)
+@pytest.mark.parametrize("recursive", [False, True])
+def test_requests_of_a_listing(kind: str, recursive: bool) -> None:
+    """A folder of 300 files costs one request, or one for each of its folders, and none for each file."""
+    place = Place(fakes.KINDS[kind])
+    folder = place.inner.rpartition("/")[0]
+    for number in range(100):
+        place.fs.put(f"{folder}/{number}.e57", b"a")
+        place.fs.put(f"{folder}/one/{number}.e57", b"a")
+        place.fs.put(f"{folder}/two/{number}.e57", b"a")
+    assert len(list(place.folder.files(None if recursive else 1))) == (301 if recursive else 101)
+    objects = kind in store.OBJECT_STORES
+    expected = ["find"] if objects and recursive else ["ls"] * (3 if recursive else 1)
+    assert place.fs.names() == expected
+
+
+@pytest.mark.parametrize("kind", fakes.KINDS)
+def test_requests_of_a_small_file(kind: str) -> None:
+    """A listed small object costs one range and one look before its last byte."""
+    place = Place(fakes.KINDS[kind])
+    source = place.source("folder")
+    place.fs.requests.clear()
+    reader = source.open(0)
+    assert reader.read(10) == TEN
+    source.check()
+    reader.close()
+    objects = kind in store.OBJECT_STORES
+    assert place.fs.names() == (["cat_file", "info"] if objects else ["open", "read", "info"])
+
+
+def test_requests_of_a_large_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long object is compared before its first byte too, and read a range at a time."""
+    monkeypatch.setattr(store, "SMALL_BYTES", 9)
+    monkeypatch.setattr(store, "RANGE_BYTES", 4)
+    place = Place(fakes.Azure)
+    source = place.source("folder")
+    place.fs.requests.clear()
+    assert read(source, 0, 1) == TEN
+    source.check()
+    assert place.fs.names() == ["info", "cat_file", "cat_file", "cat_file", "info"]
