@@ -25,7 +25,11 @@ IN_AIRFLOW = ("task-time", "task-memory")
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.system, pytest.mark.long] * (name in IN_AIRFLOW))
+        pytest.param(
+            name,
+            marks=[pytest.mark.system] * (name in IN_AIRFLOW)
+            + [pytest.mark.long] * (name in IN_AIRFLOW or name == "parsing"),  # 15 s of imports
+        )
         for name in SCENARIOS
     ],
 )

@@ -107,6 +107,7 @@ class TestTheZip:
         path.write_bytes(rest(archive_of(sources_of(FILES))))
         unpacker(path)
 
+    @pytest.mark.long
     def test_seventy_thousand_files(self, tmp_path: Path, unpacker: Any) -> None:
         """More files than the old form can count are a zip64, which opens too."""
         path = tmp_path / "photos.zip"

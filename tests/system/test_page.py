@@ -174,6 +174,7 @@ def test_without_a_task_state_store(uploads: Uploads, site: Site) -> None:
     site.airflow.wait(dag_id, run_id, timeout=60, must_succeed=True)
 
 
+@pytest.mark.long
 def test_names_are_text(uploads: Uploads, site: Site) -> None:
     """A project's title that holds markup is shown as it is, and does nothing."""
     title = "<img src=x onerror=document.hacked=1><b>Hall</b>"
