@@ -1,4 +1,4 @@
-"""A proxy between the package and a store: it counts requests, cuts the line and refuses what it is told to."""
+"""A proxy in front of a store: it counts requests, cuts the line, and refuses what it is told to."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from tests.stores.line import Line, http_requests, no_requests, smb_requests
 __all__ = ["STORES", "NotInstalledError", "Store"]
 
 _START_SECONDS = 60.0
-#: Where a stand-in for a right that a store does not have begins in a reply of our own.
+#: How the names of files begin that a limited connection may not read.
 _FORBIDDEN = "forbidden"
 
 
@@ -60,6 +60,8 @@ class Store(Part):
     keeps_old_bytes: ClassVar[bool] = False
     #: Whether it can make presigned URLs.
     signs: ClassVar[bool] = False
+    #: Requests that an upload of a small file may take at most.
+    most_requests_per_file: ClassVar[float] = 6
     #: Characters that a name cannot have in this store.
     forbidden_characters: ClassVar[str] = ""
     #: Why the store, and not a real permission, is not asked for what is forbidden; empty if it is.
@@ -103,6 +105,18 @@ class Store(Part):
     def delete(self, name: str) -> None:
         """Delete a file."""
         raise NotImplementedError
+
+    def get(self, name: str) -> bytes:
+        """Return a file's bytes."""
+        raise NotImplementedError
+
+    def missing_root(self) -> str:
+        """Return the path of a bucket, container or share that is not there."""
+        return f"{self.scheme}://{self.conn_id}@not-there/"
+
+    def most_list_requests(self, files: int) -> int:
+        """Return how many requests a listing of a folder may take at most, signing in included."""
+        return 12
 
     def forbid(self, name: str) -> str:
         """Make a file unreadable, and return its path for the connection that may not read it."""
@@ -218,6 +232,10 @@ class S3Store(Store):
     def put(self, name: str, data: bytes, *, age: float = 0.0) -> None:
         self._client().put_object(Bucket=self.root, Key=name, Body=data)
 
+    def get(self, name: str) -> bytes:
+        data: bytes = self._client().get_object(Bucket=self.root, Key=name)["Body"].read()
+        return data
+
     def delete(self, name: str) -> None:
         self._client().delete_object(Bucket=self.root, Key=name)
 
@@ -237,7 +255,10 @@ class S3Store(Store):
 
     def _make_root(self) -> None:
         def made() -> bool:
-            from botocore.exceptions import BotoCoreError, ClientError
+            from botocore.exceptions import (  # type: ignore[import-untyped]
+                BotoCoreError,
+                ClientError,
+            )
 
             try:
                 self._client().create_bucket(Bucket=self.root)
@@ -421,6 +442,9 @@ class Azurite(Store):
     def put(self, name: str, data: bytes, *, age: float = 0.0) -> None:
         self._container.upload_blob(name, data, overwrite=True, max_concurrency=2)
 
+    def get(self, name: str) -> bytes:
+        return bytes(self._container.download_blob(name).readall())
+
     def delete(self, name: str) -> None:
         self._container.delete_blob(name)
 
@@ -512,17 +536,21 @@ class FakeGCS(Store):
     def put(self, name: str, data: bytes, *, age: float = 0.0) -> None:
         self._ask("POST", f"upload/storage/v1/b/{self.root}/o?uploadType=media&name={quote(name, '')}", data)
 
+    def get(self, name: str) -> bytes:
+        return self._ask("GET", f"storage/v1/b/{self.root}/o/{quote(name, '')}?alt=media")
+
     def delete(self, name: str) -> None:
         self._ask("DELETE", f"storage/v1/b/{self.root}/o/{quote(name, '')}")
 
     def _make_root(self) -> None:
         self._ask("POST", "storage/v1/b?project=scans", json.dumps({"name": self.root}).encode())
 
-    def _ask(self, method: str, path: str, data: bytes = b"") -> None:
+    def _ask(self, method: str, path: str, data: bytes = b"") -> bytes:
         with requests.Session() as http:
             http.trust_env = False
-            url = f"http://{LOOPBACK}:{self.port}/{path}"
-            http.request(method, url, data=data, timeout=60).raise_for_status()
+            reply = http.request(method, f"http://{LOOPBACK}:{self.port}/{path}", data=data, timeout=60)
+            reply.raise_for_status()
+            return reply.content
 
     def _connection(self) -> dict[str, Any]:
         return self._google(self._tokens)
@@ -570,6 +598,9 @@ class FileServer(Store):
 
     def put_zeros(self, name: str, size: int) -> None:
         _write_zeros(self.data / name, size)
+
+    def get(self, name: str) -> bytes:
+        return (self.data / name).read_bytes()
 
     def delete(self, name: str) -> None:
         (self.data / name).unlink()
@@ -621,12 +652,15 @@ class OpenSSH(FileServer):
     def url(self, name: str = "", conn_id: str | None = None) -> str:
         return f"{self.scheme}://{conn_id or self.conn_id}@{self.data}/{name}"
 
+    def missing_root(self) -> str:
+        return f"{self.scheme}://{self.conn_id}@/not/there/"
+
     def requests(self) -> list[str]:
         """Return the names of the SFTP requests, as the server logged them, apart from reads."""
         said = self._log.read_text(errors="replace") if self._log.exists() else ""
         lines = [line.partition(": request ")[2] for line in said.splitlines()]
         words = [line.partition(": ")[2].split() for line in lines if line]
-        return [word[0] for word in words if word and word[0] != "read"]
+        return [word[0] for word in words if word and word[0] not in ("read", "sent")]
 
     def reset(self) -> None:
         super().reset()
@@ -695,7 +729,8 @@ class Samba(FileServer):
             check=True,
             capture_output=True,
         )
-        command = [smbd, "--foreground", "--no-process-group", "--debug-stdout", f"--configfile={config}"]
+        command: list[str | Path] = [smbd, "--foreground", "--no-process-group", "--debug-stdout"]
+        command.append(f"--configfile={config}")
         self._run(_without_root_rights(command))
 
     def _folder(self, name: str) -> Path:
@@ -705,6 +740,9 @@ class Samba(FileServer):
 
     def url(self, name: str = "", conn_id: str | None = None) -> str:
         return f"{self.scheme}://{conn_id or self.conn_id}@/{self.root}/{name}"
+
+    def missing_root(self) -> str:
+        return f"{self.scheme}://{self.conn_id}@/not-there/"
 
     def _connection(self) -> dict[str, Any]:
         return self._samba(self._password)
