@@ -28,6 +28,7 @@ from zoneinfo import ZoneInfo
 import requests
 
 from airflow_360.emulator import Emulator
+from airflow_360.sources.listing import count_text
 from airflow_360.sources.names import is_litter
 from airflow_360.upload.progress import size_text
 from demo.airflow import REPOSITORY, LocalAirflow
@@ -171,17 +172,20 @@ def _sources(folder: Path | None) -> list[Path]:
 
 
 def _visible_files(folder: Path) -> list[Path]:
-    """Return the files that the nightly DAG takes: those directly in the folder, without litter."""
+    """Return the files that the demo takes: those directly in the folder, without litter."""
     files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not is_litter(entry.name))
     below = [entry for entry in folder.iterdir() if entry.is_dir() and not is_litter(entry.name)]
     if not files:
-        hint = f" It has {len(below)} folders: give one of them." if below else ""
+        hint = f" It has {count_text(len(below), 'folder')}: give one of them." if below else ""
         raise DemoError(f"{folder} holds no files to upload.{hint}")
     unreadable = [file.name for file in files if not os.access(file, os.R_OK)]
     if unreadable:
         raise DemoError(f"no permission to read {', '.join(unreadable)} in {folder}.")
     if below:
-        _say(f"Left out: the {len(below)} folders in {folder}; the nightly DAG takes one folder's files.")
+        _say(
+            f"Left out: {count_text(len(below), 'folder')} in {folder}. The demo takes only the files "
+            "directly in it."
+        )
     return files
 
 

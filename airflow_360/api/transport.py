@@ -615,7 +615,7 @@ def _kind(status: int, code: str | None) -> type[ApiError]:
 def _sentence(
     what: str, status: int, code: str | None, detail: Mapping[str, Any], headers: Mapping[str, str]
 ) -> str:
-    said = f"{status} {code}" if code else f"{status} without the JSON of a 360 server"
+    said = f"{status} {code}" if code else f"{status} (not a reply of the 360 API)"
     more = _clean(
         "".join(f", {_clean(key)}: {_clean(value)}" for key, value in detail.items()), 3 * TEXT_LIMIT
     )
@@ -624,9 +624,21 @@ def _sentence(
         advice = f"It asks to wait {wait:.0f} s."
     if 300 <= status < 400:
         advice = f"It points to {_clean(headers.get('Location', '?'))}: set the connection's host to it."
-    elif not code and status < 500:
-        advice = "Check that the connection's host is a 360 server and that no proxy stands between."
+    elif not code:
+        advice = advice or _advice_for_a_proxy(status)
     return f"{what}: the server answered {said}{more}. {advice}".rstrip()
+
+
+def _advice_for_a_proxy(status: int) -> str:
+    """Return what to do about an error that probably comes from a proxy, because it has no JSON."""
+    if status >= 500:
+        return "It is probably a proxy or maintenance: try again later."
+    if status == 413:
+        return (
+            "It is probably a proxy that limits the size of a request: set a smaller chunk_size, or raise "
+            "its limit (client_max_body_size in nginx)."
+        )
+    return "Check that the connection's host is a 360 server and that no proxy stands between."
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -87,13 +87,14 @@ def flat_names(files: Iterable[tuple[str, str]], names: str) -> Mapping[str, str
     """
     taken: dict[str, str] = {}
     flat: dict[str, str] = {}
+    joined = "" if names == "path" else 'Set names="path" to join folders into the name. '
     for path, relative in files:
         name = filename_for(relative, names)
         other = taken.setdefault(name.casefold(), path)
         if other != path:
             raise SourceError(
                 f"{other} and {path} would both be sent as {name}, and the server ignores the second file of "
-                'one name. Use names="path" to join folders into the name, rename one, or send an archive.',
+                f"one name. {joined}Rename one of them, or send an archive.",
                 path=path,
             )
         flat[path] = name

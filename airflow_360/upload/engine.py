@@ -234,10 +234,8 @@ class _Upload:
         return self._progress.received if self._progress else 0
 
     def _stalled(self, error: ThreeSixtyError | None = None) -> UploadStalledError:
-        return self._given_up(
-            f"the server holds {self._received:,} of {self._source.size:,} bytes, and that does not grow.",
-            error,
-        )
+        stand = f"{self._received:,} of {self._source.size:,} bytes"
+        return self._given_up(f"upload stalled at {stand}: the server accepts no more.", error)
 
     def _given_up(self, why: str, error: ThreeSixtyError | None) -> UploadStalledError:
         last = f" The last failure: {error}" if error else ""

@@ -41,7 +41,7 @@ def folder_of(tmp_path: Path, kind: str) -> Path:
         ("missing", "there is no folder"),
         ("empty", "holds no files to upload"),
         ("only litter", "holds no files to upload"),
-        ("only folders", "It has 1 folders: give one of them"),
+        ("only folders", "It has 1 folder: give one of them"),
         ("a file", "is a file: give the folder that it lies in"),
     ],
 )

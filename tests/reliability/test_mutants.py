@@ -164,7 +164,12 @@ def test_what_is_told_where_nobody_answers(emulator: Emulator) -> None:
 
 
 HERE = "GET /api/v1/projects: the server answered"
-NO_JSON = "without the JSON of a 360 server."
+NO_JSON = "(not a reply of the 360 API)."
+MAINTENANCE = "It is probably a proxy or maintenance: try again later."
+TOO_LARGE = (
+    "It is probably a proxy that limits the size of a request: set a smaller chunk_size, or raise its limit "
+    "(client_max_body_size in nginx)."
+)
 PROXY = "Check that the connection's host is a 360 server and that no proxy stands between."
 
 
@@ -175,7 +180,8 @@ PROXY = "Check that the connection's host is a 360 server and that no proxy stan
         ({"status": 418, "body": "<p>"}, f"418 {NO_JSON} {PROXY}"),
         ({"status": 400, "body": "<p>"}, f"400 {NO_JSON} {PROXY}"),
         ({"status": 499, "body": "<p>"}, f"499 {NO_JSON} {PROXY}"),
-        ({"status": 500, "body": "<p>"}, f"500 {NO_JSON}"),
+        ({"status": 500, "body": "<p>"}, f"500 {NO_JSON} {MAINTENANCE}"),
+        ({"status": 413, "body": "<p>"}, f"413 {NO_JSON} {TOO_LARGE}"),
         ({"status": 300, "body": "<p>"}, f"300 {NO_JSON} It points to ?: set the connection's host to it."),
         (
             {"status": 399, "body": "<p>", "headers": {"Location": "https://x/"}},
@@ -200,6 +206,7 @@ PROXY = "Check that the connection's host is a 360 server and that no proxy stan
         "400",
         "499",
         "500",
+        "413",
         "nowhere",
         "elsewhere",
         "limit",
@@ -233,8 +240,8 @@ def test_what_is_told_of_a_stall(emulator: Emulator) -> None:
     with pytest.raises(UploadStalledError) as raised:
         upload(client, upload_id, MemorySource(b"0123456789"), "scan.e57", chunks=ChunkSizer(4))
     assert str(raised.value) == (
-        "scan.e57: the server holds 4 of 10 bytes, and that does not grow. Run the task again to resume from "
-        "there."
+        "scan.e57: upload stalled at 4 of 10 bytes: the server accepts no more. Run the task again to resume "
+        "from there."
     )
 
 
@@ -246,7 +253,7 @@ def test_what_is_told_of_a_proxy(told: list[str]) -> None:
         source = MemorySource(bytes(3 << 20))
         upload(client, upload_id, source, "scan.e57", chunks=ChunkSizer(2 << 20), ask=False)
     assert told == [
-        f"PUT /api/v1/uploads/{upload_id}/scan.e57: the server answered 413 {NO_JSON} {PROXY} Sending at "
+        f"PUT /api/v1/uploads/{upload_id}/scan.e57: the server answered 413 {NO_JSON} {TOO_LARGE} Sending at "
         "most 1.0 MiB at a time from here on."
     ]
 

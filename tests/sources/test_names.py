@@ -194,12 +194,13 @@ def files(*relatives: str) -> list[tuple[str, str]]:
     ],
 )
 def test_collisions(relatives: tuple[str, ...], names: str) -> None:
-    """Two files of one name are an error that names both, the name, and both ways out."""
+    """Two files of one name are an error that names both, the name, and the ways out that are left."""
     with pytest.raises(SourceError) as raised:
         flat_names(files(*relatives), names)
     message = str(raised.value)
-    for said in (f"/scans/{relatives[-1]}", f"/scans/{relatives[-2]}", 'names="path"', "archive"):
+    for said in (f"/scans/{relatives[-1]}", f"/scans/{relatives[-2]}", "Rename", "archive"):
         assert said in message
+    assert ('names="path"' in message) == (names == "basename")
     assert not raised.value.retryable
 
 

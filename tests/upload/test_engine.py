@@ -681,7 +681,7 @@ def test_stall_guard(emulator: Emulator, fault: dict[str, Any]) -> None:
     assert (error.filename, error.received, error.total, error.retryable) == (NAME, 4, 10, True)
     assert len(session.waits) == 3
     assert len(session.starts) == 5
-    assert "the server holds 4 of 10 bytes" in str(error)
+    assert "stalled at 4 of 10 bytes" in str(error)
 
 
 def test_growth_restores_patience(emulator: Emulator) -> None:
