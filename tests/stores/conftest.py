@@ -19,14 +19,13 @@ from airflow_360.emulator import Emulator
 from airflow_360.emulator.files import StoredFile
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.sources import Scan
+from demo.processes import endings_as_exceptions
 from tests.airflow.conftest import CONNECTION
 from tests.stores import table
 from tests.stores.attempts import Attempt, Order, Outcome, attempt, forget_file_systems
 from tests.stores.servers import STORES, NotInstalledError, Store
 
 _FOLDERS = itertools.count(1)
-#: Bytes a second at which a file is sent that is to be interrupted in its middle.
-SLOW = 16 << 20
 
 # Read by gcsfs as it is imported: else it asks each bucket's layout over gRPC, for a minute.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
@@ -45,9 +44,12 @@ def running(request: pytest.FixtureRequest) -> Iterator[Store]:
     except NotInstalledError as missing:
         shutil.rmtree(home, ignore_errors=True)
         pytest.skip(str(missing))
-    yield store
-    store.stop()
-    shutil.rmtree(home, ignore_errors=True)
+    try:
+        with endings_as_exceptions():  # so that no server outlives a test run that is ended
+            yield store
+    finally:
+        store.stop()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture
@@ -119,15 +121,15 @@ class Site:
 
     # -- Airflow
 
-    def run(
-        self, operator: str, *, again: bool = False, state: Path | None = None, **parameters: Any
-    ) -> Outcome:
-        """Run one attempt, with no file system open before.
+    def run(self, operator: str, *, again: bool = False, forget: bool = True, **parameters: Any) -> Outcome:
+        """Run one attempt.
 
         :param again: whether it is a second attempt.
+        :param forget: whether no file system is open before, as in a new process.
         """
-        forget_file_systems()
-        return attempt(Order(operator, parameters, state, 2 if again else 1))
+        if forget:
+            forget_file_systems()
+        return attempt(Order(operator, parameters, None, 2 if again else 1))
 
     def listed(self, path: str | None = None, **parameters: Any) -> list[dict[str, Any]]:
         """Return what ListFilesOperator returns of the test's folder, or of another path."""
@@ -150,11 +152,14 @@ class Site:
         return self._home / f"state-{next(self._states)}.json"
 
     def start(
-        self, operator: str, state: Path, *, again: bool = False, slowly: bool = False, **parameters: Any
+        self, operator: str, state: Path, *, again: bool = False, rate: int | None = None, **parameters: Any
     ) -> Attempt:
-        """Start an attempt in a process of its own; slowly, so that there is time to interrupt it."""
+        """Start an attempt in a process of its own.
+
+        :param rate: bytes a second that it sends at most, so that there is time to interrupt it.
+        """
         parameters = {"upload_id": self.upload_id, **parameters}
-        extra = {"bandwidth_limit": SLOW} if slowly else {}
+        extra = {"bandwidth_limit": rate} if rate else {}
         return Attempt(Order(operator, parameters, state, 2 if again else 1, self.environment(**extra)))
 
     # -- the 360 server

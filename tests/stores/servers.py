@@ -61,6 +61,8 @@ class Store(Part):
     keeps_old_bytes: ClassVar[bool] = False
     #: Whether it can make presigned URLs.
     signs: ClassVar[bool] = False
+    #: Requests that a listing of one page may take at most, signing in included.
+    most_list_requests: ClassVar[int] = 12
     #: Requests that an upload of a small file may take at most.
     most_requests_per_file: ClassVar[float] = 6
     #: Characters that a name cannot have in this store.
@@ -114,10 +116,6 @@ class Store(Part):
     def missing_root(self) -> str:
         """Return the path of a bucket, container or share that is not there."""
         return f"{self.scheme}://{self.conn_id}@not-there/"
-
-    def most_list_requests(self, files: int) -> int:
-        """Return how many requests a listing of a folder may take at most, signing in included."""
-        return 12
 
     def check_rights(self) -> None:
         """Check keys and rights until :meth:`reset`, if the store does not always do so."""
@@ -707,6 +705,8 @@ class Samba(FileServer):
     name = "Samba (SMB)"
     scheme = "smb"
     forbidden_characters = '?:*"<>|\t\n\\'
+    most_list_requests = 40  # some ten of them sign in
+    most_requests_per_file = 30  # each look at a file takes three
     _requests_in = staticmethod(smb_requests)
     _password = "not-a-real-password"
 

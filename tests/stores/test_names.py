@@ -50,7 +50,7 @@ def test_names(site: Site, odd: dict[str, bytes], request: pytest.FixtureRequest
     listed = site.listed()
     assert {str(file["path"]).removeprefix(site.url()) for file in listed} == set(odd)
     for file in listed:
-        outcome = site.upload(**file)
+        outcome = site.upload(**file, forget=False)
         assert not outcome.errors, (file, outcome)
     arrived = {str(file["path"]).removeprefix(site.url()): site.held(file["filename"]) for file in listed}
     assert arrived == odd
