@@ -53,6 +53,8 @@ class Store(Part):
     name: ClassVar[str]
     #: The scheme of its paths.
     scheme: ClassVar[str]
+    #: The library that reads it, which may be missing; empty for one that the package depends on.
+    library: ClassVar[str] = ""
     #: What stands after the connection in its paths.
     root: ClassVar[str] = "scans"
     #: Whether it tells an ETag or a time, so that a change at the same size can be noticed.
@@ -137,6 +139,8 @@ class Store(Part):
 
     def start(self) -> None:
         """Start the server, and the line to it, and make its bucket."""
+        if self.library and not importlib.util.find_spec(self.library):
+            raise NotInstalledError(f"{self.library} is not installed; `make test-stores` has it")
         try:
             self._spawn()
             self._wait_until(self._answers)
@@ -430,6 +434,7 @@ class Azurite(Store):
 
     name = "Azurite (Azure Blob)"
     scheme = "abfs"
+    library = "adlfs"
     signs = True
     _account = "scanner"
 
@@ -513,6 +518,7 @@ class FakeGCS(Store):
 
     name = "fake-gcs-server (GCS)"
     scheme = "gs"
+    library = "gcsfs"
     signs = True
     forbids_by = "the proxy: it knows no rights"
 
@@ -629,6 +635,7 @@ class OpenSSH(FileServer):
 
     name = "OpenSSH (SFTP)"
     scheme = "sftp"
+    library = "sshfs"
     _requests_in = staticmethod(no_requests)
 
     def _spawn(self) -> None:
@@ -704,6 +711,7 @@ class Samba(FileServer):
 
     name = "Samba (SMB)"
     scheme = "smb"
+    library = "smbclient"
     forbidden_characters = '?:*"<>|\t\n\\'
     most_list_requests = 40  # some ten of them sign in
     most_requests_per_file = 30  # each look at a file takes three

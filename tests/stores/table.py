@@ -17,6 +17,9 @@ Test = TypeVar("Test", bound=Callable[..., Any])
 #: Where pytest keeps the results of a session.
 RESULTS: pytest.StashKey[Results] = pytest.StashKey()
 
+#: The order of the rows: that of the files in which their tests are.
+_FILES = ("test_uploads", "test_interruptions", "test_refusals", "test_names", "test_costs")
+
 _YES, _NO, _SKIPPED = "yes", "**no**", "not run"
 _HEAD = """\
 <!-- Written by `STORES_TABLE=docs/howto/object-stores-table.md make test-stores`; do not edit. -->
@@ -44,6 +47,7 @@ class Results:
     def __init__(self) -> None:
         self._rows: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self._columns: list[str] = []
+        self._files: dict[str, int] = {}
 
     def add(self, item: pytest.Item, report: pytest.TestReport) -> None:
         """Add one test's report, if it fills a cell."""
@@ -53,6 +57,7 @@ class Results:
         store = getattr(item, "callspec").params["running"].name  # noqa: B009
         if store not in self._columns:
             self._columns.append(store)
+        self._files[behaviour] = _FILES.index(item.path.stem)
         said = [text for name, text in item.user_properties if name == "cell"]
         if report.failed:
             cell = _NO
@@ -64,9 +69,8 @@ class Results:
 
     def write(self, path: Path) -> None:
         """Write a Markdown table, or JSON if the path ends so."""
-        rows = {
-            row: {store: _one(cells[store]) for store in self._columns} for row, cells in self._rows.items()
-        }
+        in_order = sorted(self._rows.items(), key=lambda row: self._files[row[0]])
+        rows = {row: {store: _one(cells[store]) for store in self._columns} for row, cells in in_order}
         if path.suffix == ".json":
             path.write_text(json.dumps(rows, indent=1) + "\n")
             return

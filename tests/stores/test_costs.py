@@ -60,7 +60,8 @@ def test_requests(site: Site, request: pytest.FixtureRequest) -> None:
     assert not outcome.errors, outcome
     folder = (len(site.store.requests()) - listing) / FILES
     site.store.reset()
-    outcome = site.upload(**listed[0], again=True)
+    outcome = site.upload(**{**listed[0], "filename": "alone.jpg"})
+    assert not outcome.errors, outcome
     alone = len(site.store.requests())
     counted = f"{listing}; {folder:.1f} in one task, {alone} in a task of its own"
     value(request, counted)
