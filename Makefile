@@ -4,6 +4,8 @@ READY := .venv/ready
 CELERY := .venv/celery
 CONSTRAINTS := constraints/airflow-3.3.txt
 AIRFLOWS := 2.11 3.0 3.1 3.2 3.3 3.4
+# Twice as many as cores: two of them wait for a real Airflow most of the time.
+WORKERS := 4
 UNIT := -q -m "not long and not soak and not system" -p no:cacheprovider --durations 5
 # What knows Airflow. The rest does not differ between Airflows: it runs on 3.3, and on the lowest versions;
 # but for what reads the source or measures, which `make test` does.
@@ -22,10 +24,10 @@ demo: $(READY) ## run the main job in a real Airflow; FILES=folder takes your ow
 	@$(BIN)/python -m demo $(if $(FILES),--files "$(FILES)")
 
 test: $(READY) ## everything but the long tests; ARGS="-k name" narrows it
-	@$(BIN)/python -m pytest -m "not long and not soak" $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not long and not soak" $(ARGS)
 
 test-system: $(CELERY) ## the long tests
-	@$(BIN)/python -m pytest -m long $(ARGS)
+	@$(BIN)/python -m pytest -n 2 -m long $(ARGS)
 
 test-matrix: $(AIRFLOWS:%=test-units-%) $(AIRFLOWS:%=test-job-%) ## unit tests and the main job on every Airflow; AIRFLOWS="2.11 3.0" narrows it
 

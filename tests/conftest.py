@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,27 +21,42 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 from hypothesis import settings  # noqa: E402  (Airflow's folder comes first)
 
+#: System tests that share the second of two real Airflows, chosen so that both take equally long.
+SECOND_AIRFLOW = (
+    "test_failures.py",
+    "test_odd_replies.py",
+    "test_project_creation.py",
+    "test_retry_and_clear.py",
+)
+
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("360", deadline=None)
 settings.load_profile("360")
 
-#: A real Airflow boots once for all system tests of a worker of pytest-xdist. So that there are two of them, which
-#: wait side by side, and not one in each worker, the files are dealt to two groups.
-AIRFLOWS = 2
 
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the system tests first, since they wait most, and keep each file in one worker."""
-    items.sort(key=lambda item: "tests/system/" not in item.nodeid)
-    files = sorted({item.path for item in items if _is_system(item.path)})
-    for item in items:
-        group = f"airflow {files.index(item.path) % AIRFLOWS}" if _is_system(item.path) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Put the system tests first, since they wait most."""
+    items.sort(key=lambda item: not _is_system(item.nodeid))
 
 
-def _is_system(path: Path) -> bool:
-    return path.parent.name == "system"
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of each file in one worker, and all system tests in two, each with a real Airflow."""
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped,unused-ignore]
+
+    class Scheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            if not _is_system(file):
+                return file
+            return "second Airflow" if file.endswith(SECOND_AIRFLOW) else "first Airflow"
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
+
+def _is_system(nodeid: str) -> bool:
+    return nodeid.startswith("tests/system/")
 
 
 @pytest.fixture(autouse=True)

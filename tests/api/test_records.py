@@ -12,7 +12,7 @@ from airflow_360.api.records import FileProgress, Project, UploadSession
 from airflow_360.exceptions import NoReplyError, ProjectStatusError
 
 PROGRESS = {"received": 3, "total": 5, "complete": False}
-MISSING = object()
+MISSING = "a record without this field"
 
 
 def changed(reply: dict[str, Any], **changes: Any) -> dict[str, Any]:

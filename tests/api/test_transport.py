@@ -981,7 +981,7 @@ def test_a_post_has_a_connection_of_its_own() -> None:
 def test_a_reply_in_another_encoding() -> None:
     """A reply that is no UTF-8 is an answer like any other: what cannot be read of it is replaced."""
     page = http_reply(502, "<p>caf?").replace(b"?", b"\xe9")
-    with Recorder(page) as server, pytest.raises(ServerError, match="502 .not a reply"):
+    with Recorder(page) as server, pytest.raises(ServerError, match=r"502 .not a reply"):
         client_for(server.url, tries=0).list_projects()
 
 

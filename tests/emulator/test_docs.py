@@ -61,7 +61,7 @@ def test_kinds(kind: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *_COMMON,
+        *sorted(_COMMON),
         *(
             option
             for action in _parser()._actions

@@ -1,0 +1,212 @@
+"""A real store for each test, and the table of what each store was shown to do."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Generator, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_360.emulator import Emulator
+from airflow_360.emulator.files import StoredFile
+from airflow_360.hooks.three_sixty import ThreeSixtyHook
+from airflow_360.sources import Scan
+from demo.processes import endings_as_exceptions
+from tests.airflow.conftest import CONNECTION
+from tests.stores import table
+from tests.stores.attempts import Attempt, Order, Outcome, attempt, forget_file_systems
+from tests.stores.servers import STORES, NotInstalledError, Store
+
+_FOLDERS = itertools.count(1)
+
+# Read by gcsfs as it is imported: else it asks each bucket's layout over gRPC, for a minute.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+
+@pytest.fixture(scope="session", params=STORES, ids=lambda kind: kind.__name__)
+def running(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """A store that runs for all tests, one kind after the other."""
+    # Not pytest's own folder, which only its user may enter.
+    home = Path(tempfile.mkdtemp(prefix="airflow-360-store-"))
+    home.chmod(0o755)
+    try:
+        store = request.param(home)
+        store.start()
+    except NotInstalledError as missing:
+        shutil.rmtree(home, ignore_errors=True)
+        pytest.skip(str(missing))
+    try:
+        with endings_as_exceptions():  # so that no server outlives a test run that is ended
+            yield store
+    finally:
+        store.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """A 360 server; nothing that a client did may have been against its contract."""
+    with Emulator(processing_seconds=0) as emulator:
+        yield emulator
+        assert not emulator.violations
+
+
+@pytest.fixture
+def site(
+    running: Store, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Site]:
+    """A store with an empty folder, a 360 server, and an Airflow with connections to both."""
+    site = Site(running, emulator, tmp_path)
+    for name, value in site.environment().items():
+        monkeypatch.setenv(name, value)
+    running.reset()
+    forget_file_systems()
+    yield site
+    running.reset()
+    forget_file_systems()
+
+
+class Site:
+    """A store, a 360 server, and the tasks of an Airflow between them.
+
+    :param store: the store.
+    :param emulator: the 360 server.
+    :param home: a folder for saved states.
+    """
+
+    def __init__(self, store: Store, emulator: Emulator, home: Path) -> None:
+        self.store = store
+        self.emulator = emulator
+        self.folder = f"night-{next(_FOLDERS)}/"
+        self._home = home
+        self._states = itertools.count()
+
+    def environment(self, **extra: Any) -> dict[str, str]:
+        """Return the connections as environment variables; ``extra`` is that of the 360 server's."""
+        fields = {
+            "conn_type": "three_sixty",
+            "host": self.emulator.url,
+            "password": "sk_test",
+            "extra": extra,
+        }
+        return {CONNECTION: json.dumps(fields), **self.store.connections()}
+
+    @cached_property
+    def upload_id(self) -> str:
+        """The upload session of the test."""
+        return str(self.run("CreateUploadSessionOperator").result)
+
+    # -- the store
+
+    def put(self, name: str, data: bytes, *, age: float = 0.0) -> None:
+        """Put a file into the test's folder."""
+        self.store.put(f"{self.folder}{name}", data, age=age)
+
+    def replace(self, name: str, data: bytes) -> None:
+        """Put another file in its place, at another second: some stores tell whole seconds."""
+        self.put(name, data, age=-2)
+
+    def url(self, name: str = "", conn_id: str | None = None) -> str:
+        """Return a path in the test's folder."""
+        return self.store.url(f"{self.folder}{name}", conn_id)
+
+    # -- Airflow
+
+    def run(self, operator: str, *, again: bool = False, forget: bool = True, **parameters: Any) -> Outcome:
+        """Run one attempt.
+
+        :param again: whether it is a second attempt.
+        :param forget: whether no file system is open before, as in a new process.
+        """
+        if forget:
+            forget_file_systems()
+        return attempt(Order(operator, parameters, None, 2 if again else 1))
+
+    def listed(self, path: str | None = None, **parameters: Any) -> list[dict[str, Any]]:
+        """Return what ListFilesOperator returns of the test's folder, or of another path."""
+        outcome = self.run("ListFilesOperator", path=path or self.url(), **parameters)
+        assert not outcome.errors, outcome
+        listed: list[dict[str, Any]] = outcome.result
+        return listed
+
+    def upload(self, **parameters: Any) -> Outcome:
+        """Run UploadFileOperator into the test's session."""
+        return self.run("UploadFileOperator", upload_id=self.upload_id, **parameters)
+
+    def look(self) -> list[Scan]:
+        """Return what the folders in the test's folder hold, in the process that may have looked before."""
+        hook = ThreeSixtyHook()
+        return list(hook.look_at_scans(hook.list_scans(self.url())))
+
+    def new_state(self) -> Path:
+        """Return a file for a task's saved state."""
+        return self._home / f"state-{next(self._states)}.json"
+
+    def start(
+        self, operator: str, state: Path, *, again: bool = False, rate: int | None = None, **parameters: Any
+    ) -> Attempt:
+        """Start an attempt in a process of its own.
+
+        :param rate: bytes a second that it sends at most, so that there is time to interrupt it.
+        """
+        parameters = {"upload_id": self.upload_id, **parameters}
+        extra = {"bandwidth_limit": rate} if rate else {}
+        return Attempt(Order(operator, parameters, state, 2 if again else 1, self.environment(**extra)))
+
+    # -- the 360 server
+
+    def file(self, name: str) -> StoredFile | None:
+        """Return what the server knows of a file."""
+        return self.emulator.store.sessions[self.upload_id].files.get(name)
+
+    def held(self, name: str) -> bytes | None:
+        """Return a file's bytes, or None if it is not complete."""
+        file = self.file(name)
+        return file.path.read_bytes() if file and file.complete else None
+
+    def wait_until_received(self, name: str, count: int, running: Callable[[], bool] = lambda: True) -> None:
+        """Wait until the server has received so many bytes of a file, or what sends them has ended."""
+        deadline = time.monotonic() + 60
+        while running() and time.monotonic() < deadline:
+            file = self.file(name)
+            if file and file.arrived() >= count:
+                return
+            time.sleep(0.002)
+
+    def sent(self) -> int:
+        """Return how many bytes were sent to the server."""
+        return sum(e.body_bytes for e in self.emulator.exchanges if e.method == "PUT")
+
+
+# -- the table
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[table.RESULTS] = table.Results()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    results = item.config.stash.get(table.RESULTS, None)
+    if results is not None:
+        results.add(item, report)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    path = os.environ.get("STORES_TABLE")
+    results = session.config.stash.get(table.RESULTS, None)
+    if path and results is not None:
+        results.write(Path(path))

@@ -1,0 +1,90 @@
+"""The table store × behaviour, as the tests showed it."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+__all__ = ["RESULTS", "Results", "shows", "value"]
+
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+#: Where pytest keeps the results of a session.
+RESULTS: pytest.StashKey[Results] = pytest.StashKey()
+
+#: The order of the rows: that of the files in which their tests are.
+_FILES = ("test_uploads", "test_interruptions", "test_refusals", "test_names", "test_costs")
+
+_YES, _NO, _SKIPPED = "yes", "**no**", "not run"
+_HEAD = """\
+<!-- Written by `STORES_TABLE=docs/howto/object-stores-table.md make test-stores`; do not edit. -->
+"""
+
+
+def shows(behaviour: str) -> Callable[[Test], Test]:
+    """Say which row of the table a test fills: its first one or, if several tests share it, all together."""
+
+    def decorate(test: Test) -> Test:
+        test.behaviour = behaviour  # type: ignore[attr-defined]
+        return test
+
+    return decorate
+
+
+def value(request: pytest.FixtureRequest, text: str) -> None:
+    """Say what stands in the cell instead of "yes" if the test passes."""
+    request.node.user_properties.append(("cell", text))
+
+
+class Results:
+    """Collects what the tests showed."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        self._columns: list[str] = []
+        self._files: dict[str, int] = {}
+
+    def add(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Add one test's report, if it fills a cell."""
+        behaviour = getattr(getattr(item, "function", None), "behaviour", None)
+        if behaviour is None or (report.when != "call" and report.passed):
+            return
+        store = getattr(item, "callspec").params["running"].name  # noqa: B009
+        if store not in self._columns:
+            self._columns.append(store)
+        self._files[behaviour] = _FILES.index(item.path.stem)
+        said = [text for name, text in item.user_properties if name == "cell"]
+        if report.failed:
+            cell = _NO
+        elif report.skipped:
+            cell = _SKIPPED
+        else:
+            cell = str(said[-1]) if said else _YES
+        self._rows[behaviour][store].append(cell)
+
+    def write(self, path: Path) -> None:
+        """Write a Markdown table, or JSON if the path ends so."""
+        in_order = sorted(self._rows.items(), key=lambda row: self._files[row[0]])
+        rows = {row: {store: _one(cells[store]) for store in self._columns} for row, cells in in_order}
+        if path.suffix == ".json":
+            path.write_text(json.dumps(rows, indent=1) + "\n")
+            return
+        lines = [
+            "| | " + " | ".join(self._columns) + " |",
+            "|---" * (len(self._columns) + 1) + "|",
+            *(f"| {row} | " + " | ".join(cells.values()) + " |" for row, cells in rows.items()),
+        ]
+        path.write_text(_HEAD + "\n" + "\n".join(lines) + "\n")
+
+
+def _one(cells: list[str]) -> str:
+    """Return what all tests of a cell showed together."""
+    for worst in (_NO, _SKIPPED):
+        if worst in cells:
+            return worst
+    return "; ".join(dict.fromkeys(cells)) if cells else _SKIPPED

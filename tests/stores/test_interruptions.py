@@ -1,0 +1,174 @@
+"""What may happen while a file is uploaded from a real store: kills, replacements, a line that is lost."""
+
+from __future__ import annotations
+
+import io
+import random
+import zipfile
+
+import pytest
+
+from tests.stores.attempts import Outcome
+from tests.stores.conftest import Site
+from tests.stores.table import shows
+
+pytestmark = pytest.mark.long
+
+MIB = 1 << 20
+SIZE = 24 * MIB
+#: Bytes that have arrived when something happens: a part of the file, whatever was read ahead.
+MIDDLE = 3 * MIB
+CHUNK = MIB
+#: Bytes a second at which a file is sent that is to be interrupted.
+RATE = 16 * MIB
+#: Bytes that the package may have read of a file and not sent.
+READ_AHEAD = 12 * MIB
+
+OLD, NEW = random.Random(1).randbytes(SIZE), random.Random(2).randbytes(SIZE)
+
+
+def interrupted(site: Site, operator: str, name: str, **parameters: object) -> dict[str, object]:
+    """Run an attempt, kill it in the middle of a file, and return the parameters of the next attempt."""
+    parameters = {"state": site.new_state(), "chunk_size": CHUNK, **parameters}
+    first = site.start(operator, rate=RATE, **parameters)  # type: ignore[arg-type]
+    site.wait_until_received(name, MIDDLE, lambda: first.is_alive)
+    first.kill()
+    file = site.file(name)
+    assert file
+    assert MIDDLE // 2 < file.received < file.total
+    return parameters
+
+
+def check_old_new_or_nothing(site: Site, outcome: Outcome, name: str) -> None:
+    """Make sure that the server holds no mixture, and that a change is reported as one."""
+    held = site.held(name)
+    if outcome.errors:
+        assert outcome.is_change, outcome
+        assert held is None
+    else:
+        assert held in (OLD, NEW)
+
+
+@shows("`kill -9` in the middle of a file, resume")
+def test_kill(site: Site) -> None:
+    """An upload that is killed in the middle is resumed where it stood, and the file arrives as it is."""
+    site.put("a.e57", OLD)
+    parameters = interrupted(site, "UploadFileOperator", "a.e57", path=site.url("a.e57"))
+    outcome = site.start("UploadFileOperator", again=True, **parameters).outcome()  # type: ignore[arg-type]
+    assert not outcome.errors, outcome
+    assert site.held("a.e57") == OLD
+    assert site.sent() <= SIZE + 2 * CHUNK
+
+
+@shows("`kill -9` in the middle of a zip, resume")
+def test_kill_archive(site: Site) -> None:
+    """An archive that is killed in the middle is resumed where it stood, and is whole."""
+    parts = {f"{number}.jpg": OLD[number * 4 * MIB : (number + 1) * 4 * MIB] for number in range(4)}
+    for name, data in parts.items():
+        site.put(name, data)
+    parameters = interrupted(site, "UploadFilesOperator", "all.zip", path=site.url(), archive="all.zip")
+    outcome = site.start("UploadFilesOperator", again=True, **parameters).outcome()  # type: ignore[arg-type]
+    assert not outcome.errors, outcome
+    with zipfile.ZipFile(io.BytesIO(site.held("all.zip") or b"")) as archive:
+        assert {info.filename: archive.read(info) for info in archive.infolist()} == parts
+    assert site.sent() <= 16 * MIB + 3 * CHUNK
+
+
+@shows("replaced at the same size: between listing and upload")
+def test_replaced_after_listing(site: Site) -> None:
+    """A file that was replaced after it was listed is not uploaded, whichever task uploads it."""
+    site.put("a.e57", OLD[:1_000], age=5)
+    (file,) = site.listed()
+    site.replace("a.e57", NEW[:1_000])
+    outcome = site.upload(**file)
+    assert outcome.is_change, outcome
+    assert site.sent() == 0
+
+
+@shows("replaced at the same size: between two attempts")
+def test_replaced_between_attempts(site: Site) -> None:
+    """A file that was replaced after an attempt that was killed is not continued."""
+    site.put("a.e57", OLD, age=5)
+    parameters = interrupted(site, "UploadFileOperator", "a.e57", path=site.url("a.e57"))
+    site.replace("a.e57", NEW)
+    outcome = site.start("UploadFileOperator", again=True, **parameters).outcome()  # type: ignore[arg-type]
+    assert outcome.is_change, outcome
+    assert site.held("a.e57") is None
+
+
+@shows("replaced at the same size: a file of a zip, between two attempts")
+def test_replaced_in_archive(site: Site) -> None:
+    """A zip is not continued once a file of it was replaced."""
+    site.put("1.jpg", OLD[: 8 * MIB], age=5)
+    site.put("2.jpg", OLD[8 * MIB : 16 * MIB], age=5)
+    parameters = interrupted(site, "UploadFilesOperator", "all.zip", path=site.url(), archive="all.zip")
+    site.replace("1.jpg", NEW[: 8 * MIB])
+    outcome = site.start("UploadFilesOperator", again=True, **parameters).outcome()  # type: ignore[arg-type]
+    assert outcome.is_change, outcome
+    assert site.held("all.zip") is None
+
+
+def replaced_while_read(site: Site, *, cut: bool) -> tuple[Outcome, str]:
+    """Upload a file that is replaced in the middle; perhaps the line to the store is lost as well.
+
+    Returned are the outcome and the file's name. On a busy machine it takes several tries, each with more
+    time for the replacement, until that is done while the file is still being read.
+    """
+    for slowness in (1, 4, 16):
+        name = f"a{slowness}.e57"
+        site.put(name, OLD, age=5)
+        upload = site.start(
+            "UploadFileOperator",
+            site.new_state(),
+            rate=RATE // slowness,
+            path=site.url(name),
+            chunk_size=CHUNK,
+        )
+        site.wait_until_received(name, MIDDLE, lambda: upload.is_alive)  # noqa: B023 - called here only
+        site.replace(name, NEW)
+        file = site.file(name)
+        in_time = file is not None and file.arrived() < SIZE - READ_AHEAD
+        if cut:
+            site.store.line.cut_after(1)
+        outcome = upload.outcome()
+        in_time = in_time and (site.store.line.cuts > 0 or not cut)
+        if in_time or outcome.errors:
+            return outcome, name
+    raise AssertionError("the file was never replaced in time")
+
+
+@shows("replaced at the same size: while it is read")
+def test_replaced_while_read(site: Site, request: pytest.FixtureRequest) -> None:
+    """A file that is replaced while it is read arrives as it was, or not at all."""
+    outcome, name = replaced_while_read(site, cut=False)
+    check_old_new_or_nothing(site, outcome, name)
+    if not outcome.errors:
+        assert site.held(name) == OLD
+        assert site.store.keeps_old_bytes
+    request.node.user_properties.append(("cell", "noticed" if outcome.errors else "old bytes, whole"))
+
+
+@shows("replaced at the same size: while the line to the store is lost")
+def test_replaced_while_cut(site: Site, request: pytest.FixtureRequest) -> None:
+    """A file that is replaced, and has to be opened again, arrives as it was or not at all."""
+    outcome, name = replaced_while_read(site, cut=True)
+    check_old_new_or_nothing(site, outcome, name)
+    if site.store.tells_changes:
+        assert outcome.is_change, outcome
+    request.node.user_properties.append(("cell", "noticed" if outcome.errors else "old bytes, whole"))
+
+
+@shows("line to the store lost in the middle: continues in the same attempt")
+def test_lost_line(site: Site) -> None:
+    """An upload whose line to the store is lost twice goes on in the same attempt."""
+    site.put("a.e57", OLD)
+    upload = site.start(
+        "UploadFileOperator", site.new_state(), rate=RATE, path=site.url("a.e57"), chunk_size=CHUNK
+    )
+    for count in (MIDDLE, 2 * MIDDLE):
+        site.wait_until_received("a.e57", count, lambda: upload.is_alive)
+        site.store.line.cut_after(1)
+    outcome = upload.outcome()
+    assert not outcome.errors, outcome
+    assert site.held("a.e57") == OLD
+    assert site.store.line.cuts
