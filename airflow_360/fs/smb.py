@@ -26,12 +26,12 @@ def get_fs(conn_id: str | None, storage_options: dict[str, Any] | None = None) -
     """Return the file system of a server; the first part of a path is the share.
 
     :param conn_id: a connection of type samba: host, login, password, and a port if it is not 445.
-    :param storage_options: more arguments for fsspec's ``SMBFileSystem``, which win over the connection.
+    :param storage_options: more arguments for fsspec's ``SMBFileSystem``; they win over the connection.
     :raises ConfigurationError: if the path names no connection, or the connection no host.
     """
     if not conn_id:
         raise ConfigurationError("A path of smb:// needs a connection: smb://connection@/share/folder/.")
-    from fsspec.implementations.smb import SMBFileSystem  # type: ignore[import-untyped]
+    from airflow_360.fs.shares import Shares
 
     connection = BaseHook.get_connection(conn_id)
     if not connection.host:
@@ -43,4 +43,4 @@ def get_fs(conn_id: str | None, storage_options: dict[str, Any] | None = None) -
         "password": connection.password,
         "share_access": SHARE_ACCESS,
     }
-    return SMBFileSystem(**{**options, **(storage_options or {})})
+    return Shares(**{**options, **(storage_options or {})})

@@ -42,7 +42,14 @@ DANGLING = "dangling link"
 #: What is never a passing fault, whatever store it comes from.
 PERMANENT = (FileNotFoundError, ImportError, NotADirectoryError, PermissionError, ValueError)
 #: Parts of the names of errors that stores' own libraries raise, which are no :class:`PermissionError`.
-PERMANENT_NAMES = ("PermissionDenied", "Authentication", "AccessDenied", "Forbidden", "NotFoundException")
+PERMANENT_NAMES = (
+    "AccessDenied",
+    "Authentication",
+    "Forbidden",
+    "NotFoundException",
+    "PermissionDenied",
+    "RefreshError",  # Google: the key is wrong, or was withdrawn
+)
 PERMANENT_STATUSES = (401, 403)
 #: What libraries raise if the connection lacks a setting, when they log in or sign.
 SETTING_ERRORS = (AttributeError, KeyError, TypeError)
@@ -450,6 +457,8 @@ def store_error(error: Exception, path: str, conn_id: str, *, opening: bool = Fa
 
 def _is_permanent(error: Exception) -> bool:
     if isinstance(error, PERMANENT):
+        return True
+    if isinstance(error, OSError) and str(error).startswith("Forbidden"):  # gcsfs
         return True
     statuses = (getattr(error, name, None) for name in ("status_code", "status", "code"))
     return any(status in PERMANENT_STATUSES for status in statuses if isinstance(status, int)) or any(
