@@ -14,10 +14,13 @@ from typing import Any
 import smbclient  # type: ignore[import-not-found,import-untyped,unused-ignore]
 from fsspec.implementations.smb import SMBFileSystem  # type: ignore[import-untyped]
 from smbprotocol.exceptions import SMBOSError  # type: ignore[import-not-found,import-untyped,unused-ignore]
+from smbprotocol.header import NtStatus  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
 __all__ = ["Shares"]
 
 MICROSECOND = 1e-6
+#: There is no such share; or a name, such as a glob, that no file can have.
+MISSING = (NtStatus.STATUS_BAD_NETWORK_NAME, NtStatus.STATUS_OBJECT_NAME_INVALID)
 
 
 class Shares(SMBFileSystem):  # type: ignore[misc]
@@ -62,7 +65,8 @@ def _own_errors(path: str) -> Iterator[None]:
     try:
         yield
     except SMBOSError as error:
-        kinds = {errno.ENOENT: FileNotFoundError, errno.EACCES: PermissionError}
-        if kind := kinds.get(error.errno):
-            raise kind(error.errno, os.strerror(error.errno), path) from error
+        if error.errno == errno.ENOENT or error.ntstatus in MISSING:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
+        if error.ntstatus == NtStatus.STATUS_ACCESS_DENIED:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from error
         raise

@@ -139,7 +139,13 @@ class Manifest:
         elif "://" in path:
             from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-            with ObjectStoragePath(path).open("wb") as target:
+            remote = ObjectStoragePath(path)
+            try:
+                target = remote.open("wb")
+            except FileNotFoundError:  # a store of files, not of objects
+                remote.parent.mkdir(parents=True, exist_ok=True)
+                target = remote.open("wb")
+            with target:
                 shutil.copyfileobj(file, target)
         else:
             local = Path(path).expanduser()

@@ -21,11 +21,14 @@ __all__ = ["Paths", "S3Path", "parse_s3_path"]
 
 S3_SCHEMES = ("s3", "s3a", "s3n")
 LOCAL_SCHEMES = ("file", "local")
-AZURE_SCHEMES = ("abfs", "abfss")
 WINDOWS_PATH = re.compile(r"\\\\|[A-Za-z]:[\\/]")
 AZURE_HOST = ".core.windows.net"
-#: Azure's library writes all headers of each request here, some 30 lines a file.
-AZURE_LOGGER = "azure.core.pipeline.policies.http_logging_policy"
+#: Loggers of libraries that write some thirty lines for each file or connection.
+TALKATIVE = {
+    "abfs": "azure.core.pipeline.policies.http_logging_policy",
+    "abfss": "azure.core.pipeline.policies.http_logging_policy",
+    "smb": "smbprotocol",
+}
 AZURE = "abfs://connection@container/folder/"
 ATTACH = (
     "Attach a file system of fsspec at the top of the DAG file, as the documentation shows under Object "
@@ -150,8 +153,8 @@ def _file_system(path: str, scheme: str, authority: str) -> Any:
             f"{path} names the storage account, which belongs into the connection. Write it like {AZURE}.",
             path=path,
         )
-    if scheme in AZURE_SCHEMES and not logging.getLogger(AZURE_LOGGER).level:
-        logging.getLogger(AZURE_LOGGER).setLevel(logging.WARNING)
+    if scheme in TALKATIVE and not (logger := logging.getLogger(TALKATIVE[scheme])).level:
+        logger.setLevel(logging.WARNING)
     attach = _attach()
     try:
         return attach(protocol=scheme, conn_id=conn_id or None).fs

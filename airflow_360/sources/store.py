@@ -46,6 +46,7 @@ PERMANENT_NAMES = (
     "AccessDenied",
     "Authentication",
     "Forbidden",
+    "LogonFailure",
     "NotFoundException",
     "PermissionDenied",
     "RefreshError",  # Google: the key is wrong, or was withdrawn

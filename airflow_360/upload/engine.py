@@ -224,7 +224,7 @@ class _Upload:
         delay = next(self._delays, None)
         if delay is not None or not error.retryable:
             self._client.backoff.wait(error, delay or 0.0)
-        elif isinstance(error, (RateLimitedError, UploadStalledError)):
+        elif isinstance(error, (RateLimitedError, SourceError, UploadStalledError)):
             raise error
         else:
             raise self._stalled(error) from error
