@@ -14,7 +14,7 @@ CORE := tests/api tests/emulator tests/projects tests/reliability tests/upload
 TYPED := $(wildcard airflow_360 dags demo tests benchmarks docs/conf.py)
 unexport PYTHONPATH
 
-.PHONY: help demo test test-system test-matrix test-lowest dist soak mutants check docs screenshots bench \
+.PHONY: help demo test test-system test-stores test-matrix test-lowest dist soak mutants check docs screenshots bench \
 	emulator constraints clean
 
 help: ## list the commands
@@ -27,7 +27,11 @@ test: $(READY) ## everything but the long tests; ARGS="-k name" narrows it
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not long and not soak" $(ARGS)
 
 test-system: $(CELERY) ## the long tests
-	@$(BIN)/python -m pytest -n 2 -m long $(ARGS)
+	@$(BIN)/python -m pytest -n 2 -m long --ignore=tests/stores $(ARGS)
+	@$(MAKE) --no-print-directory test-stores
+
+test-stores: .matrix/stores/ready ## the package against real stores: S3, Azure, GCS, SFTP, SMB
+	@.matrix/stores/bin/python -m pytest -n 2 -m long -p no:cacheprovider tests/stores $(ARGS)
 
 test-matrix: $(AIRFLOWS:%=test-units-%) $(AIRFLOWS:%=test-job-%) ## unit tests and the main job on every Airflow; AIRFLOWS="2.11 3.0" narrows it
 
@@ -74,6 +78,9 @@ emulator: $(READY) ## the server's stand-in, on http://127.0.0.1:8360
 
 constraints: $(READY) ## resolve the pins anew
 	@sh .ci/constraints
+
+.matrix/stores/ready: constraints/stores.txt pyproject.toml .ci/stores $(READY)
+	@sh .ci/stores
 
 .PRECIOUS: .matrix/%/ready
 .matrix/%/ready: constraints/airflow-%.txt pyproject.toml .ci/matrix $(READY)
