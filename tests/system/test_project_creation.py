@@ -31,6 +31,8 @@ LIMIT = {"error": "project_limit_reached"}
 STALL = {"do": "stall", "seconds": 300}
 #: From here on Airflow saves the state of tasks, and obeys the date of a reschedule.
 SAVES_STATE = AIRFLOW >= (3, 3)
+#: Airflow 3.0 fails a task whose process was killed, whatever its retries; a person has to clear it.
+RETRIES_WHAT_WAS_KILLED = AIRFLOW != (3, 0)
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,9 @@ def watch(site: Site, outcomes: list[Outcome], timeout: float = 400) -> None:
             outcome.states.add(state)
             if state in ENDED:
                 outcome.ended = site.airflow.run_state(*outcome.run)
+            if outcome.ended == "failed" and outcome.killed and not RETRIES_WHAT_WAS_KILLED:
+                site.airflow.clear(*outcome.run, ["create_project"])
+                outcome.ended = ""
         time.sleep(0.2)
 
 
