@@ -18,8 +18,8 @@ from moto.s3.models import s3_backends
 
 from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources import Listed
-from airflow_360.sources.listing import list_files, list_scans
 from airflow_360.sources.file_info import plain_etag
+from airflow_360.sources.listing import list_files, list_scans
 from airflow_360.sources.s3 import S3Location, S3Source
 
 

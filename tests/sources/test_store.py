@@ -243,7 +243,7 @@ def test_a_file_system_under_another_name(tmp_path: Any) -> None:
 @pytest.mark.parametrize("how", ["file", "folder"])
 @pytest.mark.parametrize("data", [b"abcdefghij", TEN, b"longer than it was", b"short", b""])
 def test_replaced(place: Place, how: str, data: bytes) -> None:
-    """A replaced file is noticed when its upload resumes and before its last byte; also one by equal bytes."""
+    """A replaced file is noticed on resume and before the last byte, also if the bytes are equal."""
     source = place.source(how)
     place.put(data)
     for look in (source.check, lambda: source.open(3)):
