@@ -373,7 +373,7 @@ def small_blocks() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("kind", WORLDS)
-@pytest.mark.parametrize("examples", [10, pytest.param(300, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("examples", [20, pytest.param(300, marks=pytest.mark.soak)])
 def test_never_mixed(kind: str, examples: int, emulator: Emulator, tmp_path: Path) -> None:
     """Whenever a file is replaced, the server has one version whole, or none that it calls complete."""
 
