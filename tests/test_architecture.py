@@ -21,6 +21,7 @@ CORE = ("api", "emulator", "exceptions", "projects", "sources", "upload")
 DISTRIBUTIONS = importlib.metadata.packages_distributions()
 # Airflow 2 requires these itself, for connection forms; Airflow 3 stands in for them where it reads a form.
 FORMS = {"flask_appbuilder", "flask_babel", "wtforms"}
+SHARES = {"smbclient", "smbprotocol"}  # what the samba provider brings
 SERVER = {"fastapi"}  # what Airflow 3 serves its API with, and nothing else here does
 PARSED = ("links", "operators", "sensors", "task_groups", "triggers")
 
@@ -199,15 +200,18 @@ def test_the_core_runs_without_airflow() -> None:
 def test_everything_imported_is_declared(path: Path) -> None:
     """Whatever a module imports is Python's own, ours, or a dependency that pyproject.toml names."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = [*project["dependencies"], *project["optional-dependencies"]["openlineage"]]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["openlineage"], *extras["smb"]]
     declared = {re.split(r"[\[<>=!~; ]", line)[0] for line in lines}
     undeclared = set()
     for name in imported(tree_of(path)):
         top, *rest = name.split(".")
         if top in sys.stdlib_module_names or top == "airflow_360":
             continue
-        if top in FORMS | SERVER:
+        if top in FORMS | SERVER | {"fsspec"}:
             candidates = {"apache-airflow"}
+        elif top in SHARES:
+            candidates = {"apache-airflow-providers-samba"}
         elif top != "airflow":
             candidates = set(DISTRIBUTIONS.get(top, ()))
         elif rest[:1] == ["providers"]:

@@ -29,6 +29,7 @@ INNER = {
             "lasting_store",
             "lineage",
             "manifest",
+            "paths",
             "results",
             "task_state",
         )

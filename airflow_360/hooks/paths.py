@@ -11,11 +11,12 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_360.exceptions import ConfigurationError, SourceError
-from airflow_360.sources import Location
-from airflow_360.sources.names import printable
+
+if TYPE_CHECKING:
+    from airflow_360.sources import Location
 
 __all__ = ["Paths", "S3Path", "parse_s3_path"]
 
@@ -96,6 +97,8 @@ class Paths:
         :raises SourceError: when it cannot be opened; it names the connection.
         """
         if WINDOWS_PATH.match(path):
+            from airflow_360.sources.names import printable
+
             raise SourceError(
                 f"{printable(path)} is a path of Windows. Write smb://connection@/share/folder/, or the path "
                 "at which the share is mounted on the worker.",

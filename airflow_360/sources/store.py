@@ -22,7 +22,7 @@ from airflow_360.sources.errors import changed, missing, not_a_file, refused_fil
 from airflow_360.sources.file_info import modified_of, version_of
 from airflow_360.sources.names import is_hidden, printable
 
-__all__ = ["Store", "StoreLocation", "StoreSource"]
+__all__ = ["OBJECT_STORES", "Store", "StoreLocation", "StoreSource", "store_error"]
 
 log = logging.getLogger(__name__)
 

@@ -339,7 +339,7 @@ def _attempt(
 ) -> None:
     """Upload as the operators do."""
     hook = ThreeSixtyHook()
-    hook.open_location = lambda *_, **__: world.location()  # type: ignore[method-assign, assignment]
+    hook.open_location = lambda *_, **__: world.location()  # type: ignore[method-assign]
     told = (listed.size, listed.etag, listed.modified) if listed else (None, None, None)
     location, found = hook._find("scan", None, *told)
     source: Source = location.source(found)

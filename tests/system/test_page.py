@@ -157,7 +157,7 @@ def test_the_latest_runs(uploads: Uploads, site: Site) -> None:
 @pytest.mark.skipif(AIRFLOW not in ((3, 1), (3, 2)), reason="Those have pages and no task state store.")
 def test_without_a_task_state_store(uploads: Uploads, site: Site) -> None:
     """Before Airflow 3.3 the tab of a run shows states, and says why there is no more."""
-    files = {"hall.e57": 12 * MIB, "cellar.e57": 1000}
+    files = {"hall.e57": 40 * MIB, "cellar.e57": 1000}  # a busy machine takes its time to load the page
     dag_id, run_id = site.run("wide_upload", folder=str(folder(site, "plain", files)), title="The plain hall")
     uploads.page.goto(site.airflow.url)  # to sign in, after which 3.1 forgets where one wanted to go
     uploads.page.get_by_role("link", name="Home").first.wait_for()
@@ -168,7 +168,7 @@ def test_without_a_task_state_store(uploads: Uploads, site: Site) -> None:
     assert "Uploading" in uploads.row("hall.e57").inner_text()
     assert uploads.percent("hall.e57") is None
     uploads.page.get_by_text("1 of 2 uploads done").wait_for()
-    uploads.page.get_by_text("All uploaded · 12.0 MiB").wait_for()
+    uploads.page.get_by_text("All uploaded · 40.0 MiB").wait_for()
     assert len(uploads.seen("The plain hall", "Ready", 90)) > 1
     uploads.row("The plain hall").get_by_role("link", name="Open in 360").wait_for()
     site.airflow.wait(dag_id, run_id, timeout=60, must_succeed=True)
