@@ -37,6 +37,7 @@ from tests.fakes import Waits, client_for, held
 MOST = 120
 SMALL = 16
 ATTEMPTS = 3
+LAST_MOMENT = 40
 NAME = "scan.e57"
 NUMBERS = itertools.count(1)
 
@@ -264,25 +265,19 @@ class Plan:
 @st.composite
 def plans(draw: st.DrawFn, *, disk: bool = False) -> Plan:
     """Draw a plan; either a listing or the state of the task tells what the upload began with."""
-    moments = st.integers(1, 60)
-    size = draw(st.integers(1, MOST))
-    sizes = draw(st.lists(st.sampled_from([size, size, size + 1, max(1, size - 1), 0]), max_size=3))
-    remembered = draw(st.booleans())
-    ways = [NEW, IN_PLACE, *([TIME_KEPT] if remembered else [])] if disk else [NEW]
-    replaced = st.sampled_from([0, -1, -2]) | moments
-    when = draw(
-        st.lists(
-            st.tuples(replaced, st.sampled_from(ways)), max_size=len(sizes), unique_by=lambda two: two[0]
-        )
-    )
+    moments = st.integers(1, LAST_MOMENT)
+    size = draw(st.integers(2 * SMALL, MOST) | st.integers(1, MOST))
+    told = draw(st.sampled_from(["listed", "remembered", "both"]))
+    ways = [NEW, IN_PLACE, *([TIME_KEPT] if told != "listed" else [])] if disk else [NEW]
+    when = draw(st.lists(st.sampled_from([0, -1, -2]) | moments, min_size=1, max_size=3, unique=True))
     return Plan(
-        [size, *sizes],
-        dict(when),
-        draw(st.sets(moments, max_size=2)),
+        [size, *(draw(st.sampled_from([size, size, size, size + 1, size - 1, 0])) for _ in when)],
+        {moment: draw(st.sampled_from(ways)) for moment in when},
+        set(draw(st.lists(moments, max_size=2))),
         draw(st.sampled_from([5, SMALL, 1000])),
-        listed=draw(st.booleans()) or not remembered,
-        remembered=remembered,
-        archive=remembered and draw(st.booleans()),
+        listed=told != "remembered",
+        remembered=told != "listed",
+        archive=told != "listed" and draw(st.sampled_from([False, False, True])),
     )
 
 

@@ -370,6 +370,8 @@ class SeaweedFS(S3Store):
                 "-s3",
                 f"-s3.port={self.port}",
                 f"-s3.port.grpc={free_port()}",
+                "-s3.port.iceberg=0",  # what nobody asked for would take a fixed port
+                "-s3.port.lance=0",
                 f"-s3.config={config}",
             ]
         )
