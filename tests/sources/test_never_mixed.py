@@ -315,8 +315,11 @@ def is_mixed(emulator: Emulator, world: World, plan: Plan) -> bool:
         return False
     complete = held(emulator, upload_id, NAME)
     if plan.archive:
-        with zipfile.ZipFile(io.BytesIO(complete)) as zipped:
-            complete = zipped.read(NAME)
+        try:
+            with zipfile.ZipFile(io.BytesIO(complete)) as zipped:
+                complete = zipped.read(NAME)
+        except zipfile.BadZipFile:
+            return True
     return complete not in world.versions
 
 
