@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_360.exceptions import ConfigurationError, SourceError
+from airflow_360.exceptions import ConfigurationError, SourceError, ThreeSixtyError
 
 if TYPE_CHECKING:
     from airflow_360.sources import Location
@@ -161,6 +161,8 @@ def _file_system(path: str, scheme: str, authority: str) -> Any:
     attach = _attach()
     try:
         return attach(protocol=scheme, conn_id=conn_id or None).fs
+    except ThreeSixtyError:  # from a file system of our own
+        raise
     except ImportError as error:
         advice = ADVICE.get(scheme, "Install the provider that brings it.")
         raise ConfigurationError(f"{path} cannot be opened: {error}. {advice}") from error

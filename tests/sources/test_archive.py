@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -322,6 +323,8 @@ class TestChanges:
             Listed("/photos/a.jpg", "a.jpg", 3, "etag", TIME + 1),
             Listed("/photos/a.jpg", "b/a.jpg", 3, "etag", TIME),
         ]
+        by_etag = Listed("/photos/a.jpg", "a.jpg", 3, "etag", None)
+        others += [by_etag, replace(by_etag, written=TIME), replace(by_etag, written=TIME + 100)]
         prints = [fingerprint([other]) for other in others] + [fingerprint([listed], 5), fingerprint([])]
         assert len(set(prints)) == len(prints)
         assert fingerprint([listed]) == prints[0]
