@@ -28,7 +28,6 @@ test: $(READY) ## everything but the long tests; ARGS="-k name" narrows it
 
 test-system: $(CELERY) ## the long tests
 	@$(BIN)/python -m pytest -n 2 -m long --ignore=tests/stores $(ARGS)
-	@$(MAKE) --no-print-directory test-stores
 
 test-stores: .matrix/stores/ready ## the package against real stores: S3, Azure, GCS, SFTP, SMB
 	@.matrix/stores/bin/python -m pytest -n 2 -m long -p no:cacheprovider tests/stores $(ARGS)

@@ -1030,8 +1030,8 @@ def _same_as_before(
     return before is not None
 
 
-def _inodes(*choices: Sequence[Listed]) -> tuple[str, list[str]]:
-    """Return this machine's name, and digests of inodes and change times of its own files.
+def _inodes(*choices: Sequence[Listed]) -> list[Any]:
+    """Return this machine's name and digests of inodes and change times of its own files, as plain JSON.
 
     Another machine may see others of the same files, so only the machine that saved them compares them.
 
@@ -1042,7 +1042,7 @@ def _inodes(*choices: Sequence[Listed]) -> tuple[str, list[str]]:
 
     lines = [sorted(f"{file.path} {file.local}" for file in files if file.local) for files in choices]
     texts = ["\n".join(some).encode("utf-8", "surrogateescape") for some in lines if some]
-    return (socket.gethostname() if texts else "", [hashlib.sha256(text).hexdigest() for text in texts])
+    return [socket.gethostname() if texts else "", [hashlib.sha256(text).hexdigest() for text in texts]]
 
 
 def _check_as_listed(path: str, what: str, listed: T | None, found: T, text: Callable[[T], str]) -> None:

@@ -61,7 +61,9 @@ class StateStore(dict[str, Any]):
 
     def set(self, key: str, value: Any) -> None:
         assert value is not None  # Airflow's raises a ValueError
-        self[key] = json.loads(json.dumps(value))
+        kept = json.loads(json.dumps(value))
+        assert kept == value, "Airflow takes plain JSON only, and no tuple"
+        self[key] = kept
 
 
 class Lasting:
