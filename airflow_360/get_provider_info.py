@@ -44,7 +44,7 @@ CONN_FIELDS: dict[str, dict[str, object]] = {
     },
     "rate_limits": {
         "label": "Rate limits",
-        "description": "What the service's limits are multiplied by, or off for a server that has none.",
+        "description": "Factor for the service's rate limits, such as 0.5 or 2; off if your server has none.",
         "schema": {"type": ["string", "null"], "default": "1"},
     },
 }

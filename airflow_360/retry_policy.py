@@ -9,8 +9,8 @@ try:
     from airflow.sdk import RetryDecision, RetryPolicy
 except ImportError as error:
     raise ImportError(
-        "ThreeSixtyRetryPolicy needs Airflow 3.3 or newer, which brought retry policies. Leave retry_policy "
-        "away on this one: the operators end permanent failures at once, and wait out rate limits, without."
+        "ThreeSixtyRetryPolicy needs Airflow 3.3 or newer, which brought retry policies. Remove "
+        "retry_policy on this version: the operators handle permanent errors and rate limits without it."
     ) from error
 
 from airflow_360.exceptions import RateLimitedError, ServerError, ThreeSixtyError

@@ -207,7 +207,7 @@ class Transport:
                 self._reuse_from = time.monotonic() + NO_REUSE_SECONDS
             raise NoReplyError(
                 f"{what}: no answer from {self.server} ({_clean(cause)}). "
-                "If this goes on, check the connection's host and the network.",
+                "If this persists, check the connection's host and the network.",
                 sent=sent,
                 idle=getattr(root, "idle", False),
                 timed_out=sent and isinstance(root, _ReplyTimeout),

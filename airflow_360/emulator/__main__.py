@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8360, help="0 takes a free one (default: 8360)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="where the bytes lie (default: a temporary folder)"
+        "--data", type=Path, metavar="DIR", help="folder for the uploaded bytes (default: a temporary one)"
     )
     parser.add_argument(
         "--processing-seconds", type=float, default=10.0, metavar="N", help="from 0 to 100 (default: 10)"

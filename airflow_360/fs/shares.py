@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +19,7 @@ from smbprotocol.header import NtStatus  # type: ignore[import-not-found,import-
 
 __all__ = ["Shares"]
 
-MICROSECOND = 1e-6
+MICROSECONDS = 1_000_000  # of a second
 #: There is no such share; or a name, such as a glob, that no file can have.
 MISSING = (NtStatus.STATUS_BAD_NETWORK_NAME, NtStatus.STATUS_OBJECT_NAME_INVALID)
 
@@ -29,15 +30,15 @@ class Shares(SMBFileSystem):  # type: ignore[misc]
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
         """Return size, type and modification time of a file or folder."""
         with _own_errors(path):
-            info: dict[str, Any] = super().info(path, **kwargs)
-            status = smbclient.stat(self._address(path), port=self.port)
-        return {**info, "mtime": (status.st_mtime_ns // 1000) * MICROSECOND}
+            status = smbclient.stat(self._address(path), port=self.port, **kwargs)
+        kind = "directory" if stat.S_ISDIR(status.st_mode) else "file"
+        return _info(path, kind, status.st_size, status.st_mtime_ns // 1000)
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
         """List a folder: fsspec asks for each file in it once more."""
         folder = path.rstrip("/")
         with _own_errors(path), smbclient.scandir(self._address(path), port=self.port, **kwargs) as entries:
-            found = [_info(f"{folder}/{entry.name}", entry) for entry in entries]
+            found = [_info_of_entry(f"{folder}/{entry.name}", entry) for entry in entries]
         return found if detail else [info["name"] for info in found]
 
     def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
@@ -48,15 +49,15 @@ class Shares(SMBFileSystem):  # type: ignore[misc]
         return f"\\\\{self.host}" + path.replace("/", "\\")
 
 
-def _info(name: str, entry: Any) -> dict[str, Any]:
-    if entry.is_symlink():
-        kind = "link"
-    else:
-        kind = "directory" if entry.is_dir() else "file"
-    told = entry.smb_info
-    moment = told.last_write_time
-    microseconds = round(moment.timestamp() * 1_000_000)
-    return {"name": name, "size": told.end_of_file, "type": kind, "mtime": microseconds * MICROSECOND}
+def _info_of_entry(name: str, entry: Any) -> dict[str, Any]:
+    kind = "link" if entry.is_symlink() else "directory" if entry.is_dir() else "file"
+    details = entry.smb_info
+    # A listing rounds times down to microseconds.
+    return _info(name, kind, details.end_of_file, round(details.last_write_time.timestamp() * 1_000_000))
+
+
+def _info(name: str, kind: str, size: int, microseconds: int) -> dict[str, Any]:
+    return {"name": name, "size": size, "type": kind, "mtime": microseconds / MICROSECONDS}
 
 
 @contextmanager

@@ -30,12 +30,12 @@ def get_fs(conn_id: str | None, storage_options: dict[str, Any] | None = None) -
     :raises ConfigurationError: if the path names no connection, or the connection no host.
     """
     if not conn_id:
-        raise ConfigurationError("A path of smb:// needs a connection: smb://connection@/share/folder/.")
+        raise ConfigurationError("smb:// needs a connection: write smb://connection@/share/folder/")
     from airflow_360.fs.shares import Shares
 
     connection = BaseHook.get_connection(conn_id)
     if not connection.host:
-        raise ConfigurationError(f"Connection {conn_id!r} has no host.")
+        raise ConfigurationError(f"connection {conn_id!r} has no host: set it")
     options = {
         "host": connection.host,
         "port": connection.port or DEFAULT_PORT,

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_360.exceptions import ConfigurationError, SourceError, ThreeSixtyError
+from airflow_360.exceptions import SourceError, ThreeSixtyError
 
 if TYPE_CHECKING:
     from airflow_360.sources import Location
@@ -53,6 +53,7 @@ ADVICE = {
     "wasbs": f"Write it like {AZURE}, with a connection of type wasb.",
     "webdav": ATTACH,
 }
+OTHER_ADVICE = "Install the provider that brings it."
 
 
 class S3Path(NamedTuple):
@@ -61,6 +62,11 @@ class S3Path(NamedTuple):
     conn_id: str
     bucket: str
     key: str
+
+    @property
+    def authority(self) -> str:
+        """Return connection and bucket as the path has them."""
+        return f"{self.conn_id}@{self.bucket}" if self.conn_id else self.bucket
 
 
 def parse_s3_path(path: str) -> S3Path | None:
@@ -107,8 +113,7 @@ class Paths:
         if s3 := parse_s3_path(path):
             from airflow_360.sources.s3 import S3Location
 
-            authority = path.partition("://")[2].partition("/")[0]
-            return S3Location(self.s3_client(s3.conn_id or aws_conn_id), authority, s3.key)
+            return S3Location(self.s3_client(s3.conn_id or aws_conn_id), s3.authority, s3.key)
         scheme, remote, rest = path.partition("://")
         if remote and scheme not in LOCAL_SCHEMES:
             return self._in_store(path, scheme, rest)
@@ -153,25 +158,18 @@ def _file_system(path: str, scheme: str, authority: str) -> Any:
     conn_id, _, host = authority.rpartition("@")
     if host.endswith(AZURE_HOST):
         raise SourceError(
-            f"{path} names the storage account, which belongs into the connection. Write it like {AZURE}.",
+            f"{path} names the storage account, which belongs in the connection. Write it like {AZURE}.",
             path=path,
         )
     if scheme in TALKATIVE and not (logger := logging.getLogger(TALKATIVE[scheme])).level:
         logger.setLevel(logging.WARNING)
-    attach = _attach()
     try:
-        return attach(protocol=scheme, conn_id=conn_id or None).fs
-    except ThreeSixtyError:  # from a file system of our own
-        raise
-    except ImportError as error:
-        advice = ADVICE.get(scheme, "Install the provider that brings it.")
-        raise ConfigurationError(f"{path} cannot be opened: {error}. {advice}") from error
+        return _attach()(protocol=scheme, conn_id=conn_id or None).fs
     except Exception as error:
-        if isinstance(error, ValueError) and "No filesystem registered" in str(error):
-            advice = ADVICE.get(scheme, "Install the provider that brings it.")
-            raise ConfigurationError(
-                f"{path} cannot be opened: Airflow has no file system for {scheme}://. {advice}"
-            ) from error
+        # No file system for the scheme, no library for it, or a path that our own one refuses.
+        if isinstance(error, (ImportError, ThreeSixtyError)) or "No filesystem registered" in str(error):
+            advice = "" if isinstance(error, ThreeSixtyError) else ADVICE.get(scheme, OTHER_ADVICE)
+            raise SourceError(f"{path} cannot be opened: {error}. {advice}".rstrip(), path=path) from error
         raise store_error(error, path, conn_id, opening=True) from error
 
 

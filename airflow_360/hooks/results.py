@@ -11,7 +11,7 @@ __all__ = ["count_files", "results_of"]
 
 MAX_SHOWN_CHARACTERS = 200
 NEXT_STEP = (
-    "Pass the output of UploadFileOperator or UploadFilesOperator, or what the hook's upload methods return. "
+    "Pass the output of UploadFileOperator or UploadFilesOperator, or results of the hook's upload methods. "
     "If you marked an upload task as success, or set its XCom by hand, clear it: complete files are not sent "
     "again."
 )
@@ -44,7 +44,7 @@ def count_files(uploads: Any) -> int | None:
 
 def _flat(value: Any, what: str) -> list[Mapping[str, Any]]:
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-        raise ProjectError(f"{what} must be what the upload tasks returned, not {_shown(value)}. {NEXT_STEP}")
+        raise ProjectError(f"{what} must be the result of upload tasks, not {_shown(value)}. {NEXT_STEP}")
     # Iterating the results of a mapped task costs one request per item, slicing them one in all.
     items = list(value[:] if type(value).__name__ == "LazyXComSequence" else value)
     found: list[Mapping[str, Any]] = []

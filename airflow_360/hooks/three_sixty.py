@@ -368,7 +368,7 @@ class ThreeSixtyHook(BaseHook):
             _check_readable(files)
             source = ArchiveSource(name, [Member(file, self._opener(file, aws_conn_id)) for file in files])
             state, about = state or TaskState({}), f"{upload_id} {name}"
-            begun = _same_as_before(state, about, f"What {name} is made of", source.fingerprint, files)
+            begun = _same_as_before(state, about, f"The content of {name}", source.fingerprint, files)
             kept = KeptChecksums(state, about, source)
             self.log.info(
                 "%s: %s, made of %s, to session %s",
@@ -1020,8 +1020,8 @@ def _same_as_before(
     replaced = host == here[0] and not {*here[1]} <= {*digests}
     if before is not None and (fingerprint not in before or replaced):
         raise SourceChangedError(
-            f"{what} is not what this upload began with: files were modified, added or removed. Nothing more "
-            "was sent. Clear the session task to start over with what is there now."
+            f"{what} changed since this upload started: files were modified, added or removed. Nothing more "
+            "was sent. Clear the session task to start over."
         )
     if before is None:
         state.set("source of", about, value=[fingerprint])

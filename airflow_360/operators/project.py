@@ -286,7 +286,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         keys = context["ti"].xcom_pull(task_ids=self.lister, key=SCANS, map_indexes=-1) or {}
         if self.path not in keys:
             self.log.warning(
-                "%s is not what %s handed out last: it is not recorded as done.", self.path, self.lister
+                "%s is not in the last result of %s, so it is not recorded as done.", self.path, self.lister
             )
         return keys.get(self.path)
 

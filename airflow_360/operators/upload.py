@@ -298,15 +298,15 @@ class ListScansOperator(ThreeSixtyOperator):
         makers = [task for task in self.dag.tasks if getattr(task, "lister", None) == self.task_id]
         if not makers:
             raise ThreeSixtyError(
-                f"only_new=True, and no task records what is done, so that everything would be new each "
-                f"time. Map scan_to_project.expand(path={self.task_id}.output), or give "
-                f"CreateProjectOperator path={self.task_id}.output."
+                "only_new=True has no effect, because no downstream task records finished scans. Map "
+                f"scan_to_project.expand(path={self.task_id}.output), or give CreateProjectOperator "
+                f"path={self.task_id}.output."
             )
         for task in makers:
             conn_id = getattr(task, "three_sixty_conn_id", None)
             if isinstance(conn_id, str) and "{{" not in conn_id and conn_id != self.three_sixty_conn_id:
                 raise ThreeSixtyError(
-                    f"What is done is remembered for each connection: give {self.task_id} the "
+                    f"Finished scans are recorded for each connection: give {self.task_id} the "
                     f"three_sixty_conn_id={conn_id!r} of {task.task_id} too."
                 )
 

@@ -122,8 +122,7 @@ class ArchiveSource:
         if self._known >= goal:
             return
         log.info(
-            "%s: reading what was sent before, up to byte %d, again: the checksums of %d files or parts were "
-            "not kept.",
+            "%s: reading the first %d bytes again, because the checksums of %d files or parts are not saved.",
             self.path,
             offset,
             goal - self._known,
@@ -341,8 +340,8 @@ def _laid_out(members: Iterable[Member], every: int) -> list[_Entry]:
         offset, unit = entry.end, unit + _count(member.listed.size, every)
     for both in sorted(taken.keys() & folders.keys()):
         raise SourceError(
-            f"{taken[both]} is a file where {folders[both]} needs a folder of that name, and unpacking would "
-            "keep one of them. Rename one, or leave one out with pattern.",
+            f"{taken[both]} is a file, but {folders[both]} needs a folder of that name: unpacking would keep "
+            "one of them. Rename one, or leave one out with exclude.",
             path=taken[both],
         )
     return entries

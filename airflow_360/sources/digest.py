@@ -76,7 +76,7 @@ class DigestedSource:
                     if not reader.read(min(BLOCK, self.size - self._digested)):
                         raise SourceChangedError(
                             f"{self.path} ends at {self._digested:,} bytes and had {self.size:,} when the "
-                            "upload began. Clear the session task to start over with what is there now."
+                            "upload began. Clear the session task to start over."
                         )
             finally:
                 reader.close()

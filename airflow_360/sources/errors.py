@@ -63,6 +63,4 @@ def refused_file(path: str, fault: str) -> SourceError:
 
 def not_a_file(path: str) -> SourceError:
     """Return the error for a folder where a file is meant."""
-    return SourceError(
-        f"{path} is a folder where a file is meant; for folders use UploadFilesOperator.", path=path
-    )
+    return SourceError(f"{path} is a folder, not a file: for folders use UploadFilesOperator.", path=path)

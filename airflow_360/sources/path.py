@@ -244,7 +244,7 @@ class _Walk:
                 if error.errno not in (errno.ENOENT, errno.ELOOP):
                     raise
                 if _target(child):  # it may have been a folder
-                    return _refused(child, relative, "is a link that leads nowhere", many=True), []
+                    return _refused(child, relative, "is a broken link", many=True), []
                 log.warning(
                     "%s was taken away or renamed while its folder was listed.", printable(str(child))
                 )

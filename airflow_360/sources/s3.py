@@ -172,7 +172,7 @@ class S3Location:
                 name = prefix.removeprefix(self._folder())
                 if name == "/":
                     log.warning(
-                        "%s: what lies below %s belongs to no scan.", self.path, self._path_of(prefix)
+                        "%s: no scan contains the objects below %s.", self.path, self._path_of(prefix)
                     )
                 elif not name.startswith("."):
                     yield self._path_of(prefix)

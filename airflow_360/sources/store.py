@@ -30,10 +30,8 @@ log = logging.getLogger(__name__)
 OBJECT_STORES = frozenset(("abfs", "abfss", "adl", "az", "gcs", "gs"))
 #: Bytes of one ranged read of an object: long enough that the time to the first byte does not count.
 RANGE_BYTES = 8 * 1024 * 1024
-#: The most that the library of a store of files may read at once; adlfs' own blocks are of 50 MB.
-MAX_BLOCK_BYTES = 4 * 1024 * 1024
-#: Up to this size a file is compared once, before its last byte. A longer one also before its first: a wrong
-#: file shall not travel for hours.
+#: Up to this size a file is compared once, before its last byte. A longer one is also compared before its
+#: first byte, so that a wrong file is not sent for hours.
 SMALL_BYTES = RANGE_BYTES
 MAX_REASON_CHARACTERS = 300
 #: The type of a link that leads nowhere; one of our own.
@@ -67,7 +65,6 @@ class Store:
     """
 
     def __init__(self, fs: Any, scheme: str, authority: str) -> None:
-        self.scheme = scheme
         self.conn_id, _, bucket = authority.rpartition("@")
         self.is_object_store = scheme in OBJECT_STORES
         self._prefix = f"{scheme}://{authority}/"
@@ -127,14 +124,14 @@ class Store:
         if version is None and written is None and info.get("type", "file") == "file" and not self._warned:
             self._warned = True
             log.warning(
-                "%s: this store tells neither a modification time nor an ETag of a file. If a file is "
-                "replaced by another one of the same size, nobody notices.",
+                "%s: this store tells neither a modification time nor an ETag of a file. The task cannot "
+                "notice if a file is replaced by another one of the same size.",
                 path,
             )
         modified = None if info.get("generation") else written
         size, kind, fault = info.get("size"), info.get("type", "file"), ""
         if kind == DANGLING:
-            fault = "is a link that leads nowhere"
+            fault = "is a broken link"
         elif kind not in ("file", "link"):
             fault = "is no regular file"
         elif size is None:
@@ -479,9 +476,7 @@ def _is_folder(info: Mapping[str, Any]) -> bool:
 
 
 def _open(fs: Any, inner: str, offset: int) -> IO[bytes]:
-    block = getattr(fs, "blocksize", None)
-    options = {"block_size": MAX_BLOCK_BYTES} if isinstance(block, int) and block > MAX_BLOCK_BYTES else {}
-    file: IO[bytes] = fs.open(inner, "rb", **options)
+    file: IO[bytes] = fs.open(inner, "rb")
     try:
         file.seek(offset)
     except BaseException:

@@ -121,7 +121,7 @@ def test_changed_between_attempts(emulator: Emulator, upload_id: str, folder: Pa
     os.utime(folder / "b.obj", (1, 1))
     before = len(emulator.exchanges)
     with pytest.raises(
-        AirflowFailException, match=r"What photos\.zip is made of is not what this upload began"
+        AirflowFailException, match=r"The content of photos\.zip changed since this upload started"
     ):
         archive_task(upload_id, folder).execute(context(try_number=2, store=store))
     assert len(emulator.exchanges) == before

@@ -648,7 +648,7 @@ class TestSource:
         before = len(emulator.exchanges)
         scan.write_bytes(b"new" * 10)
         os.utime(scan, (1, 1))
-        with pytest.raises(AirflowFailException, match="is not what this upload began with"):
+        with pytest.raises(AirflowFailException, match="changed since this upload started"):
             self.upload(upload_id, scan, store, 2)
         assert len(emulator.exchanges) == before
 
@@ -675,5 +675,5 @@ class TestSource:
         (tmp_path / "notes.docx").unlink()
         assert upload(2)["files"] == 2
         os.utime(tmp_path / "a.e57", (1, 1))
-        with pytest.raises(AirflowFailException, match="is not what this upload began with"):
+        with pytest.raises(AirflowFailException, match="changed since this upload started"):
             upload(3)

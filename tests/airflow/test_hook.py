@@ -297,7 +297,7 @@ def test_upload(emulator: Emulator, tmp_path: Path) -> None:
         pytest.param("", "path came out as ''", id="empty"),
         pytest.param("s3:///key", "names no bucket", id="no bucket"),
         pytest.param("/no/such/scan.e57", "does not exist", id="missing"),
-        pytest.param("{folder}", "is a folder where a file is meant", id="folder"),
+        pytest.param("{folder}", "is a folder, not a file", id="folder"),
     ],
 )
 def test_bad_paths(emulator: Emulator, tmp_path: Path, path: str, said: str) -> None:

@@ -414,8 +414,8 @@ class TestCreateProject:
             pytest.param(
                 {"files": 2, "bytes": 999}, "and the upload tasks sent 2 files of 999 bytes", id="bytes"
             ),
-            pytest.param("a.e57", "must be what the upload tasks returned", id="a text"),
-            pytest.param([None], "must be what the upload tasks returned", id="None"),
+            pytest.param("a.e57", "must be the result of upload tasks", id="a text"),
+            pytest.param([None], "must be the result of upload tasks", id="None"),
         ],
     )
     def test_session_differs(self, emulator: Emulator, folder: Path, uploads: Any, said: str) -> None:

@@ -37,9 +37,9 @@ def test_results(uploads: Any, results: Any, files: int | None) -> None:
 
 
 MALFORMED: dict[str, tuple[Any, str]] = {
-    "text": ("a.e57", "uploads must be what the upload tasks returned, not 'a.e57'"),
+    "text": ("a.e57", "uploads must be the result of upload tasks, not 'a.e57'"),
     "number": (7, "not 7"),
-    "None among others": ([FILE, None], "Result 2 of 2 in uploads must be what the upload tasks returned"),
+    "None among others": ([FILE, None], "Result 2 of 2 in uploads must be the result of upload tasks"),
     "text among others": ([FILE, FILE, "b.las"], "Result 3 of 3 .* not 'b.las'"),
     "no size": ({"filename": "a.e57"}, "Result 1 of 1 in uploads has no size: .*a.e57"),
     "size is text": (

@@ -142,4 +142,4 @@ def test_older_airflow() -> None:
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "ThreeSixtyRetryPolicy needs Airflow 3.3 or newer" in told.stdout
-    assert "Leave retry_policy away" in " ".join(told.stdout.split())
+    assert "Remove retry_policy on this version" in " ".join(told.stdout.split())

@@ -83,7 +83,7 @@ def test_a_longer_listing(emulator: Emulator, upload_id: str, folder: Path) -> N
     for shard in set(range(SHARDS)) - {concerned}:
         upload(upload_id, folder, shard, store=stores[shard])
     assert len(puts(emulator)) == before
-    with pytest.raises(AirflowFailException, match="not what this upload began with"):
+    with pytest.raises(AirflowFailException, match="changed since this upload started"):
         upload(upload_id, folder, concerned, store=stores[concerned])
 
 

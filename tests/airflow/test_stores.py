@@ -126,7 +126,7 @@ def test_replaced_between_attempts(
         with pytest.raises(Killed):
             task.execute(context(store=state))
     site.put("a.e57", bytes(3000))
-    with pytest.raises(AirflowFailException, match="not what this upload began with"):
+    with pytest.raises(AirflowFailException, match="changed since this upload started"):
         task.execute(context(2, state))
 
 
@@ -166,7 +166,7 @@ def test_a_folder_at_once_after_it_changed(emulator: Emulator, upload_id: str, s
     task.execute(context(store=state))
     assert task.execute(context(2, state))["files"] == 3
     site.put("sub/b.jpg", bytes(2000))
-    with pytest.raises(AirflowFailException, match="not what this upload began with"):
+    with pytest.raises(AirflowFailException, match="changed since this upload started"):
         task.execute(context(3, state))
 
 
@@ -371,7 +371,7 @@ def test_a_local_file_that_was_replaced_with_its_time_kept(
     other.write_bytes(b"others")
     os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
     other.replace(path)
-    with pytest.raises(AirflowFailException, match="not what this upload began with"):
+    with pytest.raises(AirflowFailException, match="changed since this upload started"):
         task.execute(context(3, state))
     monkeypatch.setattr("socket.gethostname", lambda: "another-worker")
     task.execute(context(4, state))

@@ -160,7 +160,7 @@ def test_what_is_told_where_nobody_answers(emulator: Emulator) -> None:
         client.create_project({"download_link": "https://x/y.e57"})
     told = str(raised.value)
     assert told.startswith(f"POST /api/v1/projects: no answer from {emulator.url} (RemoteDisconnected: ")
-    assert told.endswith("). If this goes on, check the connection's host and the network.")
+    assert told.endswith("). If this persists, check the connection's host and the network.")
 
 
 HERE = "GET /api/v1/projects: the server answered"

@@ -248,7 +248,7 @@ class TestResuming:
         caplog.set_level("INFO")
         assert rest(later, whole.index(FILES["z.mtl"])) == whole[whole.index(FILES["z.mtl"]) :]
         assert opens(sources) == {name: [0] for name, data in FILES.items() if data}
-        assert "reading what was sent before" in caplog.text
+        assert "bytes again, because the checksums" in caplog.text
 
     def test_catching_up_comes_before(self) -> None:
         """What was caught up with is not read again by what opens the archive there."""

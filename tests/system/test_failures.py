@@ -436,7 +436,7 @@ def test_source_replaced_between_attempts(site: Site, tmp_path: Path) -> None:
     stored = site.emulator.store.file_path(upload_id, "scan.e57").read_bytes()
     assert content("old").startswith(stored)
     log = site.airflow.log(*run, "upload")
-    assert f"{path} is not what this upload began with" in log
+    assert f"{path} changed since this upload started" in log
     assert "Nothing more was sent. Clear the session task to start over" in log
 
 
