@@ -342,7 +342,7 @@ class TestNames:
     def test_file_and_folder(self, name: str) -> None:
         """A file whose name another one needs for its folder, as a store allows it, is refused."""
         files = [name, "day/bridge/a/b.jpg", "day/bridge/a/c.jpg", "day/bridge.jpg"]
-        with pytest.raises(SourceError, match=rf"/{name} is a file where \S+/b\.jpg needs a folder"):
+        with pytest.raises(SourceError, match=rf"/{name} is a file, but \S+/b\.jpg needs a folder"):
             archive_of(sources_of(dict.fromkeys(files, b"x")))
 
     def test_longest_part(self, tmp_path: Path, unpacker: Any) -> None:
