@@ -55,7 +55,7 @@ class Job:
     :param filename: its flat name.
     :param size: its length in bytes, so that the largest files are sent first.
     :param open_source: opens its bytes; called in the thread that uploads it.
-    :param finished: called with name and source in that thread after the file is complete; may be called twice.
+    :param finished: called with name and source in that thread after the file is complete, possibly twice.
     """
 
     filename: str

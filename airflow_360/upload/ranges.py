@@ -30,7 +30,7 @@ def next_chunk_size(size: int, seconds: float) -> int:
     """Return the size of the next chunk, so that it takes a few seconds.
 
     Chunks of a few seconds keep a long link full, because each boundary costs a round trip, and limit the
-    loss from a break. The size changes directly to the bytes that the line carries in five seconds: a
+    loss from a break. The size changes directly to the amount that the line carries in five seconds: a
     gibibyte on a fast line takes few chunks, and a line that became slow is not blocked for minutes.
 
     :param size: bytes of the last chunk.
@@ -57,7 +57,7 @@ class ChunkSizer:
         self._floor = min(SMALLEST_AFTER_BREAKS, self.size)
         self._ceiling = fixed or LARGEST_CHUNK  # less if a proxy found a chunk too large
         self._breaks = 0
-        self._broken = 0  # bytes of the smallest chunk that broke; larger ones may break because of their size
+        self._broken = 0  # bytes of the smallest chunk that broke; its size may be the reason
         self._passing: int | None = None  # bytes of the largest chunk that passes, if larger ones break
         self._passed = 0  # chunks of this size in a row
 
@@ -102,8 +102,7 @@ class ChunkSizer:
     def too_large(self, length: int) -> bool:
         """Reduce the size after a proxy refused a request body, and tell whether a smaller size is left.
 
-        :param length: bytes of the refused body. From now on, chunks have at most half of it, but never less
-            than 1 MiB.
+        :param length: bytes of the refused body. Half of it is the new limit for chunks, but at least 1 MiB.
         """
         if length <= SMALLEST_CHUNK:
             return False
