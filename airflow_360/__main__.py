@@ -1,6 +1,6 @@
-"""The command ``airflow-360``: what a person or a deployment asks of a connection outside of a task.
+"""The command ``airflow-360``: checks a connection outside of a task, for a person or a deployment.
 
-This file is separate because only here are options parsed and lines printed.
+This file is separate because it is the only one that parses options and prints lines.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 0 when all is well, 1 when it is not, 2 for wrong usage.
+    """Run the command and return its exit status: 0 if all is well, 1 if it is not, 2 for wrong usage.
 
-    :param arguments: the command line, without the program's name; None takes the process's own.
+    :param arguments: the command line, without the program's name; None for that of the process.
     """
     parser = argparse.ArgumentParser(prog="airflow-360", description="The provider for 360 for you.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(conn_id: str) -> int:
-    # As `airflow connections test` does: else Airflow 3 looks for connections neither in its database nor,
-    # through the API, anywhere but in the environment and in secrets backends.
+    # As in `airflow connections test`. Without this, Airflow 3 searches only the environment and the secrets
+    # backends for connections, but neither its database nor its API.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
     from airflow_360.hooks.three_sixty import ThreeSixtyHook
 

@@ -1,14 +1,14 @@
-"""Everything that this package raises on purpose, as one tree.
+"""The errors that this package raises on purpose, as one tree.
 
-A class exists where a caller would catch it; everything finer is its ``code``. This module stands on the
-ground floor: every layer may import it, and it imports nothing of the package.
+A class exists only if a caller would catch it; all finer distinctions are in its ``code``. Every layer may
+import this module, and it imports nothing from the package.
 
 ::
 
-    ThreeSixtyError                      everything raised on purpose; .retryable
-    ├─ ApiError                          the server answered no: .status .code .detail
+    ThreeSixtyError                      base class of all errors; .retryable
+    ├─ ApiError                          the server refused the request: .status .code .detail
     │  ├─ AuthenticationError            401, 403 insufficient_scope
-    │  ├─ QuotaError                     402, 403 of the tariff and of limits
+    │  ├─ QuotaError                     402; 403 because of the tariff or a limit
     │  ├─ InvalidRequestError            400, 411
     │  ├─ NotFoundError                  404 file, project
     │  │  └─ UploadSessionNotFoundError  expired, discarded or consumed
@@ -16,17 +16,17 @@ ground floor: every layer may import it, and it imports nothing of the package.
     │  ├─ OffsetMismatchError            409 (.received)
     │  ├─ RateLimitedError               429 (.retry_after)                        retryable
     │  ├─ ServerError                    5xx (.retry_after)                        retryable
-    │  └─ UnexpectedReplyError           408, 421, 425; 403, 404 of another server  retryable
-    ├─ NoReplyError                      no usable answer (.sent .timed_out)       retryable
+    │  └─ UnexpectedReplyError           408, 421, 425; 403, 404 without JSON       retryable
+    ├─ NoReplyError                      no usable reply (.sent .timed_out)        retryable
     ├─ ConfigurationError                the connection or a parameter is wrong
     ├─ SourceError                       the bytes cannot be read: .path           retryable or not
-    ├─ ProjectError                      the project is not what was asked for
+    ├─ ProjectError                      the session or project is not as requested
     │  └─ ProjectStatusError             the status is not within 0 to 100 (.status)
-    └─ UploadError                       the engine gives up: .filename .received .total
-       ├─ SourceChangedError             the bytes are not those that the upload began with
+    └─ UploadError                       the upload has failed: .filename .received .total
+       ├─ SourceChangedError             the source changed after the upload started
        └─ UploadStalledError             the high-water mark stopped growing       retryable
 
-Every error pickles: its message is its only positional argument, and its data are plain attributes.
+Every error can be pickled: its message is its only positional argument, and its data are plain attributes.
 """
 
 from __future__ import annotations
@@ -57,28 +57,28 @@ __all__ = [
     "some",
 ]
 
-#: How many faults one message names.
+#: How many errors one message lists.
 NAMED = 20
 
 
 class ThreeSixtyError(Exception):
-    """Say that something went wrong which this package foresaw; raised as itself for wrong settings.
+    """The base class of all errors that this package raises on purpose; raised itself for wrong settings.
 
-    :param message: what happened, to which file or project, and what to do next.
+    :param message: the event, the file or project, and the next step for the user.
     """
 
-    #: Whether the same task may succeed when it is simply run again later.
+    #: Whether the same task may succeed if it runs again later.
     retryable: bool = False
     #: Seconds that the server asked to wait, or None if it named no time.
     retry_after: float | None = None
 
 
 class ApiError(ThreeSixtyError):
-    """Say that the server answered no, in a way that has no class of its own.
+    """Raised when the server refuses a request for a reason that has no class of its own.
 
     :param message: see :class:`ThreeSixtyError`.
     :param status: the HTTP status.
-    :param code: the contract's error code, or None where the reply held none.
+    :param code: the contract's error code, or None if the reply contained none.
     :param detail: the other fields of the server's error reply.
     """
 
@@ -97,43 +97,43 @@ class ApiError(ThreeSixtyError):
 
 
 class AuthenticationError(ApiError):
-    """Say that the key is missing, wrong, or lacks a scope (401, 403): mend the connection."""
+    """Raised when the key is missing, wrong, or lacks a scope (401, 403): correct the connection."""
 
 
 class QuotaError(ApiError):
-    """Say that storage, the tariff or a project limit forbids the call (402, 403): free some, or upgrade."""
+    """Raised when storage, tariff or a project limit forbids the call (402, 403): free some, or upgrade."""
 
 
 class InvalidRequestError(ApiError):
-    """Say that the server did not understand the request (400, 411)."""
+    """Raised when the server did not understand the request (400, 411)."""
 
 
 class NotFoundError(ApiError):
-    """Say that the server knows no such file or project (404)."""
+    """Raised when the server has no such file or project (404)."""
 
 
 class UploadSessionNotFoundError(NotFoundError):
-    """Say that the upload session expired, was discarded or was consumed: clear the session task."""
+    """Raised when the upload session expired, was discarded or was consumed: clear the session task."""
 
 
 class FileRejectedError(ApiError):
-    """Say that the server takes no file of this size (413) or of this extension (415)."""
+    """Raised when the server accepts no file of this size (413) or with this extension (415)."""
 
     @property
     def limit(self) -> int | None:
-        """Return the size limit in bytes that a 413 named, if it did."""
+        """Return the size limit in bytes from a 413, or None if the reply contained none."""
         limit = self.detail.get("limit")
         return limit if isinstance(limit, int) else None
 
     @property
     def extension(self) -> str | None:
-        """Return the extension that a 415 refused, if it named it."""
+        """Return the extension that a 415 refused, or None if the reply contained none."""
         extension = self.detail.get("extension")
         return _plain(extension) if isinstance(extension, str) else None
 
     @property
     def allowed(self) -> Sequence[str]:
-        """Return the extensions that a 415 listed as allowed, in lower case and without a dot."""
+        """Return the extensions that a 415 lists as allowed, in lower case and without a dot."""
         allowed = self.detail.get("allowed")
         return (
             [_plain(item).lower().lstrip(".") for item in allowed[:200]] if isinstance(allowed, list) else []
@@ -141,9 +141,9 @@ class FileRejectedError(ApiError):
 
 
 class OffsetMismatchError(ApiError):
-    """Say that a chunk does not start where the server's bytes end (409); the engine resyncs on it.
+    """Raised when a chunk does not start at the end of the server's bytes (409); the engine then resyncs.
 
-    :param received: bytes that the server holds.
+    :param received: bytes that the server has.
     """
 
     def __init__(
@@ -160,10 +160,10 @@ class OffsetMismatchError(ApiError):
 
 
 class RateLimitedError(ApiError):
-    """Say that a rate limit of the server was hit (429).
+    """Raised when a request exceeds a rate limit of the server (429).
 
-    :param retry_after: seconds that the server asked to wait, or None where it named none.
-    :param window: seconds in which the limit is counted, or None where that is not known.
+    :param retry_after: seconds that the server asked to wait, or None if it named no time.
+    :param window: the limit's window in seconds, or None if it is not known.
     """
 
     retryable = True
@@ -184,7 +184,7 @@ class RateLimitedError(ApiError):
 
 
 class ServerError(ApiError):
-    """Say that the server failed (5xx); the request may or may not have had its effect.
+    """Raised when the server failed (5xx); the request may have had its effect or not.
 
     :param retry_after: seconds that the server asked to wait, or None if it named no time.
     """
@@ -205,21 +205,21 @@ class ServerError(ApiError):
 
 
 class UnexpectedReplyError(ApiError):
-    """Raised when a refusal cannot be the API's own: 408, 421 and 425, and 403 and 404 without its JSON.
+    """Raised when a refusal cannot come from the API itself: 408, 421, 425, or a 403 or 404 without its JSON.
 
     It comes from a proxy, a firewall or another web server, and says nothing about the file, the session or
-    the key. If it stays, check that the connection's host is a 360 server.
+    the key. If it persists, check that the connection's host is a 360 server.
     """
 
     retryable = True
 
 
 class NoReplyError(ThreeSixtyError):
-    """Say that no usable answer came: DNS, TLS, time-out, reset, or a reply that is not the contract's.
+    """Raised when no usable reply came: DNS, TLS, time-out, reset, or a reply that violates the contract.
 
     :param message: see :class:`ThreeSixtyError`.
-    :param sent: whether the server may have seen the request; False where there never was a connection.
-    :param idle: whether what broke is a connection that had stood idle, which servers close: no failure.
+    :param sent: whether the server may have received the request; False if there was no connection.
+    :param idle: whether an idle connection broke. Servers close those, so this does not count as a failure.
     :param timed_out: whether the request was sent over a working connection and the reply did not arrive in
         time. The server may still be working on it.
     """
@@ -236,15 +236,15 @@ class NoReplyError(ThreeSixtyError):
 
 
 class ConfigurationError(ThreeSixtyError):
-    """Raised when the connection or a parameter is wrong. Correct it: retries do not help."""
+    """Raised when the connection or a parameter is wrong. Correct it; retries do not help."""
 
 
 class SourceError(ThreeSixtyError):
-    """Say that the bytes at a path cannot be found or read.
+    """Raised when the bytes at a path cannot be found or read.
 
     :param message: see :class:`ThreeSixtyError`.
     :param path: the path as it was given.
-    :param retryable: whether it may pass by itself (a time-out of the store) or not (no permission).
+    :param retryable: whether a retry may succeed (after a time-out of the store) or not (no permission).
     """
 
     def __init__(self, message: str = "", *, path: str = "", retryable: bool = False) -> None:
@@ -254,16 +254,16 @@ class SourceError(ThreeSixtyError):
 
 
 class ProjectError(ThreeSixtyError):
-    """Say that a session may not become a project, or that a project is not what was asked for."""
+    """Raised when no project may be created from a session, or when a project is not as requested."""
 
 
 class ProjectStatusError(ProjectError):
     """Raised when the server gives a project a status that is a whole number but not within 0 to 100.
 
-    A wait can tolerate it for a while, as it tolerates a failed poll, and must end if it stays.
+    A wait can tolerate this for a while, like a failed poll, but must end if it persists.
 
     :param message: see :class:`ThreeSixtyError`.
-    :param status: the status as the server gave it.
+    :param status: the status from the server.
     """
 
     def __init__(self, message: str = "", *, status: int = 0) -> None:
@@ -272,13 +272,13 @@ class ProjectStatusError(ProjectError):
 
 
 class UploadError(ThreeSixtyError):
-    """Say that an upload cannot be completed.
+    """Raised when an upload cannot be completed.
 
     :param message: see :class:`ThreeSixtyError`.
-    :param filename: the file's name on the server, empty where several files are concerned.
-    :param received: bytes that the server held last.
-    :param total: bytes in all.
-    :param failed: the names of the files that failed, where several are concerned.
+    :param filename: the file's name on the server, empty if the error is about several files.
+    :param received: the last known number of bytes on the server.
+    :param total: the file's size in bytes.
+    :param failed: the names of the files that failed, if the error is about several.
     """
 
     def __init__(
@@ -298,25 +298,25 @@ class UploadError(ThreeSixtyError):
 
 
 class SourceChangedError(UploadError):
-    """Say that the source's bytes are not those that the upload began with: clear the session task."""
+    """Raised when the source changed after the upload started: clear the session task."""
 
 
 class UploadStalledError(UploadError):
-    """Say that the server's high-water mark stopped growing; a later try resumes from it."""
+    """Raised when the server's high-water mark stopped growing; a later attempt resumes from it."""
 
     retryable = True
 
 
 def _plain(extension: object) -> str:
-    """Return what a server calls an extension fit for a message."""
+    """Return an extension that the server sent, made safe for a message."""
     return "".join(c for c in str(extension)[:20] if c.isprintable())
 
 
 def some(faults: Sequence[str], separator: str = "; ") -> str:
-    """Return the first twenty of several faults as text, and how many more there are.
+    """Return the first twenty of several errors as text, and the number of further ones.
 
-    :param faults: what is wrong, each a part of a sentence.
-    :param separator: what stands between two.
+    :param faults: the errors, each a part of a sentence.
+    :param separator: the text between two errors.
     """
     more = [f"and {len(faults) - NAMED:,} more"] if len(faults) > NAMED else []
     return separator.join([*faults[:NAMED], *more])

@@ -1,4 +1,4 @@
-"""What Airflow reads about this provider, as literals: entry points load before its settings."""
+"""The provider's metadata for Airflow, as literals: Airflow loads entry points before its settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ UI_FIELD_BEHAVIOUR: dict[str, object] = {
     "placeholders": {
         "host": "https://360-for-you.com",
         "password": "sk_…",
-        # The URL of the server may hold it; but see docs/connection.md on the button.
+        # The server's URL may contain the port; but see docs/connection.md about the button.
         "port": "443 (the Test button of Airflow 3.3 needs it)",
     },
 }
@@ -51,7 +51,7 @@ CONN_FIELDS: dict[str, dict[str, object]] = {
 
 
 def get_provider_info() -> dict[str, object]:
-    """Return the provider's description."""
+    """Return the provider's metadata."""
     return {
         "package-name": "airflow-provider-360",
         "name": "360 for you",

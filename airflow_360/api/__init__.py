@@ -1,1 +1,1 @@
-"""The HTTP contract in Python: one method per endpoint, one error per refusal, and never Airflow."""
+"""The HTTP contract in Python: one method per endpoint, one error per kind of refusal, without Airflow."""

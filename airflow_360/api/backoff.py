@@ -1,7 +1,7 @@
-"""Waiting: how long before the same request goes out again, and when to stop.
+"""Backoff: how long to wait before a retry, and when to give up.
 
-Separate from the transport because the engine waits by the same rules but never repeats a PUT as it was.
-Seconds are waited here; minutes belong to Airflow's scheduler.
+Separate from the transport because the engine waits by the same rules but never retries the same PUT.
+Waits of seconds belong here, waits of minutes to Airflow's scheduler.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ def _always(error: ThreeSixtyError) -> bool:  # noqa: ARG001 - the shape of `saf
 
 @dataclass(frozen=True)
 class Backoff:
-    """Hold the rule by which waits grow: doubled each time, jittered, bounded in length and number.
+    """The rule for growing delays: doubled each time, jittered, bounded in length and number.
 
-    :param first: seconds of the first wait, before jitter.
-    :param longest: seconds that no wait exceeds, unless the server asked for more.
-    :param tries: how many waits there are before giving up. With the defaults about a minute in all.
-    :param longest_rate_limit_wait: seconds that may be waited for in place if the server asks for them, with
-        a 429 or a 5xx. If it asks for more, it gets no second request.
-    :param sleep: what waits; replaced in tests.
-    :param random: what jitters: a number from 0 to 1.
+    :param first: the first delay in seconds, before jitter.
+    :param longest: the longest delay in seconds, unless the server asks for more.
+    :param tries: the number of retries before giving up. The default delays add up to 26 to 51 s.
+    :param longest_rate_limit_wait: the longest time in seconds to wait in place if the server asks for it,
+        with a 429 or a 5xx. If the server asks for more, the request is not retried.
+    :param sleep: the sleep function; replaced in tests.
+    :param random: the source of jitter: returns a number from 0 to 1.
     """
 
     first: float = 1.0
@@ -46,17 +46,17 @@ class Backoff:
     random: Callable[[], float] = random.random
 
     def delays(self) -> Iterator[float]:
-        """Yield ``tries`` delays in seconds, each between half of its step and the whole of it."""
+        """Yield ``tries`` delays in seconds, each between half of its step and the full step."""
         for step in range(self.tries):
             yield min(self.longest, self.first * 2**step) * (1 + self.random()) / 2
 
     def call(self, request: Callable[[], T], safe: Callable[[ThreeSixtyError], bool] = _always) -> T:
-        """Repeat a request that is safe to repeat until it is answered.
+        """Send a request, and retry it until it succeeds.
 
         :param request: the request.
-        :param safe: after which failures it may go out again; for one that is not idempotent.
-        :returns: what the request returned.
-        :raises ThreeSixtyError: what the request raised, when it is not retryable or the tries are spent.
+        :param safe: tells whether a retry is safe after a failure; for a request that is not idempotent.
+        :returns: the result of the request.
+        :raises ThreeSixtyError: the error of the request, if it is not retryable or no retries are left.
         """
         for delay in self.delays():
             try:
@@ -68,11 +68,11 @@ class Backoff:
         return request()
 
     def wait(self, error: ThreeSixtyError, delay: float) -> None:
-        """Wait after a failure: the delay, or as long as the server asked when that is longer.
+        """Wait after a failure: the delay, or longer if the server asked for it.
 
-        :param error: the failure; raised again when waiting would not help.
+        :param error: the failure; raised again if waiting would not help.
         :param delay: seconds, from :meth:`delays`.
-        :raises ThreeSixtyError: the failure itself, when it is not retryable or the server asks for more
+        :raises ThreeSixtyError: the failure itself, if it is not retryable or the server asks for more
             than ``longest_rate_limit_wait``.
         """
         asked = error.retry_after or 0.0

@@ -1,6 +1,6 @@
-"""A limit on the bytes that a process sends in a second, for sites that share their line.
+"""A limit on the bytes per second that a process sends, for sites that share their line.
 
-Arithmetic on a clock that is handed in, shared by all threads and files that send to one server.
+Pure arithmetic on an injected clock, shared by all threads and files that send to one server.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Callable
 
 __all__ = ["Bandwidth", "shared_bandwidth"]
 
-CREDIT = 0.25  # seconds that may be caught up with after a pause, such as a round trip between two chunks
-TURN = 0.1  # seconds of the line that one block takes, so that no connection looks dead to a server
+CREDIT = 0.25  # seconds of unused line that may be made up after a pause, such as a round trip between chunks
+TURN = 0.1  # seconds that one block takes at the limit, so that no connection looks dead to a server
 
 
 class Bandwidth:
-    """Hand out the line, in turns, to whoever wants to send.
+    """A bandwidth limiter that gives each sender its turn.
 
-    :param limit: bytes a second that are sent at most, over any few seconds.
-    :param clock: seconds.
-    :param sleep: what waits.
+    :param limit: the most bytes per second, over any few seconds.
+    :param clock: returns the time in seconds.
+    :param sleep: the sleep function.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class Bandwidth:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.limit = limit
-        #: bytes that should be sent at a time
+        #: The number of bytes that should be sent in one turn.
         self.block = max(1, int(limit * TURN))
         self._clock = clock
         self._sleep = sleep
@@ -41,7 +41,7 @@ class Bandwidth:
     def wait(self, count: int) -> None:
         """Wait until some bytes may be sent.
 
-        :param count: how many, best no more than ``block``.
+        :param count: the number of bytes, preferably no more than ``block``.
         """
         with self._lock:
             now = self._clock()
@@ -55,9 +55,9 @@ _shared: dict[tuple[str, float], Bandwidth] = {}
 
 
 def shared_bandwidth(server: str, limit: float) -> Bandwidth:
-    """Return the one limit that all clients of a server share in this process.
+    """Return the limiter that all clients of a server share in this process.
 
     :param server: the server's URL.
-    :param limit: bytes a second.
+    :param limit: bytes per second.
     """
     return _shared.setdefault((server, limit), Bandwidth(limit))

@@ -1,7 +1,7 @@
-"""The pace of requests: never more than the server allows, however many threads, clients and waits there are.
+"""Rate limiting: all threads and clients of a process together never exceed the server's rate limits.
 
-Separate from the transport because the limits concern a server, a key and an endpoint, while clients come and
-go. One process knows nothing of the others that use the same key; with those it settles by obeying a 429.
+Separate from the transport because a limit belongs to a server, a key and an endpoint, while clients come and
+go. A process does not know of other processes that use the same key; it adapts to them by obeying 429s.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["GET_PROJECT", "LIMITS", "Endpoint", "RequestBudget", "shared_budget"
 
 MINUTE, HOUR = 60.0, 3600.0
 
-#: A method, the collection that it is about, and the number of segments of the address.
+#: A method, the collection, and the number of path segments.
 Endpoint = tuple[str, str, int]
 
 GET_PROJECT: Endpoint = ("GET", "projects", 2)
 
-#: The contract's limits: requests, and seconds in which that many may be sent.
+#: The contract's limits: the number of requests, and the window in seconds.
 LIMITS: Mapping[Endpoint, tuple[int, float]] = {
     ("POST", "uploads", 1): (30, HOUR),
     ("PUT", "uploads", 3): (1200, MINUTE),
@@ -35,29 +35,29 @@ LIMITS: Mapping[Endpoint, tuple[int, float]] = {
     GET_PROJECT: (60, MINUTE),
 }
 
-AT_ONCE = 10  # one in ten of a minute's requests may go out at once, so that a small job never waits
-RECOVERY = 120.0  # seconds after which a pace that a 429 slowed down is the whole pace again
-UNNAMED_PAUSE_SECONDS = 1.0  # of an endpoint that is not paced, after a 429 that names no time
-LEAST = 0.001  # seconds of the shortest sleep, so that a rounded one cannot stand still
+AT_ONCE = 10  # a tenth of a minute's requests may be sent as a burst, so that a small job never waits
+RECOVERY = 120.0  # seconds until a pace that a 429 slowed down is back at its full rate
+UNNAMED_PAUSE_SECONDS = 1.0  # for an endpoint that is not paced, after a 429 that names no time
+LEAST = 0.001  # the shortest sleep in seconds, so that a sleep that is rounded to 0 cannot loop forever
 
 
 class RequestBudget:
-    """Pace the requests of one process to one server with one key; safe to share between threads.
+    """The rate limiter for one server and key in a process; safe to share between threads.
 
-    What is limited by the minute is paced: at most as many requests as the limit allows in any minute, also
-    as the server's own clock sees them, since a request counts until a minute after its answer; and, after a
-    tenth of them at once, evenly. A 429 stops all of them until the moment that the server named, and then
-    halves the pace, which recovers within two minutes. What is limited by the hour is not paced: its 429 asks
-    for more time than a thread may wait.
+    Per-minute limits are paced with a sliding window: a request counts until a minute after its reply, so
+    that the limit also holds on the server's clock. The first tenth may be sent as a burst; the rest is
+    spread evenly. A 429 stops all requests to its endpoint until the time that the server named, and then
+    halves the pace, which recovers within two minutes. Per-hour limits are not paced: their 429 asks for more
+    time than a thread may wait.
 
     Without limits nothing is paced, but a 429 still stops the requests of all threads to that endpoint until
-    the moment that the server named.
+    the time that the server named.
 
-    :param factor: what every limit is multiplied by; None means that there are none.
-    :param clock: seconds; replaced in tests.
-    :param sleep: what waits; replaced in tests.
-    :param shared: whether others send by this budget too. If not, there is nobody whom a 429 must stop beside
-        the request that met it, which waits by itself.
+    :param factor: every limit is multiplied by it; None for no limits.
+    :param clock: returns the time in seconds; replaced in tests.
+    :param sleep: the sleep function; replaced in tests.
+    :param shared: whether several clients use this rate limiter. If not, a 429 need not stop other requests,
+        and the request that got it waits by itself.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ class RequestBudget:
 
     @contextmanager
     def turn(self, endpoint: Endpoint) -> Iterator[None]:
-        """Wait until a request may go out, and count it while the ``with`` block sends it.
+        """Wait until a request may be sent, and count it while the ``with`` block sends it.
 
-        :param endpoint: where it goes; one without a limit by the minute goes at once. Without any limits it
-            goes at once too, unless a 429 stopped it.
-        :raises RateLimitedError: instead of waiting, when the server told any thread of this process to.
+        :param endpoint: the request's endpoint. If it has no per-minute limit, the request is sent at once.
+            If there are no limits at all, it is also sent at once, unless a 429 stopped the endpoint.
+        :raises RateLimitedError: instead of waiting, if the server told any thread of this process to wait.
         """
         lane = self._lane(endpoint)
         if lane is None:
@@ -99,7 +99,7 @@ class RequestBudget:
                 lane.answered(self._clock())
 
     def delay(self, endpoint: Endpoint) -> float:
-        """Return how many seconds it takes until the next request may go out."""
+        """Return the seconds until the next request may be sent."""
         lane = self._lane(endpoint)
         if lane is None:
             return 0.0
@@ -108,7 +108,7 @@ class RequestBudget:
             return max(0.0, lane.paused_for(now), lane.wait(now))
 
     def gap(self, endpoint: Endpoint) -> float:
-        """Return how many seconds lie between two requests at the pace that is kept now."""
+        """Return the seconds between two requests at the current pace."""
         lane = self._lane(endpoint)
         if lane is None:
             return 0.0
@@ -116,17 +116,17 @@ class RequestBudget:
             return lane.gap(self._clock())
 
     def refused(self, endpoint: Endpoint, retry_after: float | None) -> None:
-        """Take note of a 429, which concerns every thread that uses this budget.
+        """Record a 429, which stops every thread that uses this rate limiter.
 
-        :param endpoint: what was asked.
-        :param retry_after: seconds that the server asked to wait; None where it named none.
+        :param endpoint: the request's endpoint.
+        :param retry_after: seconds that the server asked to wait; None if it named no time.
         """
         if lane := self._lane(endpoint):
             with self._lock:
                 lane.refused(self._clock(), retry_after)
 
     def window(self, endpoint: Endpoint) -> float | None:
-        """Return in how many seconds the limit of an endpoint is counted; None where there is no limit."""
+        """Return the window of an endpoint's limit in seconds; None if there is no limit."""
         return LIMITS[endpoint][1] if self._factor is not None and endpoint in LIMITS else None
 
     def _lane(self, endpoint: Endpoint) -> _Lane | _UnpacedLane | None:
@@ -153,7 +153,7 @@ class RequestBudget:
 
 
 class _Lane:
-    """Hold the requests of the last minute to one endpoint; whoever calls holds the lock."""
+    """The requests of the last minute to one endpoint; the caller must hold the lock."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -161,12 +161,12 @@ class _Lane:
         self._head_start = self._gap * (max(1, limit // AT_ONCE) - 1)
         self._in_flight = 0
         self._answered: deque[float] = deque()
-        self._due = 0.0  # when the next request is due at an even pace; it may be early by the head start
+        self._due = 0.0  # when the next request is due at an even pace; it may be earlier by the head start
         self._paused_until = 0.0
-        self._share = 1.0  # of the whole pace, when the last pause ended
+        self._share = 1.0  # fraction of the full pace at the end of the last pause
 
     def wait(self, now: float) -> float:
-        if room := self._until_room(now):  # which is no idleness that would earn a head start
+        if room := self._until_room(now):  # waiting for room is not idle time, so it earns no head start
             self._due = max(self._due, now + room + self._head_start)
         return self._due - self._head_start - now
 
@@ -186,7 +186,7 @@ class _Lane:
 
     def refused(self, now: float, retry_after: float | None) -> None:
         gap = self.gap(now)
-        if self.paused_for(now) <= 0:  # several that were under way together are one refusal
+        if self.paused_for(now) <= 0:  # 429s of parallel requests count as one
             self._share = max(self._gap / gap / 2, 1 / self._limit)
         self._paused_until = max(self._paused_until, now + (gap if retry_after is None else retry_after))
         self._due = max(self._due, self._paused_until + self._head_start)
@@ -200,7 +200,7 @@ class _Lane:
 
 
 class _UnpacedLane:
-    """Hold the pause of one endpoint without a limit; whoever calls holds the lock."""
+    """The pause of one endpoint without a limit; the caller must hold the lock."""
 
     def __init__(self) -> None:
         self._paused_until = 0.0
@@ -215,10 +215,10 @@ class _UnpacedLane:
         return 0.0
 
     def sent(self, now: float) -> None:
-        """Count nothing, as there is no limit."""
+        """Count nothing, because there is no limit."""
 
     def answered(self, now: float) -> None:
-        """Count nothing, as there is no limit."""
+        """Count nothing, because there is no limit."""
 
     def refused(self, now: float, retry_after: float | None) -> None:
         pause = UNNAMED_PAUSE_SECONDS if retry_after is None else retry_after
@@ -229,10 +229,10 @@ _budgets: dict[tuple[str, str, float | None], RequestBudget] = {}
 
 
 def shared_budget(server: str, key: str, factor: float | None = 1.0) -> RequestBudget:
-    """Return the one budget that all clients of this process share for a server and a key.
+    """Return the rate limiter that all clients of this process share for a server and a key.
 
     :param server: the server's URL.
-    :param key: the API key; only its digest is kept.
+    :param key: the API key; only its digest is stored.
     :param factor: see :class:`RequestBudget`.
     """
     whose = (server, hashlib.sha256(key.encode()).hexdigest(), factor)

@@ -1,7 +1,7 @@
-"""What is wrong with a TLS certificate, and what to do about it.
+"""Problems with TLS certificates, and advice for each.
 
-This file is separate because a wrong certificate is no failed request: retries do not help, and a person
-needs the field of the connection. It imports neither ``requests`` nor ``urllib3``.
+This file is separate because a wrong certificate is not a failed request: retries do not help, and the user
+must know which field of the connection to change. It imports neither ``requests`` nor ``urllib3``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ssl
 
 __all__ = ["certificate_problem"]
 
-#: OpenSSL's numbers of what a certificate is refused for.
+#: OpenSSL's error numbers for refused certificates.
 EXPIRED = (9, 10)  # not yet valid, no longer valid
 OTHER_HOST = (62, 64)  # by name, by IP address
 
@@ -21,7 +21,7 @@ NO_CHECK = (
 
 
 def certificate_problem(error: BaseException, server: str) -> str | None:
-    """Return what is wrong with the certificates and what to do; None if the error is about something else.
+    """Describe a problem with the certificates and its fix; return None if the error is about something else.
 
     :param error: the reason why a request got no reply.
     :param server: the server's URL.

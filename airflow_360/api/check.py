@@ -1,7 +1,7 @@
-"""Whether a server and a key are good for an upload, found out without creating anything.
+"""A check whether a server and a key work for uploads, without creating anything.
 
-This file is separate because it is no call of the contract but a question made of two of them; which, and
-what each answer is taken to mean, stands here alone.
+This file is separate because the check is not an endpoint but combines two of them; only this file knows
+which, and the meaning of each reply.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from airflow_360.exceptions import (
 
 __all__ = ["check"]
 
-#: A well-formed id that no session has; only looked at, so that a session that did have it would not mind.
+#: A well-formed id that no session has. It is only read, so that a session with this id would not change.
 NO_SESSION = "NotThere"
-#: Whoever hears this of a session may also make one: the key is looked at first.
+#: A key that gets one of these codes may also create sessions, because the server checks the key first.
 SAID_OF_THE_SESSION = ("upload_session_not_found", "invalid_upload_id")
 
 
 def check(client: ThreeSixtyClient) -> tuple[bool, str]:
-    """Ask for the projects (scope projects:read), and for a session that is not there (projects:write).
+    """List the projects (scope projects:read), and the files of a missing session (projects:write).
 
-    :param client: one that repeats nothing: a person waits for the answer.
-    :returns: whether both scopes are there, and a text for people, which never holds the key.
+    :param client: a client without retries, because a person waits for the result.
+    :returns: whether the key has both scopes, and a message for the user, which never contains the key.
     """
     asked: tuple[tuple[str, Callable[[], object]], ...] = (
         ("projects:read", client.list_projects),
@@ -51,10 +51,10 @@ def check(client: ThreeSixtyClient) -> tuple[bool, str]:
 
 
 def _meaning(error: ThreeSixtyError, server: str, scope: str) -> str:
-    """Return what a refusal says about the connection, before the server's own words."""
+    """Return the meaning of a refusal for the connection, to put before the server's own text."""
     match error:
         case NoReplyError() | ConfigurationError():
-            return ""  # says itself whether nothing came or something that is not the contract's
+            return ""  # the error itself describes the problem
         case RateLimitedError() | ServerError():
             return f"{server} answers, but cannot say now whether the key is good: try again later."
         case AuthenticationError(code="insufficient_scope"):

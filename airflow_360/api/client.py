@@ -1,8 +1,8 @@
-"""The contract's endpoints as methods, in its order; the synchronous client that everything here uses.
+"""The contract's endpoints as methods, in its order; the synchronous client of this package.
 
-Requests that are safe to repeat are repeated with :class:`~airflow_360.api.backoff.Backoff`. A PUT is not:
-after an uncertain PUT other bytes may be due, which is the engine's business. Nor is the POST that creates a
-project. The one that creates a session is, but at most twice.
+Idempotent requests are retried with :class:`~airflow_360.api.backoff.Backoff`. A PUT is not retried: if its
+result is unknown, the server may expect other bytes next, so the engine resyncs. The POST that creates a
+project is not retried either. The POST that creates a session is retried, but at most twice.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from airflow_360.exceptions import (
 __all__ = ["ThreeSixtyClient"]
 
 T = TypeVar("T")
-#: The longest wait after which a POST is retried in place although its limit is counted by the hour.
+#: The longest wait after which a POST is retried in place although its limit is per hour.
 SHORT_WAIT_SECONDS = 5.0
-#: How often the POST for a session is retried if nobody knows whether the server created one.
+#: How often the POST for a session is retried if it is unknown whether the server created one.
 MAX_MORE_SESSIONS = 2
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
 class ThreeSixtyClient:
-    """Call the API of one server; safe to share between threads.
+    """A client for the API of one server; safe to share between threads.
 
-    :param transport: what sends the requests.
-    :param backoff: how long and how often idempotent requests are repeated.
-    :param bandwidth: what uploads through this client, and others, may send in a second; None for any.
+    :param transport: sends the requests.
+    :param backoff: the rule for retries of idempotent requests.
+    :param bandwidth: the limiter for the uploads of this client and others; None for no limit.
 
-    Every method raises :class:`~airflow_360.exceptions.ApiError` when the server answers no and
-    :class:`~airflow_360.exceptions.NoReplyError` when no usable answer comes.
+    Every method raises :class:`~airflow_360.exceptions.ApiError` if the server refuses the request and
+    :class:`~airflow_360.exceptions.NoReplyError` if no usable reply comes.
     """
 
     def __init__(
@@ -61,30 +61,31 @@ class ThreeSixtyClient:
 
     @property
     def budget(self) -> RequestBudget:
-        """Return what paces the requests."""
+        """Return the rate limiter of the requests."""
         return self._transport.budget
 
     def has_key_of(self, other: ThreeSixtyClient) -> bool:
-        """Tell whether another client sends the same key."""
+        """Tell whether another client uses the same key."""
         return self._transport.has_key_of(other._transport)
 
     def project_url(self, project_name: str) -> str:
-        """Return the address of a project's page, for people."""
+        """Return the URL of a project's web page."""
         return f"{self.server}/projects/{quote(project_name, safe='')}"
 
     def session_url(self, upload_id: str) -> str:
-        """Return the address of an upload session, by which lineage knows it."""
+        """Return the URL of an upload session, which identifies it in lineage."""
         return f"{self.server}/api/v1/uploads/{quote(upload_id, safe='')}"
 
     def create_upload_session(self) -> UploadSession:
         """Create an upload session: ``POST /uploads``; 30 an hour.
 
         Not idempotent. Retried at most :data:`MAX_MORE_SESSIONS` times if the result is unknown (no usable
-        reply, a 5xx), because a session too many expires by itself. Retried like other requests if there was
-        no connection, and after a 429: of a limit by the hour only if the server names no time, or at most
-        :data:`SHORT_WAIT_SECONDS`. A longer wait is left to the task, which gives its slot back.
+        reply, a 5xx), because an unused session expires by itself. Retried like other requests if there was
+        no connection, and after a 429. If the limit is per hour, it is only retried after a 429 that names no
+        time or at most :data:`SHORT_WAIT_SECONDS`. A longer wait is left to the task, which gives its slot
+        back.
 
-        :raises QuotaError: when storage or the tariff forbid it.
+        :raises QuotaError: if storage or the tariff forbids it.
         """
         more = MAX_MORE_SESSIONS
 
@@ -102,12 +103,12 @@ class ThreeSixtyClient:
     def put_file(self, upload_id: str, filename: str, body: Iterable[bytes] | bytes) -> FileProgress:
         """Upload a whole file: ``PUT /uploads/{upload_id}/{filename}``; 1200 a minute.
 
-        Sent once. A re-PUT of a complete file is accepted unchanged whatever its content, so ask first
-        where an earlier attempt may have sent it.
+        Sent once. The server accepts a second PUT of a complete file with any content and ignores it, so call
+        :meth:`get_file_progress` first if an earlier attempt may have sent the file.
 
-        :param body: the bytes, or something sized (no list) that yields them; Content-Length must be known.
-        :raises FileRejectedError: when the size or extension is refused.
-        :raises UploadSessionNotFoundError: when the session is gone.
+        :param body: the bytes, or a sized iterable (not a list) of them; Content-Length must be known.
+        :raises FileRejectedError: if the size or extension is refused.
+        :raises UploadSessionNotFoundError: if the session no longer exists.
         """
         return self._put(upload_id, filename, body, OCTETS)
 
@@ -116,22 +117,22 @@ class ThreeSixtyClient:
     ) -> FileProgress:
         """Upload one chunk: ``PUT`` with ``Content-Range``; 1200 a minute.
 
-        Sent once: after an uncertain one, ask :meth:`get_file_progress` and go on from its number.
+        Sent once. If the result is unknown, call :meth:`get_file_progress` and continue from its number.
 
         :param body: the chunk's bytes, as in :meth:`put_file`.
         :param content_range: ``bytes <start>-<end>/<total>``, end inclusive.
-        :raises OffsetMismatchError: when the server's bytes do not end where the chunk starts.
-        :raises FileRejectedError: when the size or extension is refused.
-        :raises UploadSessionNotFoundError: when the session is gone.
+        :raises OffsetMismatchError: if the chunk does not start at the end of the server's bytes.
+        :raises FileRejectedError: if the size or extension is refused.
+        :raises UploadSessionNotFoundError: if the session no longer exists.
         """
         return self._put(upload_id, filename, body, {**OCTETS, "Content-Range": content_range})
 
     def get_file_progress(self, upload_id: str, filename: str) -> FileProgress | None:
-        """Return what the server has of one file, or None where it knows none: ``GET``; 600 a minute.
+        """Return a file's progress, or None if the server does not know the file: ``GET``; 600 a minute.
 
-        Idempotent, so repeated with backoff.
+        Idempotent, so retried with backoff.
 
-        :raises UploadSessionNotFoundError: when the session is gone.
+        :raises UploadSessionNotFoundError: if the session no longer exists.
         """
         try:
             return self._get(FileProgress.from_reply, "uploads", upload_id, filename)
@@ -141,18 +142,18 @@ class ThreeSixtyClient:
             return None
 
     def list_files(self, upload_id: str) -> list[FileProgress]:
-        """Return every file of a session with its progress: ``GET /uploads/{upload_id}``; 120 a minute.
+        """Return the progress of every file in a session: ``GET /uploads/{upload_id}``; 120 a minute.
 
-        Idempotent, so repeated with backoff.
+        Idempotent, so retried with backoff.
 
-        :raises UploadSessionNotFoundError: when the session is gone.
+        :raises UploadSessionNotFoundError: if the session no longer exists.
         """
         return self._get(_files, "uploads", upload_id)
 
     def delete_upload_session(self, upload_id: str) -> None:
         """Discard a session and everything in it: ``DELETE /uploads/{upload_id}``; 60 a minute.
 
-        Idempotent, so repeated with backoff.
+        Idempotent, so retried with backoff.
         """
 
         def delete() -> None:
@@ -165,15 +166,15 @@ class ThreeSixtyClient:
     def create_project(self, fields: Mapping[str, Any]) -> Project:
         """Create one project: ``POST /projects``; 10 an hour.
 
-        Not idempotent and without a key that would make it so. Hence retried only if there was no connection,
-        and after a 429 as :meth:`create_upload_session` is.
+        Not idempotent, and the server takes no idempotency key. So it is retried only if there was no
+        connection, and after a 429 by the same rule as :meth:`create_upload_session`.
 
         :param fields: the JSON body: ``upload_id`` or ``download_link``, and any other field.
-        :raises InvalidRequestError: when a file is not complete, or a field is wrong.
-        :raises UploadSessionNotFoundError: when the session is gone.
-        :raises QuotaError: when storage or the tariff forbid it.
+        :raises InvalidRequestError: if a file is not complete, or a field is wrong.
+        :raises UploadSessionNotFoundError: if the session no longer exists.
+        :raises QuotaError: if storage or the tariff forbids it.
         """
-        # Whoever has a presigned URL has the file; also later replies may repeat it.
+        # A presigned URL gives access to the file, and later replies may repeat it too.
         self._transport.redact_also(secrets_of_link(str(fields.get("download_link") or "")))
         return Project.created(
             self.backoff.call(
@@ -185,28 +186,28 @@ class ThreeSixtyClient:
     def get_project(self, project_name: str) -> Project:
         """Return a project's state: ``GET /projects/{name}``; 60 a minute.
 
-        Idempotent, so repeated with backoff.
+        Idempotent, so retried with backoff.
 
-        :raises NotFoundError: when there is no such project.
+        :raises NotFoundError: if there is no such project.
         """
         return self._get(Project.from_reply, "projects", project_name)
 
     def list_projects(self) -> Any:
         """Return the account's projects, in the server's own shape: ``GET /projects``.
 
-        The vendor's cheapest authenticated call; its shape is not documented. Repeated with backoff.
+        The vendor's cheapest authenticated call; its shape is not documented. Retried with backoff.
         """
         return self.backoff.call(lambda: self._transport.request("GET", "projects"))
 
     def without_retries(self) -> ThreeSixtyClient:
         """Return a client that sends each request once, over the same connections.
 
-        For polls and searches: they are repeated anyway, at longer intervals.
+        For polls and searches: their callers send them again anyway, at longer intervals.
         """
         return ThreeSixtyClient(self._transport, replace(self.backoff, tries=0), self.bandwidth)
 
     def server_now(self) -> float:
-        """Return the time on the server's clock in seconds since 1970, as far as its replies told it."""
+        """Return the server's time in seconds since 1970, estimated from the Date of its last reply."""
         return self._transport.server_now()
 
     def close(self) -> None:
@@ -220,7 +221,7 @@ class ThreeSixtyClient:
         return FileProgress.from_reply(_object(reply))
 
     def _get(self, read: Callable[[Mapping[str, Any]], T], *segments: str) -> T:
-        # A reply that cannot be read is no answer either, and is asked for again.
+        # If a reply cannot be read, the request is retried too.
         return self.backoff.call(lambda: read(_object(self._transport.request("GET", *segments))))
 
 
@@ -237,9 +238,10 @@ def _files(reply: Mapping[str, Any]) -> list[FileProgress]:
 def _surely_not_done(error: ThreeSixtyError) -> bool:
     """Tell whether a POST can be retried in place: it surely had no effect, and the wait is short.
 
-    A limit whose window is known is one by the hour. If its 429 names a moment that is minutes away, mapped
-    tasks are told the same one and there is room for one of them, so the tasks wait without a slot and spread
-    themselves (decision 0015). If it names no time or some seconds, the growing delays of the backoff do.
+    A limit with a known window is a limit per hour here. If its 429 names a time that is minutes away, the
+    server gives all mapped tasks the same time, but only one request is possible then. So the tasks wait
+    without a slot and spread their requests (decision 0015). If it names no time or a few seconds, backoff is
+    enough.
     """
     if isinstance(error, RateLimitedError):
         return error.window is None or (error.retry_after or 0.0) <= SHORT_WAIT_SECONDS

@@ -1,8 +1,8 @@
 """JSON from a server, made safe to store.
 
-Airflow stores what a task returns as JSON and what a trigger yields as msgpack, in a database that refuses
-NUL. A value that one of them cannot hold would end a triggerer with all its waits. So replies are cleaned in
-one place, before anything uses them.
+Airflow stores a task's result as JSON and a trigger's event as msgpack, in a database that refuses NUL. A
+value that one of them cannot store would end a triggerer with all its triggers. So replies are cleaned in one
+place, before other code uses them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 __all__ = ["MAX_DEPTH", "read_json"]
 
-#: How deep lists and objects may be nested. Replies of the API are three deep at most.
+#: The deepest nesting of lists and objects. The API's replies are nested three levels deep at most.
 MAX_DEPTH = 30
 MAX_INT64 = 2**63 - 1
 MAX_INT64_CHARACTERS = len(str(-MAX_INT64))
@@ -22,20 +22,20 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def read_json(text: str) -> Any:
-    """Parse JSON into values that msgpack, strict JSON, UTF-8 and a database can hold.
+    """Parse JSON into values that msgpack, strict JSON, UTF-8 and a database can store.
 
-    NaN, Infinity, integers beyond 64 bits, and whatever is nested deeper than :data:`MAX_DEPTH` become None.
-    NUL and lone surrogates, in values and in keys, become U+FFFD.
+    NaN, Infinity, integers beyond 64 bits, and lists and objects nested deeper than :data:`MAX_DEPTH` become
+    None. NUL and lone surrogates, in values and in keys, become U+FFFD.
 
     :param text: the JSON.
-    :raises ValueError: when it is not JSON.
-    :raises RecursionError: when it is nested deeper than Python can parse.
+    :raises ValueError: if it is not JSON.
+    :raises RecursionError: if it is nested deeper than Python can parse.
     """
     return _storable(json.loads(text, parse_int=_int, parse_float=_float, parse_constant=_nothing), 0)
 
 
 def _int(digits: str) -> int | None:
-    if len(digits) > MAX_INT64_CHARACTERS:  # int() refuses numbers of some thousand digits
+    if len(digits) > MAX_INT64_CHARACTERS:  # int() refuses numbers with thousands of digits
         return None
     value = int(digits)
     return value if -MAX_INT64 - 1 <= value <= MAX_INT64 else None

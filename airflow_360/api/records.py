@@ -1,4 +1,4 @@
-"""The replies of the server as frozen values; a reply that does not fit is never taken for an answer."""
+"""The server's replies as frozen values; a reply that violates the contract raises an error."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["FileProgress", "Project", "UploadSession"]
 
 log = logging.getLogger(__name__)
 
-#: How long one field of a project's record may be as JSON, and all of them. Airflow stores them as an XCom.
+#: The largest size of one field of a project's record as JSON, and of all. Airflow stores them as an XCom.
 MAX_FIELD_BYTES = 16 * 1024
 MAX_RECORD_BYTES = 256 * 1024
-MAX_OMITTED_CHARACTERS = 300  # of names of omitted fields, in the log
+MAX_OMITTED_CHARACTERS = 300  # for the names of omitted fields, in the log
 
 
 @dataclass(frozen=True)
 class UploadSession:
-    """Hold a new upload session.
+    """A new upload session.
 
-    :param upload_id: its opaque name.
-    :param expires_in_seconds: seconds until the server discards it when it is abandoned.
+    :param upload_id: its opaque id.
+    :param expires_in_seconds: seconds until the server discards it if it is abandoned.
     """
 
     upload_id: str
@@ -35,19 +35,19 @@ class UploadSession:
     def from_reply(cls, reply: Mapping[str, Any]) -> UploadSession:
         """Read the reply of ``POST /uploads``.
 
-        :raises NoReplyError: when it does not name a session.
+        :raises NoReplyError: if it does not name a session.
         """
         return cls(_text(reply, "upload_id"), _whole(reply, "expires_in_seconds"))
 
 
 @dataclass(frozen=True)
 class FileProgress:
-    """Hold what the server has of one file.
+    """The progress of one file on the server.
 
-    :param received: bytes that the server holds, the high-water mark.
-    :param total: bytes in all.
+    :param received: bytes that the server has, the high-water mark.
+    :param total: the file's size in bytes.
     :param complete: whether the server finalized the file.
-    :param name: the file's name; empty where the reply does not repeat it.
+    :param name: the file's name; empty if the reply does not contain it.
     """
 
     received: int
@@ -59,7 +59,7 @@ class FileProgress:
     def from_reply(cls, reply: Mapping[str, Any]) -> FileProgress:
         """Read the reply of a PUT or GET of a file, or one entry of a session's list.
 
-        :raises NoReplyError: when the numbers are missing or impossible.
+        :raises NoReplyError: if the numbers are missing or impossible.
         """
         progress = cls(
             received=_whole(reply, "received"),
@@ -74,12 +74,12 @@ class FileProgress:
 
 @dataclass(frozen=True)
 class Project:
-    """Hold a project's state.
+    """The state of a project.
 
     :param name: its slug, authoritative.
     :param status: 0 queued, 1 to 99 processing, 100 ready.
-    :param record: the reply; at status 100 the full record. Fields that are too large to be stored are
-        omitted with a warning, see :data:`MAX_FIELD_BYTES`.
+    :param record: the reply; at status 100 the full record. Fields that are too large to store are omitted
+        with a warning, see :data:`MAX_FIELD_BYTES`.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Project:
 
     @property
     def errors(self) -> int:
-        """Return how many errors the processing of a ready project counted."""
+        """Return the number of processing errors of a ready project."""
         errors = self.record.get("errors")
         return errors if isinstance(errors, int) else 0
 
@@ -101,8 +101,8 @@ class Project:
     def from_reply(cls, reply: Mapping[str, Any]) -> Project:
         """Read the reply of ``GET /projects/{name}``.
 
-        :raises NoReplyError: when it names no project, or its status is not a whole number.
-        :raises ProjectStatusError: when its status is a whole number but not within 0 to 100.
+        :raises NoReplyError: if it names no project, or its status is not a whole number.
+        :raises ProjectStatusError: if its status is a whole number but not within 0 to 100.
         """
         name, status = _text(reply, "name"), reply.get("status")
         if not isinstance(status, int) or isinstance(status, bool):
@@ -119,16 +119,16 @@ class Project:
 
     @classmethod
     def created(cls, reply: Mapping[str, Any]) -> Project:
-        """Read the reply of ``POST /projects``, of which only the name counts.
+        """Read the reply of ``POST /projects``; only its name matters.
 
-        :raises NoReplyError: when it names no project.
+        :raises NoReplyError: if it names no project.
         """
         name = _text(reply, "name")
         return cls(name, 0, _bounded(name, reply))
 
 
 def _bounded(project_name: str, reply: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a record without its largest fields, as far as it is too large; name and status always stay."""
+    """Return a record without the fields that make it too large; name and status always stay."""
     sizes = {key: len(json.dumps({key: value})) for key, value in reply.items()}
     kept, total = {"name", "status"}, 0
     for key in sorted(sizes, key=lambda key: sizes[key]):
@@ -155,7 +155,7 @@ def _text(reply: Mapping[str, Any], key: str) -> str:
 
 
 def _is_name(value: object) -> TypeGuard[str]:
-    """Tell whether something can be a name: it will stand in logs, errors and addresses."""
+    """Tell whether a value can be a name, which appears in logs, errors and URLs."""
     return isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable()
 
 

@@ -1,7 +1,7 @@
-"""Redacts secrets from what a server says. Pure.
+"""Redacts secrets from a server's replies. Pure.
 
 A server may repeat a secret in another spelling: percent-encoded, HTML-escaped or JSON-escaped, once or
-several times. So a text and a secret are compared after both were decoded as far as possible.
+several times. So a text and a secret are compared after both have been decoded as far as possible.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 __all__ = ["MASK", "Redactor", "secrets_of_link", "spellings"]
 
 MASK = "***"
-MAX_LEVELS = 5  # of encoding within encoding that are decoded
+MAX_LEVELS = 5  # of nested encodings that are decoded
 MAX_MAPPED_CHARACTERS = (
     64 * 1024
-)  # of a longer text that repeats a secret in another spelling nothing is kept
-MIN_LINK_CHARACTERS = 16  # "dl=1" is no secret, and would be redacted wherever it stands
+)  # a longer text that repeats a secret in another spelling is redacted completely
+MIN_LINK_CHARACTERS = 16  # "dl=1" is no secret, and would be redacted everywhere
 MIN_VALUE_CHARACTERS = 6
 
 _ESCAPE = re.compile(
@@ -28,7 +28,7 @@ _ESCAPE = re.compile(
     r"|&#(\d{1,7});|&#[xX]([0-9A-Fa-f]{1,6});|&(amp|lt|gt|quot|apos);"
 )
 _ENTITIES = {"amp": "&", "lt": "<", "gt": ">", "quot": '"', "apos": "'"}
-#: Parameters of a query that are secret, whoever signed it: AWS, Google, Azure and others.
+#: Query parameters that are secret in presigned URLs of AWS, Google, Azure and others.
 _SECRET_NAME = re.compile(r"(?<![a-z])sig(?!ned)|token|credential|secret|passw|access.?key", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"[\w~+/=-]{24,}", re.ASCII)
 _SIGNED_NAME = r"X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)"
@@ -39,7 +39,7 @@ _SIGNED = re.compile(
 
 
 class Redactor:
-    """Replaces secrets by ``***``, in whichever spelling a text has them.
+    """A redactor that replaces secrets with ``***``, in every spelling.
 
     The signature of a presigned URL of AWS or Google is redacted even if the URL is not known.
 
@@ -49,12 +49,12 @@ class Redactor:
     def __init__(self, secrets: Iterable[str]) -> None:
         self.secrets = frozenset(secret for secret in secrets if secret)
         self._longest_first = sorted(self.secrets, key=len, reverse=True)
-        # No encoder touches letters and digits, so a long text without these need not be decoded.
+        # No encoder changes letters and digits, so a long text without these need not be decoded.
         self._runs = {max(re.findall("[A-Za-z0-9]*", secret), key=len) for secret in self.secrets}
         self._needles = {_plain(_fully_decoded(_as_bytes(secret))) for secret in self.secrets}
 
     def also(self, secrets: Iterable[str]) -> Redactor:
-        """Return a redactor of these secrets and of others."""
+        """Return a redactor for these secrets and further ones."""
         return self if self.secrets.issuperset(more := set(secrets)) else Redactor(self.secrets | more)
 
     def redact(self, value: Any) -> Any:
@@ -78,12 +78,12 @@ class Redactor:
             if any(needle in decoded for needle in self._needles):
                 data = self._cut(data) if len(data) <= MAX_MAPPED_CHARACTERS else MASK
                 text = data.encode("latin-1").decode("utf-8", "replace")
-        for secret in self._longest_first:  # what stands before one may look like a part of an escape
+        for secret in self._longest_first:  # the text before a secret may look like a part of an escape
             text = text.replace(secret, MASK)
         return _SIGNED.sub(rf"\1{MASK}", text)
 
     def _cut(self, data: str) -> str:
-        """Return a text without secrets; one or more of them are in it."""
+        """Return the text without its secrets; it contains at least one."""
         decoded, starts = data, list(range(len(data) + 1))
         for _ in range(MAX_LEVELS):
             decoded, starts = _decoded_with_starts(decoded, starts)
@@ -98,7 +98,7 @@ class Redactor:
 
 
 def secrets_of_link(link: str) -> list[str]:
-    """Return what is secret of a URL that may be presigned: all of it, and what opens it as single values.
+    """Return the secrets of a URL that may be presigned: the whole URL, and each secret value in it.
 
     :param link: the URL.
     """
@@ -120,7 +120,7 @@ def secrets_of_link(link: str) -> list[str]:
 
 
 def spellings(secret: str) -> list[str]:
-    """Return the usual spellings of a secret, for whoever can only compare texts as they are.
+    """Return the usual spellings of a secret, for callers that cannot decode the text they search.
 
     :param secret: a URL or a part of one.
     """
@@ -149,12 +149,12 @@ def _is_signed(name: object, value: object) -> bool:
 
 
 def _as_bytes(text: str) -> str:
-    """Return a text with one character for each byte of its UTF-8, because ``%C3%BC`` names bytes."""
+    """Return a text with one character for each byte of its UTF-8, because ``%C3%BC`` encodes bytes."""
     return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("latin-1")
 
 
 def _plain(data: str) -> str:
-    return data.replace("+", " ")  # in a query they mean the same
+    return data.replace("+", " ")  # in a query, both mean a space
 
 
 def _fully_decoded(data: str) -> str:
@@ -167,7 +167,7 @@ def _fully_decoded(data: str) -> str:
 
 
 def _decoded_with_starts(data: str, starts: Sequence[int]) -> tuple[str, list[int]]:
-    """Decode one level; also return for each character where its spelling starts in the original."""
+    """Decode one level; also return for each character the position in the original where it starts."""
     parts, places, at = [], list[int](), 0
     for escaped in _ESCAPE.finditer(data):
         character = _character(escaped)

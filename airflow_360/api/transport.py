@@ -1,8 +1,8 @@
-"""One request to the server becomes one JSON reply or one error.
+"""Sends one request to the server and returns its JSON, or raises one error.
 
-The only module that knows ``requests``: authentication, time-outs, certificates, redirects and the
-meaning of status codes end here. It repeats a request in one case only: a GET or DELETE whose kept-alive
-connection the server had closed meanwhile goes out once more on a fresh one.
+The only module that uses ``requests``: it handles authentication, time-outs, certificates, redirects and
+status codes. It retries in one case only: a GET or DELETE whose connection broke, for example because the
+server had closed the kept-alive connection, is sent once more on a new connection.
 """
 
 from __future__ import annotations
@@ -63,17 +63,17 @@ log = logging.getLogger(__name__)
 
 DEFAULT_SERVER = "https://360-for-you.com"
 API_PATH = "/api/v1"
-TEXT_LIMIT = 300  # characters of the server's text that may enter a message
-MAX_INTERIM_REPLIES = 20  # 1xx before one real reply
+TEXT_LIMIT = 300  # characters of the server's text in a message
+MAX_INTERIM_REPLIES = 20  # 1xx before one final reply
 MAX_CLOCK_ERROR_SECONDS = 366 * 86400.0  # a Date further from this machine's clock is ignored
 MAX_REPLY_BYTES = 32 * 1024 * 1024  # decoded; the list of a session with 100,000 files has about 10 MiB
-READ_BYTES = 64 * 1024  # of a reply that are read, or unzipped, at a time
-BROKEN = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)  # how a connection that is closed shows
-GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS  # how zlib is told that its input has a gzip header
-NO_REUSE_SECONDS = 60.0  # for which PUTs open connections, after one broke on a connection that was reused
+READ_BYTES = 64 * 1024  # how much of a reply is read, or unzipped, in one step
+BROKEN = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)  # the errors of a closed connection
+GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS  # tells zlib that its input has a gzip header
+NO_REUSE_SECONDS = 60.0  # how long each PUT opens a new connection after one broke on a reused connection
 SEND_TIMEOUT = 120.0  # seconds for one block of a body: 9 KB/s
-IDLE = 1.0  # seconds after which a server may be closing a connection that it keeps
-LONGEST_WAIT = 86400.0  # seconds of a Retry-After that are believed
+IDLE = 1.0  # seconds after which a server may be closing a kept-alive connection
+LONGEST_WAIT = 86400.0  # seconds; a longer Retry-After counts as this
 USER_AGENT = f"airflow-provider-360/{__version__}"
 
 ADVICE = {
@@ -98,7 +98,7 @@ ADVICE = {
 
 
 class _BearerAuth(AuthBase):
-    """Set the key on each request; an ``auth`` object, so that a netrc file cannot replace it."""
+    """Sets the key on each request; an ``auth`` object, so that a netrc file cannot replace it."""
 
     def __init__(self, key: str) -> None:
         self._key = key
@@ -109,22 +109,22 @@ class _BearerAuth(AuthBase):
 
 
 class Transport:
-    """Send requests to one server with one key, over one pool of connections.
+    """The HTTP transport to one server with one key, over one pool of connections.
 
     :param server: the server's URL, with or without ``/api/v1``.
     :param key: the API key; sent in a header to this server only.
-    :param connect_timeout: seconds to wait for a connection. Default 10: a server that is up answers in one.
+    :param connect_timeout: seconds to wait for a connection. Default 10: a running server answers in one.
     :param read_timeout: seconds to wait for the next byte of a reply. Default 120: a server may hash or move
-        a large file before it answers its last chunk.
+        a large file before it replies to the last chunk.
     :param reply_timeout: seconds from the end of the request until the whole reply has arrived. Default twice
-        `read_timeout`: a reply is small, so whatever the server did before its first byte may take as long
-        again to arrive. Without a limit a server that sends a byte now and then would hold a thread for ever.
-    :param verify: True checks certificates against the environment's authorities, a path against that
-        file, False not at all.
-    :param connections: how many connections are kept alive; at least as many as threads that use this.
-    :param user_agent: what is added to the User-Agent, such as Airflow's version.
+        `read_timeout`: a reply is small, so the time for all its bytes need not be longer than the time for
+        the first one. Without a limit, a server that sends a byte now and then could block a thread forever.
+    :param verify: True checks certificates against the environment's CAs, a path against that file, and
+        False does not check them.
+    :param connections: the number of kept-alive connections; at least the number of threads that use this.
+    :param user_agent: text to add to the User-Agent, such as Airflow's version.
     :param budget: the rate limiter, shared with other clients of the server and key; None by default.
-    :raises ThreeSixtyError: when the server's URL is unusable, see :func:`server_url`, or there is no key.
+    :raises ThreeSixtyError: if the server's URL is unusable, see :func:`server_url`, or there is no key.
     """
 
     def __init__(
@@ -151,13 +151,13 @@ class Transport:
             raise ThreeSixtyError("The API key holds spaces, line breaks or other characters no key has.")
         self._timeout = (connect_timeout, read_timeout)
         self._verify = verify
-        # What is meant for this machine, perhaps over plain http, must not leave it through a proxy.
+        # A request to this machine, perhaps over plain http, must not leave it through a proxy.
         host = urlsplit(self.server).hostname or ""
         self._proxies = {"no_proxy": host} if _is_loopback(host) else {}
         self._key = key
         self._redactor = Redactor([key])
         self._clock_offset = 0.0  # seconds by which the server's clock is ahead
-        self._reuse_from = 0.0  # before this moment each PUT has a connection of its own
+        self._reuse_from = 0.0  # before this time, each PUT opens a new connection
         self._new_http = partial(_http, key, user_agent, reply_timeout or 2 * read_timeout)
         self._kept = self._new_http(connections)
 
@@ -172,16 +172,17 @@ class Transport:
         """Send one request, once.
 
         :param method: the HTTP method.
-        :param segments: the address below ``/api/v1``; each is percent-encoded as one path segment.
+        :param segments: the path below ``/api/v1``; each is percent-encoded as one path segment.
         :param json: an object to send as JSON.
-        :param body: bytes to send, or something sized that yields them.
+        :param body: the bytes to send, or a sized iterable of them.
         :param headers: further headers.
         :returns: the reply's JSON.
-        :raises ThreeSixtyError: when a segment would change the address.
-        :raises ApiError: when the server answered no.
-        :raises RateLimitedError: also without asking, while a 429 to any client of the same budget holds.
+        :raises ThreeSixtyError: if a segment would change the path.
+        :raises ApiError: if the server refused the request.
+        :raises RateLimitedError: also without a request, as long as a 429 to any client of the same rate
+            limiter applies.
         :raises ConfigurationError: if the server's certificate is refused.
-        :raises NoReplyError: when no usable answer came; the request may have had its effect.
+        :raises NoReplyError: if no usable reply came; the request may have had its effect.
         """
         endpoint = (method, segments[0], len(segments))
         url = self.server + API_PATH + "".join(f"/{_segment(segment)}" for segment in segments)
@@ -195,8 +196,8 @@ class Transport:
                 f"{what}: the reply of {self.server} was discarded, because {_clean(self._redact(error))}. "
                 "Check that the connection's host is a 360 server and that no proxy stands between."
             ) from None
-        # Not all that is raised is requests' own: a missing certificate file is an OSError, an odd address a
-        # ValueError, a body that breaks off an error of urllib3.
+        # Not every error comes from requests: a missing certificate file is an OSError, an odd URL a
+        # ValueError, and a body that ends early an error of urllib3.
         except (OSError, ValueError, HTTPError) as error:
             root = _root(error, outer)
             if problem := certificate_problem(root, self.server):
@@ -220,19 +221,19 @@ class Transport:
             raise
         except UnexpectedReplyError as error:
             if error.status == http.HTTPStatus.MISDIRECTED_REQUEST:
-                self._kept.close()  # a new connection may lead to the right server
+                self._kept.close()  # a new connection may reach the right server
             raise
 
     def server_now(self) -> float:
-        """Return the time on the server's clock, by the Date of its last reply; else by this machine's."""
+        """Return the server's time by the Date of its last reply, or this machine's time if there is none."""
         return time.time() + self._clock_offset
 
     def has_key_of(self, other: Transport) -> bool:
-        """Tell whether another transport sends the same key."""
+        """Tell whether another transport uses the same key."""
         return self._key == other._key
 
     def redact_also(self, secrets: Iterable[str]) -> None:
-        """Redact further secrets, beside the key, from all that the server says from now on.
+        """Redact further secrets, in addition to the key, from all later replies.
 
         :param secrets: for example those of a presigned URL that is sent to the server.
         """
@@ -261,8 +262,8 @@ class Transport:
         method = endpoint[0]
         outer = sys.exc_info()[1]
         try:
-            # A POST must not meet a connection that the server is just closing: its fate could not be told.
-            # After a PUT met one, the following PUTs do not take the risk either: it costs them a chunk.
+            # A POST never uses a kept-alive connection: if the server is just closing it, the result would be
+            # unknown. After this happened to a PUT, the next PUTs avoid it too: it costs them a chunk.
             if method in ("GET", "DELETE") or (method == "PUT" and time.monotonic() >= self._reuse_from):
                 with self.budget.turn(endpoint):
                     return self._exchange(self._kept, method, url, options)
@@ -280,12 +281,12 @@ class Transport:
             url,
             **options,
             timeout=self._timeout,
-            verify=self._verify,  # with each request: the environment overrides a session's
+            verify=self._verify,  # with each request, because the environment overrides a session's value
             proxies=self._proxies,
             allow_redirects=False,
             stream=True,
         ) as reply:
-            # What follows an interim reply (1xx) is not read. Its connection is closed here.
+            # The bytes after an interim reply (1xx) are not read. Its connection is closed here.
             content = b"" if reply.status_code < 200 else _content(reply)
             return _Reply(reply.status_code, reply.headers, content)
 
@@ -300,13 +301,13 @@ class _Reply:
 
 
 class _UnusableReply(Exception):  # noqa: N818 - becomes a NoReplyError, and its text a part of that sentence
-    """Raised when a reply is too large, or encoded in a way that nobody asked for."""
+    """Raised when a reply is too large, or has an encoding that was not requested."""
 
 
 def _content(reply: requests.Response) -> bytes:
-    """Read a reply's body to its end, so that its connection can be used again.
+    """Read a reply's body to its end, so that its connection can be reused.
 
-    :raises _UnusableReply: when it has more than :data:`MAX_REPLY_BYTES`, or cannot be decoded.
+    :raises _UnusableReply: if it has more than :data:`MAX_REPLY_BYTES`, or cannot be decoded.
     """
     encoding = reply.headers.get("Content-Encoding", "").strip()
     received = _limited(iter(lambda: reply.raw.read(READ_BYTES, decode_content=False), b""))
@@ -327,9 +328,9 @@ def _limited(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _unzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Decode gzip in small pieces, because some kilobytes can stand for gigabytes.
+    """Decode gzip in small pieces, because a few kilobytes can expand to gigabytes.
 
-    urllib3 before 2.6 decodes whatever it has read at once.
+    urllib3 before 2.6 decodes all that it has read at once.
     """
     unzip, empty = zlib.decompressobj(GZIP_WINDOW_BITS), True
     try:
@@ -345,18 +346,18 @@ def _unzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class _ReplyTimeout(TimeoutError):  # noqa: N818 - a TimeoutError by another name
-    """Raised when a request was sent and its reply does not arrive in time."""
+    """Raised when a request was sent, but its reply does not arrive in time."""
 
 
 class _TimedReader(io.RawIOBase):
     """The bytes that arrive on a socket, until a deadline.
 
-    A socket's own time-out starts over with each byte, so a server that sends one now and then could hold a
-    thread for ever.
+    A socket's own time-out restarts with each byte, so a server that sends one now and then could block a
+    thread forever.
 
     :param sock: the socket.
-    :param raw: what reads from it.
-    :param silence: seconds for which no byte may come.
+    :param raw: the raw reader of the socket.
+    :param silence: the longest time in seconds without a byte.
     :param total: seconds from now until the deadline.
     """
 
@@ -391,7 +392,7 @@ class _TimedReader(io.RawIOBase):
 
 
 class _Response(http.client.HTTPResponse):
-    """A response that is not an interim one (1xx), and about whose headers urllib3 logs nothing.
+    """A response that skips interim replies (1xx) and keeps its headers out of urllib3's log.
 
     ``http.client`` skips only 100. If headers are malformed, urllib3 logs their lines as they are, and a
     server may repeat the key in them.
@@ -412,10 +413,10 @@ class _Response(http.client.HTTPResponse):
 
 
 class _SlowSendConnection(HTTPConnection):
-    """A connection with a time-out of its own for sending, and a deadline for each reply.
+    """A connection with a separate time-out for sending, and a deadline for each reply.
 
-    Under the connect time-out a slow line could not carry one block of a body. If the connection breaks after
-    it has stood idle, after it has served another request, or before a request was sent over it, the error
+    The connect time-out would be too short to send one block of a body over a slow line. If the connection
+    breaks after it was idle, after it served another request, or before a request was sent over it, the error
     says so.
 
     :param reply_timeout: see :class:`Transport`.
@@ -423,7 +424,7 @@ class _SlowSendConnection(HTTPConnection):
 
     _connecting = False
     _asked = 0.0
-    _answered: float | None = None  # when it did last; None for a connection that has not yet
+    _answered: float | None = None  # time of its last reply; None if there was none
 
     def __init__(self, *args: Any, reply_timeout: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -434,7 +435,7 @@ class _SlowSendConnection(HTTPConnection):
     ) -> http.client.HTTPResponse:
         reply = _Response(sock, *args, **kwargs)
         silence = cast(float, self.timeout)
-        # While connecting it is a proxy's reply to CONNECT.
+        # A reply while connecting is a proxy's reply to CONNECT.
         total = silence if self._connecting else self._reply_timeout
         reply.fp = io.BufferedReader(_TimedReader(sock, reply.fp.detach(), silence, total))
         return reply
@@ -453,7 +454,7 @@ class _SlowSendConnection(HTTPConnection):
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
         self._asked = time.monotonic()
-        if self.sock is not None:  # urllib3 puts the connect time-out on a kept connection again
+        if self.sock is not None:  # urllib3 resets a kept-alive connection to the connect time-out
             self.sock.settimeout(SEND_TIMEOUT)
         super().putrequest(*args, **kwargs)
 
@@ -479,7 +480,7 @@ class _SlowSendConnection(HTTPConnection):
 
 
 class _SlowSendTLSConnection(_SlowSendConnection, HTTPSConnection):
-    """The same over TLS."""
+    """The same connection over TLS."""
 
 
 class _SlowSendPool(HTTPConnectionPool):
@@ -508,7 +509,7 @@ class _Adapter(HTTPAdapter):
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Find nothing to redirect to: requests would read the reply's body in one piece to look further."""
+        """Return no redirect target: for a redirect, requests would read the reply's body in one piece."""
 
 
 def _http(key: str, user_agent: str, reply_timeout: float, connections: int) -> requests.Session:
@@ -526,9 +527,9 @@ def _http(key: str, user_agent: str, reply_timeout: float, connections: int) -> 
 def server_url(address: str) -> str:
     """Return a server's URL without a trailing slash and without ``/api/v1``.
 
-    :param address: the URL as a user wrote it; https where it names no scheme.
-    :raises ThreeSixtyError: when it is no http(s) URL, holds a user or password, or is plain http to a
-        host that is not this machine, since the key travels in a header.
+    :param address: the URL as a user wrote it; https if it names no scheme.
+    :raises ThreeSixtyError: if it is no http(s) URL, contains a user or password, or is plain http to a
+        host other than this machine, because the key is sent in a header.
     """
     url = address.strip()
     url = url if "://" in url else f"https://{url}"
@@ -539,7 +540,7 @@ def server_url(address: str) -> str:
         host = None
     odd = not url.isprintable() or " " in url
     if not host or odd or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
-        shown = _clean(address.rpartition("@")[2].partition("?")[0])  # what is cut off may be a secret
+        shown = _clean(address.rpartition("@")[2].partition("?")[0])  # the rest may be a secret
         raise ThreeSixtyError(f"{shown!r} is no server URL; write it like {DEFAULT_SERVER}.")
     if "@" in parts.netloc:
         raise ThreeSixtyError(
@@ -630,7 +631,7 @@ def _sentence(
 
 
 def _advice_for_a_proxy(status: int) -> str:
-    """Return what to do about an error that probably comes from a proxy, because it has no JSON."""
+    """Return advice for an error that probably comes from a proxy, because it has no JSON."""
     if status >= 500:
         return "It is probably a proxy or maintenance: try again later."
     if status == 413:
@@ -642,10 +643,10 @@ def _advice_for_a_proxy(status: int) -> str:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return for how many seconds a server asks to wait; None if it names no time.
+    """Return the seconds that a server asks to wait; None if it names no time.
 
-    0, a date that has passed, and what cannot be read name no time: the server has just refused, so to ask
-    again at once is of no use, and the growing delays of :class:`~airflow_360.api.backoff.Backoff` apply.
+    0, a date in the past, and an unreadable value name no time: the server has just refused, so a retry at
+    once is useless, and the growing delays of :class:`~airflow_360.api.backoff.Backoff` apply.
     """
     value = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d+(\.\d+)?", value):
@@ -669,19 +670,19 @@ def _date(headers: Mapping[str, str]) -> datetime | None:
 def _moment(value: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):  # the last of a year of many digits
+    except (ValueError, TypeError, IndexError, OverflowError):  # the last for a year with many digits
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _root(error: BaseException, outer: BaseException | None) -> BaseException:
-    """Return where an error came from, but not the one that was being handled before the request."""
+    """Return the root cause of an error, but not an error that was already handled before the request."""
     while (inner := error.__cause__ or error.__context__) is not None and inner is not outer:
         error = inner
     return error
 
 
 def _clean(text: object, limit: int = TEXT_LIMIT) -> str:
-    """Return the server's text fit for a log: one line, no control characters, bounded."""
+    """Return the server's text made safe for a log: one line, no control characters, bounded."""
     line = "".join(c if c.isprintable() else " " for c in str(text)[: limit + 1])
     return line if len(line) <= limit else f"{line[:limit]}…"

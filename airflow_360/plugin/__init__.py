@@ -1,1 +1,1 @@
-"""A page in Airflow's UI: the eighth part of the house beside the kinds of Airflow."""
+"""A plugin that adds a page to Airflow's UI."""

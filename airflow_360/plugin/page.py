@@ -1,8 +1,8 @@
 """The page in Airflow's UI that shows uploads while they run, from Airflow 3.1 on.
 
-Nothing here reads data: Airflow is given one static
-script, and that one asks Airflow's own REST API with the cookie, and so the rights, of whoever is signed in.
-Every process of Airflow loads this module, workers too; so it imports nothing heavy.
+Nothing here reads data: the module gives Airflow one static script. The script calls Airflow's own REST API
+with the cookie, and thereby the permissions, of the signed-in user. Every Airflow process loads this module,
+also each worker, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from airflow_360 import __version__
 __all__ = ["ThreeSixtyPlugin"]
 
 PREFIX = "/three-sixty"
-NAME = "360 uploads"  # the label of menu and tab, and the name under which page.js leaves its component
+NAME = "360 uploads"  # the label of menu and tab, and the name under which page.js registers its component
 FILES = {
     "page.js": "text/javascript",
     "icon.svg": "image/svg+xml",
@@ -29,7 +29,7 @@ FILES = {
 
 
 class _Files:
-    """Serve the page's files to whoever is signed in; built when the first one is asked for."""
+    """The app that serves the page's files to signed-in users; built at the first request."""
 
     def __init__(self) -> None:
         self._app: Any = None
@@ -51,14 +51,14 @@ def _built() -> Any:
         headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
         return FileResponse(Path(__file__).parent / name, media_type=FILES[name], headers=headers)
 
-    # A mounted application has no authentication of its own, and its /docs would be open too.
+    # A mounted app has no authentication of its own, and its /docs would be public too.
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_api_route("/{name:path}", file, response_model=None, dependencies=[Depends(get_user)])
     return app
 
 
 def _address(name: str) -> str:
-    """Return a file's address, also where Airflow lives below a path; a new version is loaded anew."""
+    """Return a file's URL, also if Airflow has a path prefix; the version makes browsers load a new file."""
     below = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
     return f"{below}{PREFIX}/{name}?v={__version__}"
 
@@ -76,7 +76,7 @@ def _view(destination: str, url_route: str) -> dict[str, Any]:
 
 
 class ThreeSixtyPlugin(AirflowPlugin):
-    """Put the page into the navigation, and as a tab on each run; on Airflow before 3.1 it is not there."""
+    """The plugin that adds the page to the navigation and as a tab to each run; empty before Airflow 3.1."""
 
     name = "three_sixty"
     if tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 1):

@@ -1,1 +1,1 @@
-"""Creating projects and waiting for them: the decisions, without Airflow."""
+"""The logic of creating projects and waiting for them, without Airflow."""

@@ -1,9 +1,9 @@
-"""Exactly one project per session, whatever fails: a record, a pure decision, and a runner.
+"""Exactly one project per session, despite all failures: a record, a pure decision, and a runner.
 
 The server takes no idempotency key. A session's id is a random token of the account, and a project gets that
 name unless it is taken. So if the name was free right before the first POST, a project that this POST created
-has that name, and a lost reply can be resolved: by searching for the project, and by a second POST after a
-time in which the first one must have ended.
+has that name. A lost reply can therefore be resolved: by searching for the project, and by a second POST when
+the first one must have ended.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ class CreationTimes:
     :param shortest: the shortest wait between two requests.
     :param longest: the longest wait between two requests.
     :param after_break: from a 502, 503 or a broken connection until another POST is safe.
-    :param after_timeout: the same after a 504, a 408 or a time-out: behind a proxy the server may still be at
-        work on the request. It also holds if nothing is saved of earlier attempts.
+    :param after_timeout: the same after a 504, a 408 or a time-out: behind a proxy the server may still be
+        working on the request. Also used if the records of earlier attempts are lost.
     :param without_session: how long to search if the session is gone or incomplete, before the task stops.
     :param record: how long to wait until the record of an existing project can be read.
-    :param failing: how long failures of other requests are tolerated without spending a retry.
-    :param rate_limited: the same for rate limits. The server's session lives as long.
+    :param failing: how long failures of other requests are tolerated without using a retry.
+    :param rate_limited: the same for rate limits. A session on the server lives as long.
     :param missing: the wait between two of the three requests that show that a project was deleted.
-    :param triggerer: how long after its end a pause is tolerated, because no triggerer runs.
+    :param triggerer: how long a pause may last beyond its end, in case no triggerer is running.
     """
 
     in_place: float = 10.0
@@ -95,14 +95,14 @@ class CreationTimes:
     triggerer: float = 6 * 3600.0
 
 
-#: POSTs after the first one.
+#: The number of POSTs after the first one.
 MAX_MORE_POSTS = 2
-#: Replies of 404 in a row which show that a project was deleted.
+#: The number of 404s in a row that show that a project was deleted.
 MAX_MISSING = 3
 
 
 class Stage(StrEnum):
-    """How far the creation of a project is."""
+    """A stage of the creation of a project."""
 
     UNKNOWN = "unknown"  # nothing is recorded
     UNSENT = "unsent"  # it is certain that no POST was sent, or that the server refused it
@@ -113,21 +113,21 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class CreationRecord:
-    """What is known of a session's project; plain JSON when it is saved.
+    """The saved state of a project's creation; stored as plain JSON.
 
-    :param stage: how far the creation is.
-    :param clears: changes if a person clears the task, and not on a retry.
-    :param name: the project's name, once it is created.
+    :param stage: the current stage.
+    :param clears: changes if a person clears the task, but not on a retry.
+    :param name: the project's name after its creation.
     :param name_was_free: whether no project had the session's name right before the first POST.
-    :param posts: how many POSTs were sent.
-    :param since: when the doubt, or the wait for a readable record, began: seconds since 1970.
+    :param posts: the number of POSTs that were sent.
+    :param since: the start of the doubt, or of the wait for a readable record: seconds since 1970.
     :param patience: seconds from ``since`` until another POST is safe.
-    :param cause: why the result is unknown, for messages.
-    :param failing_since: when the first of the present failures came, or None.
-    :param limited_since: the same for rate limits that named a time. To wait for one is no failure.
+    :param cause: the reason why the result is unknown, for messages.
+    :param failing_since: the time of the first failure of the current series, or None.
+    :param limited_since: the same for rate limits that named a time. Waiting for one is not a failure.
     :param missing: how many times in a row a created project was not found.
-    :param stopped: whether the task stopped and said that a person must look.
-    :param session_created: when the session was created, by the server's clock, or None.
+    :param stopped: whether the task stopped and asked for a manual check.
+    :param session_created: the time when the session was created, by the server's clock, or None.
     """
 
     stage: Stage = Stage.UNKNOWN
@@ -145,13 +145,13 @@ class CreationRecord:
     session_created: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON, without fields that have their default."""
+        """Return the record as plain JSON, without fields that have their default value."""
         default = asdict(CreationRecord())
         return {key: value for key, value in asdict(self).items() if value != default[key]}
 
     @classmethod
     def from_json(cls, value: object) -> CreationRecord:
-        """Read what :meth:`to_json` returned; anything else is an empty record."""
+        """Read the result of :meth:`to_json`; return an empty record for any other value."""
         if not isinstance(value, Mapping):
             return cls()
         known = {f.name: value[f.name] for f in fields(cls) if f.name in value}
@@ -161,7 +161,7 @@ class CreationRecord:
             return cls()
 
     def in_doubt(self, cause: str, since: float, patience: float) -> CreationRecord:
-        """Return this record after a POST whose result is unknown."""
+        """Return this record after a POST with an unknown result."""
         cause = cause[:MAX_CAUSE_CHARACTERS]
         doubt = replace(self, stage=Stage.DOUBT, cause=cause, since=since, patience=patience)
         return doubt.without_failures()
@@ -171,21 +171,21 @@ class CreationRecord:
         return replace(self, failing_since=None, limited_since=None)
 
     def failed(self, now: float, failure: ThreeSixtyError) -> CreationRecord:
-        """Return this record after a failure that may pass."""
+        """Return this record after a failure that may be temporary."""
         if _asked_seconds(failure):
             return replace(self, failing_since=None, limited_since=self.limited_since or now)
         return replace(self, failing_since=self.failing_since or now)
 
 
 class NotAsked(Enum):
-    """Stands for a project that was not asked for, or was not found."""
+    """A placeholder for a project that was not requested, or was not found."""
 
     NOT_ASKED = "not asked"
     MISSING = "missing"
 
 
 class SessionState(Enum):
-    """What is known of the session."""
+    """The known state of the session."""
 
     NOT_ASKED = "not asked"
     WHOLE = "whole"
@@ -195,16 +195,16 @@ class SessionState(Enum):
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of the world when the next step is chosen.
+    """The facts on which the choice of the next step is based.
 
     :param now: seconds since 1970.
-    :param upload_id: the session, or None for a link, whose project cannot be searched for by name.
+    :param upload_id: the session, or None for a link. A link's project cannot be searched for by name.
     :param title: the title that this task gives its project, or None.
     :param first: whether this is the task's first attempt.
     :param cleared: whether a person cleared the task since the record was saved.
-    :param project: the project that was searched for.
-    :param session: what the server said of the session.
-    :param failure: the failure of the last request; it may pass.
+    :param project: the result of the search for the project.
+    :param session: the state of the session on the server.
+    :param failure: the failure of the last request, if it may be temporary.
     """
 
     now: float
@@ -219,19 +219,19 @@ class Facts:
 
 @dataclass(frozen=True)
 class FindProject:
-    """Ask the server for a project of this name."""
+    """A step: ask the server for a project with this name."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class ReadSession:
-    """Ask what the session contains, or whether the linked object exists."""
+    """A step: check that the session is complete, or that the linked object exists."""
 
 
 @dataclass(frozen=True)
 class Post:
-    """Send the POST; ``why`` says why another one is safe, and is empty for the first one."""
+    """A step: send the POST; ``why`` is the reason why another one is safe, and empty for the first one."""
 
     name_is_free: bool
     why: str = ""
@@ -239,14 +239,14 @@ class Post:
 
 @dataclass(frozen=True)
 class Remember:
-    """Continue with another record."""
+    """A step: continue with another record."""
 
     record: CreationRecord
 
 
 @dataclass(frozen=True)
 class Reuse:
-    """Take the project that exists; ``warning`` says what is not certain about it."""
+    """A step: reuse the project that exists; ``warning`` describes an uncertainty about it."""
 
     project: Project
     warning: str = ""
@@ -254,7 +254,7 @@ class Reuse:
 
 @dataclass(frozen=True)
 class Wait:
-    """Wait, then ask again; ``until`` is when the wait ends at the latest."""
+    """A step: wait, then ask again; ``until`` is the latest end of the wait."""
 
     seconds: float
     why: str
@@ -263,24 +263,24 @@ class Wait:
 
 @dataclass(frozen=True)
 class ConfirmDeleted:
-    """Ask once more for a created project that was not found."""
+    """A step: ask again for a created project that was not found."""
 
 
 @dataclass(frozen=True)
 class Refuse:
-    """Raise what is wrong with the session; nothing was sent."""
+    """A step: raise the problem with the session; no POST was sent."""
 
 
 @dataclass(frozen=True)
 class Fail:
-    """Raise an error."""
+    """A step: raise an error."""
 
     error: ThreeSixtyError
 
 
 @dataclass(frozen=True)
 class Stop:
-    """Stop for good, because only a person can tell whether a project exists."""
+    """A step: stop for good, because only a person can tell whether a project exists."""
 
     reason: str
 
@@ -289,10 +289,10 @@ Step = FindProject | ReadSession | Post | Remember | Reuse | Wait | ConfirmDelet
 
 
 def next_step(record: CreationRecord, facts: Facts, times: CreationTimes) -> Step:
-    """Return what to do next; pure, so that a table can test it.
+    """Return the next step; pure, so that a table can test it.
 
-    :param record: what is saved.
-    :param facts: what the server said since the last wait.
+    :param record: the saved record.
+    :param facts: the facts from the server since the last wait.
     :param times: the durations.
     """
     if facts.failure is not None:
@@ -355,7 +355,7 @@ def _before_the_first_post(record: CreationRecord, facts: Facts, times: Creation
 def _if_the_name_is_taken(
     record: CreationRecord, facts: Facts, project: Project, unsent: bool, times: CreationTimes
 ) -> Step:
-    """Tell a project of this session from a stranger's."""
+    """Return the next step if a project has the session's name: it may be this session's or a stranger's."""
     if facts.session is SessionState.NOT_ASKED:
         return ReadSession()
     if _is_a_strangers(project, record.session_created, facts.title):
@@ -380,7 +380,7 @@ def _if_the_name_is_taken(
 
 
 def _is_a_strangers(project: Project, session_created: float | None, title: str | None) -> bool:
-    """Tell whether a project's record proves that it is not this session's."""
+    """Tell whether a project's record proves that it belongs to another session."""
     if not project.ready:
         return False
     created = _seconds(project.record.get("created"))
@@ -435,12 +435,12 @@ def _while_it_is_missing(record: CreationRecord, facts: Facts, times: CreationTi
 
 
 def _interval(waited: float, times: CreationTimes) -> float:
-    """Return how long to wait before the next request: as long as was waited so far, within bounds."""
+    """Return the seconds until the next request: as long as the wait so far, within bounds."""
     return min(max(waited, times.shortest), times.longest)
 
 
 def _seconds(value: object) -> float | None:
-    """Return a date-time of the server as seconds since 1970, or None."""
+    """Return a date-time from the server as seconds since 1970, or None."""
     try:
         moment = datetime.fromisoformat(str(value))
         return moment.timestamp() if moment.tzinfo else None
@@ -449,7 +449,7 @@ def _seconds(value: object) -> float | None:
 
 
 class RecordStore(Protocol):
-    """Keeps the record of one creation across attempts, as far as Airflow can."""
+    """A store that keeps the record of one creation across attempts, as far as Airflow can."""
 
     def load(self) -> CreationRecord:
         """Return the saved record, or an empty one."""
@@ -460,11 +460,11 @@ class RecordStore(Protocol):
 
 @dataclass(frozen=True)
 class Pause:
-    """The task cannot continue before some seconds have passed; it should give its worker slot back.
+    """A pause after which the task can continue; meanwhile it should give its worker slot back.
 
-    :param seconds: how long.
-    :param record: what must not be lost meanwhile.
-    :param rate_limit: the refusal, if it is a rate limit that the task waits for.
+    :param seconds: the length of the pause.
+    :param record: the record, which must not be lost in the meantime.
+    :param rate_limit: the refusal, if the task waits for a rate limit.
     """
 
     seconds: float
@@ -478,19 +478,19 @@ def _ignore(_request: str) -> None:
 
 @dataclass
 class ProjectCreation:
-    """Create the project of one session or link, or find the one that exists.
+    """A runner that creates the project of one session or link, or finds the one that exists.
 
-    :param call: calls the API with the connection's present key.
-    :param store: keeps the record.
-    :param about: what the project is made from, for messages; contains no secret.
+    :param call: calls the API with the connection's current key.
+    :param store: saves the record.
+    :param about: the source of the project, for messages; contains no secret.
     :param upload_id: the session, or None for a link.
     :param create: sends the POST, once.
-    :param check: makes sure that the session is whole, or that the linked object exists.
+    :param check: checks that the session is complete, or that the linked object exists.
     :param title: the title that this task gives its project, or None.
     :param first: whether this is the task's first attempt.
-    :param clears: changes if a person clears the task, and not on a retry.
+    :param clears: changes if a person clears the task, but not on a retry.
     :param on_request: called with ``"asked"`` before a POST and while its result is unknown, and with
-        ``"refused"`` if it is certain that it created nothing.
+        ``"refused"`` if it certainly created nothing.
     :param times: the durations.
     """
 
@@ -509,10 +509,11 @@ class ProjectCreation:
     sleep: Callable[[float], None] = time.sleep
 
     def run(self) -> Project | Pause:
-        """Return the one project, or how long to wait before this is called again.
+        """Return the project, or the pause after which this must be called again.
 
         :raises ProjectError: if only a person can tell whether a project exists, or if it was deleted.
-        :raises ThreeSixtyError: if the server refuses the project, or the session is not what was uploaded.
+        :raises ThreeSixtyError: if the server refuses the project, or the session does not contain exactly
+            the uploaded files.
         """
         self._stored = self.store.load()
         self._record = self._begun(self._stored)
@@ -534,20 +535,20 @@ class ProjectCreation:
                 return done
 
     def _in_place(self, pause: Pause) -> float:
-        """Return for how many seconds this execution may wait in its worker slot."""
+        """Return the seconds that this execution may wait in its worker slot."""
         if pause.rate_limit is None:
             return self.times.in_place
         allowed: float = self.call(lambda client: client.backoff.longest_rate_limit_wait)
         return min(self.times.in_place, allowed)
 
     def _begun(self, record: CreationRecord) -> CreationRecord:
-        """Return the record that this execution begins with."""
+        """Return the record that this execution starts with."""
         if record.stage is Stage.CREATED:
             return record
         if record.stage is Stage.UNKNOWN and self.first:
             record = replace(record, stage=Stage.UNSENT)
         if record.stage is Stage.DOUBT and record.clears != self.clears:
-            # A person looked: a link is created again, and a session may be tried as often as before.
+            # A person has checked: a link's project is created again, and a session gets all its POSTs back.
             if self.upload_id:
                 record = replace(record, posts=0)
             elif record.stopped:
@@ -555,7 +556,7 @@ class ProjectCreation:
         return replace(record, clears=self.clears)
 
     def _carry_out(self, step: Step) -> Project | Pause | None:
-        """Carry one step out; None means that the next one follows at once."""
+        """Carry out one step; None means that the next one follows immediately."""
         match step:
             case FindProject(name):
                 self._attempt(lambda client: self._find(client, name))
@@ -563,7 +564,7 @@ class ProjectCreation:
                 self._attempt(self._read_session)
             case Remember(record):
                 if self._record.stage is Stage.CREATED:
-                    self._forget()  # the project of another name
+                    self._forget()  # the project with another name
                 if record.stage is Stage.DOUBT:
                     self.on_request("asked")
                 self._save(replace(record, clears=self.clears))
@@ -587,7 +588,7 @@ class ProjectCreation:
         return None
 
     def _attempt(self, ask: Callable[[ThreeSixtyClient], None]) -> None:
-        """Send a request that changes nothing; a failure that may pass becomes a fact."""
+        """Send a request that changes nothing; a failure that may be temporary becomes a fact."""
         try:
             self.call(lambda client: ask(client.without_retries()))
         except ThreeSixtyError as error:
@@ -616,7 +617,7 @@ class ProjectCreation:
         self._facts = replace(self._facts, session=state)
 
     def _post(self, step: Post) -> None:
-        """Send the POST, and record what is known after it."""
+        """Send the POST, and record its result."""
         before = self._record
         if step.why:
             log.warning("Sending the request to create a project of %s again: %s.", self.about, step.why)
@@ -688,7 +689,7 @@ class ProjectCreation:
         return Pause(step.seconds, self._record, limit)
 
     def _forget(self) -> None:
-        """Forget what the server said: time has passed, or something was sent."""
+        """Forget the facts from the server, because time has passed or something was sent."""
         self._facts = replace(
             self._facts,
             now=self.clock(),
@@ -704,7 +705,7 @@ class ProjectCreation:
             self._stored = record
 
     def _stopped(self, reason: str) -> ProjectError:
-        """Return the error which says that a person must look."""
+        """Return the error that asks for a manual check."""
         self._save(replace(self._record, stopped=True))
         page = "your projects on the server"
         try:
@@ -727,14 +728,14 @@ class ProjectCreation:
 
 
 def _asked_seconds(error: ThreeSixtyError) -> float:
-    """Return the seconds for which a rate limit asked to wait; 0 if it named none, or for another error."""
+    """Return the seconds that a rate limit asked to wait; 0 if it named no time, or for another error."""
     return (error.retry_after or 0.0) if isinstance(error, RateLimitedError) else 0.0
 
 
 def _may_pass(error: ThreeSixtyError) -> bool:
     """Tell whether a request that changes nothing may succeed later.
 
-    A refusal without the API's JSON comes from a proxy or a portal, and says nothing of session and project.
+    A refusal without the API's JSON comes from a proxy or a portal and says nothing about session or project.
     """
     return error.retryable or (isinstance(error, ApiError) and error.code is None)
 
@@ -754,7 +755,7 @@ def _is_doubtful(error: ThreeSixtyError) -> bool:
 
 
 def _may_still_run(error: ThreeSixtyError) -> bool:
-    """Tell whether the server may still be at work on a request that failed with this error."""
+    """Tell whether the server may still be working on a request that failed with this error."""
     timed_out = isinstance(error, NoReplyError) and error.timed_out
     return timed_out or (isinstance(error, ApiError) and error.status in (408, 504))
 
@@ -777,7 +778,7 @@ def _clock_text(moment: float) -> str:
 
 
 def _candidates(found: object, title: str | None) -> list[str]:
-    """Return up to five projects of an account that could be the one; the list's shape is not documented."""
+    """Return up to five projects of the account that could be the one; the list's format is undocumented."""
     entries = next((v for v in _values(found) if isinstance(v, list)), [])
     rows = [entry for entry in entries if isinstance(entry, Mapping) and isinstance(entry.get("name"), str)]
     same = [row for row in rows if title and row.get("title") == title]

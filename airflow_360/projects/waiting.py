@@ -1,7 +1,7 @@
-"""Wait until a project is ready: a record, a pure function that decides, and a runner for one poll.
+"""Waiting until a project is ready: a record, a pure function that decides, and a runner for one poll.
 
-Separate from the trigger and the sensor because every kind of wait follows these rules: a task that pokes or
-reschedules, and a trigger. This module never imports Airflow. :func:`next_step` does no I/O and reads no
+Separate from the trigger and the sensor because every kind of wait follows these rules: a task in poke or
+reschedule mode, and a trigger. This module never imports Airflow. :func:`next_step` does no I/O and reads no
 clock.
 """
 
@@ -40,25 +40,26 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-#: A message in a trigger's event is cut after this many characters.
+#: A message in a trigger's event is truncated to this many characters.
 MAX_MESSAGE_CHARS = 2000
 
 
 @dataclass(frozen=True)
 class WaitTimes:
-    """The durations and counts that decide how long a wait tolerates failures.
+    """The durations and counts that determine how long a wait tolerates failures.
 
     To change them, for example in a DAG for tests, set the attribute ``times`` of the sensor or operator.
 
     :param failure_tolerance: seconds for which failed polls in a row are tolerated. 900 by default: a restart
         or an update of a server takes minutes.
-    :param tolerated_failures: failed polls in a row that are tolerated, however long they take. 3 by default.
+    :param tolerated_failures: failed polls in a row that are always tolerated, even if they take longer. 3 by
+        default.
     :param missing_polls: polls in a row that must get a 404 before the project counts as deleted. 3 by
-        default, because a new project may not be visible at once.
+        default, because a new project may not be visible immediately.
     :param missing_interval: seconds between these polls if the task cannot save its state between two runs
-        and therefore repeats them at once. 5 by default.
-    :param fresh_pause: seconds. A pause that began less than this long ago is waited for in full, because the
-        clocks of worker and triggerer may differ. 60 by default.
+        and therefore repeats them immediately. 5 by default.
+    :param fresh_pause: seconds. A pause that started less than this long ago is waited for in full, because
+        the clocks of worker and triggerer may differ. 60 by default.
     :param least_pause: seconds. A restarted triggerer waits at least this long. 30 by default.
     """
 
@@ -80,7 +81,7 @@ class WaitTimes:
 
     @classmethod
     def from_json(cls, values: Mapping[str, float] | None) -> WaitTimes:
-        """Read what :meth:`to_json` returned; unknown names are ignored, since versions may differ."""
+        """Read the result of :meth:`to_json`; unknown names are ignored, because versions may differ."""
         names = {field.name for field in fields(cls)}
         given: dict[str, Any] = {name: value for name, value in (values or {}).items() if name in names}
         return cls(**given)
@@ -88,14 +89,14 @@ class WaitTimes:
 
 @dataclass(frozen=True)
 class WaitRecord:
-    """What a wait has seen so far; all moments are seconds of the same clock.
+    """The saved state of a wait; all times are seconds of the same clock.
 
     :param status: the last status that was read, or None.
-    :param since: when this status was first read.
-    :param failing_since: when the first of the failed polls in a row was, or None.
-    :param failures: how many polls in a row failed, 404s included.
-    :param missing: how many polls in a row got a 404.
-    :param not_before: the moment before which the server asked not to be polled, or 0.
+    :param since: the time when this status was first read.
+    :param failing_since: the time of the first of the failed polls in a row, or None.
+    :param failures: the number of polls in a row that failed, 404s included.
+    :param missing: the number of polls in a row that got a 404.
+    :param not_before: the time before which the server asked not to be polled, or 0.
     """
 
     status: int | None = None
@@ -111,7 +112,7 @@ class WaitRecord:
 
     @classmethod
     def from_json(cls, value: object) -> WaitRecord:
-        """Read what :meth:`to_json` returned; anything else is an empty record."""
+        """Read the result of :meth:`to_json`; return an empty record for any other value."""
         optional = {"status", "failing_since"}
         if not isinstance(value, Mapping):
             return cls()
@@ -137,13 +138,13 @@ class WaitRecord:
         )
 
     def without_failures(self) -> WaitRecord:
-        """Return this record for the next attempt, which tolerates failures for the whole time again."""
+        """Return this record for the next attempt, which tolerates failures for the full time again."""
         return replace(self, failing_since=None, failures=0, missing=0)
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The project is ready.
+    """The result of a poll: the project is ready.
 
     :param project: the project, with its full record.
     """
@@ -153,9 +154,9 @@ class Ready:
 
 @dataclass(frozen=True)
 class PollAgain:
-    """Poll again.
+    """The result of a poll that must be repeated.
 
-    :param record: what is known now.
+    :param record: the new record.
     :param not_before_seconds: seconds that the server asked to wait, or 0; the poll interval may be longer.
     """
 
@@ -165,7 +166,7 @@ class PollAgain:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """The wait has failed.
+    """The result of a poll that ends the wait with an error.
 
     :param error: the reason.
     """
@@ -181,14 +182,14 @@ def next_step(
     stall_timeout: float | None = None,
     times: WaitTimes = WaitTimes(),
 ) -> Ready | PollAgain | GiveUp:
-    """Decide what follows from one poll.
+    """Decide the next step after one poll.
 
-    Errors that may pass, and statuses outside 0 to 100, are tolerated for ``times.failure_tolerance`` seconds
+    Retryable errors, and statuses outside 0 to 100, are tolerated for ``times.failure_tolerance`` seconds
     or ``times.tolerated_failures`` polls, whichever is longer. A 404 must repeat ``times.missing_polls``
     times in a row. Any other error ends the wait.
 
-    :param record: what was known before.
-    :param outcome: what the poll returned or raised.
+    :param record: the record before the poll.
+    :param outcome: the result or the error of the poll.
     :param now: seconds, on the clock of the record.
     :param stall_timeout: seconds for which the status may stay the same; None for no limit.
     :param times: the durations.
@@ -225,10 +226,10 @@ def poll_once(
     stall_timeout: float | None = None,
     times: WaitTimes = WaitTimes(),
 ) -> tuple[Project | ThreeSixtyError, Ready | PollAgain | GiveUp]:
-    """Poll the server once, and decide what follows.
+    """Poll the server once, and decide the next step.
 
     :param get_project: sends the request.
-    :param record: what was known before.
+    :param record: the record before the poll.
     :param clock: seconds; the clock of the record.
     :param stall_timeout: see :func:`next_step`.
     :param times: see :func:`next_step`.
@@ -239,13 +240,14 @@ def poll_once(
 
 
 def pause_left(seconds: float, started: float | None, now: float, times: WaitTimes = WaitTimes()) -> float:
-    """Return for how many seconds a trigger must still wait, also after a restart of its triggerer.
+    """Return the seconds that a trigger must still wait, also after a restart of its triggerer.
 
-    A pause that seems to have just begun is waited for in full: the trigger is new, or the clocks differ. A
-    pause that began earlier ends at its time, so that a triggerer that restarts again and again ends it too.
+    A pause that seems to have just started is waited for in full: the trigger is new, or the clocks differ. A
+    pause that started earlier ends at its time, so that it also ends if the triggerer restarts again and
+    again.
 
     :param seconds: the length of the pause.
-    :param started: when the pause began, on the worker's wall clock; None if this is not known.
+    :param started: the start of the pause, on the worker's wall clock; None if it is not known.
     :param now: the wall clock of the triggerer.
     :param times: the durations.
     """
@@ -257,7 +259,7 @@ def pause_left(seconds: float, started: float | None, now: float, times: WaitTim
 def ready_event(project: Project) -> dict[str, Any]:
     """Return the event of a wait that ended with a ready project.
 
-    :param project: the project. Its record can be stored, see :class:`~airflow_360.api.records.Project`.
+    :param project: the project. Airflow can store its record, see :class:`~airflow_360.api.records.Project`.
     """
     return {"status": "ready", "record": dict(project.record)}
 
@@ -265,7 +267,7 @@ def ready_event(project: Project) -> dict[str, Any]:
 def error_event(error: Exception) -> dict[str, Any]:
     """Return the event of a wait that failed.
 
-    The text of an error that this package did not raise may hold a secret. The event has only its type.
+    The text of an error that this package did not raise may contain a secret, so the event has only its type.
 
     :param error: the reason.
     """
@@ -293,9 +295,9 @@ def project_of(event: Mapping[str, Any] | None) -> Project:
 def ready_record(project: Project, page: str, fail_on_errors: bool = False) -> dict[str, Any]:
     """Return a ready project's record, and log its page and the number of processing errors.
 
-    :param project: the project, ready.
-    :param page: the address of its page.
-    :param fail_on_errors: whether processing errors are a failure.
+    :param project: the ready project.
+    :param page: the URL of its page.
+    :param fail_on_errors: whether processing errors count as a failure.
     :raises ProjectError: if there are processing errors and ``fail_on_errors`` is set.
     """
     if project.errors and fail_on_errors:
@@ -315,15 +317,15 @@ def log_status(project: Project) -> None:
 
     :param project: the project.
     """
-    # plugin/page.js reads this line, because a trigger cannot store anything.
+    # plugin/page.js reads this log line, because a trigger cannot store anything.
     log.info("Project %s: status %d of 100", project.name, project.status)
 
 
 def log_step(outcome: Project | ThreeSixtyError, step: Ready | PollAgain | GiveUp, every: float) -> None:
-    """Log a failed poll, and when the next one is.
+    """Log a failed poll, and the time until the next one.
 
     :param outcome: the outcome of the poll.
-    :param step: what follows.
+    :param step: the next step.
     :param every: seconds between two polls.
     """
     if isinstance(outcome, ThreeSixtyError) and isinstance(step, PollAgain):
@@ -345,7 +347,7 @@ def as_seconds(value: float | timedelta | None, name: str) -> float | None:
 
 
 def _ends_wait(record: WaitRecord, error: ThreeSixtyError, now: float, times: WaitTimes) -> bool:
-    """Tell whether a failed poll, which the record counts already, ends the wait."""
+    """Tell whether a failed poll, which the record already counts, ends the wait."""
     if record.missing:
         if record.missing >= times.missing_polls:
             return True
@@ -372,13 +374,13 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _one_line(text: str) -> str:
-    """Return a text as one bounded line that every encoder takes."""
+    """Return a text as one bounded line that every encoder accepts."""
     line = " ".join(text.encode("utf-8", "replace").decode().replace("\0", " ").split())
     return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[: MAX_MESSAGE_CHARS - 1]}…"
 
 
 def _project_from(record: object) -> Project | None:
-    from airflow_360.api.records import Project  # not while a DAG file is parsed
+    from airflow_360.api.records import Project  # not needed to parse a DAG file
 
     try:
         project = Project.from_reply(record) if isinstance(record, Mapping) else None

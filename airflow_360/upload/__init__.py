@@ -1,1 +1,1 @@
-"""The resumable engine: sources on one side, the API on the other, and never Airflow."""
+"""The resumable upload engine: from sources to the API, without Airflow."""

@@ -1,8 +1,8 @@
-"""One file into one upload session, resumably.
+"""Resumable upload of one file into one upload session.
 
-The engine asks how much the server holds, sends the next range, and believes only the ``received`` that it
-answers. After anything uncertain it waits and asks again, since other bytes may be due by then; hence no
-retry of the same request, and a loop instead of a decorator.
+The engine asks how much the server has, sends the next range, and trusts only the ``received`` in the reply.
+If the result of a request is unknown, it waits and resyncs, because the server may expect other bytes by
+then. So it is a loop, and not a decorator that retries the same request.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = ["OnProgress", "upload"]
 
 log = logging.getLogger(__name__)
 
-CAREFUL = 1024  # bytes that go out at once, so that a refusal is read before the connection ends
-MAX_SENT_FACTOR = 3  # an upload sends at most so many times its file's bytes
-BLOCK = 1024 * 1024  # bytes read and sent at a time: measured to be as fast as larger ones
+CAREFUL = 1024  # bytes that are sent in one piece, so that a refusal can be read before the connection ends
+MAX_SENT_FACTOR = 3  # an upload sends at most this many times its file's bytes
+BLOCK = 1024 * 1024  # bytes per read and send: measured to be as fast as larger blocks
 
-#: Called with the server's numbers whenever they are known anew.
+#: Called with the server's numbers after each reply that contains them.
 OnProgress = Callable[[FileProgress], None]
 
 
@@ -57,27 +57,28 @@ def upload(
 ) -> FileProgress:
     """Upload one file and return when the server has finalized it.
 
-    An empty file, and one of at most one chunk that the server does not know, goes as one whole-file PUT.
-    Anything else goes in chunks from the server's high-water mark, one PUT at a time.
+    An empty file, and a file that fits in one chunk and is new to the server, is sent as one whole-file PUT.
+    Any other file is sent in chunks from the server's high-water mark, one PUT after the other.
 
     :param client: the API.
     :param upload_id: the session.
     :param source: the bytes.
-    :param filename: the flat name under which the server keeps them.
-    :param chunks: the size of chunks. By default it follows the line, so that a chunk takes some seconds.
-    :param ask: whether to ask the server what it holds before the first byte. Only the first attempt at a
-        small file may go without, since a re-PUT of a complete file is accepted whatever its content.
-    :param progress: what the server is known to hold, where it was not asked; None for nothing.
-    :param on_begin: called once with the bytes that the server holds before the first one is sent.
+    :param filename: the file's flat name on the server.
+    :param chunks: the size of chunks. By default it adapts to the line, so that a chunk takes some seconds.
+    :param ask: whether to ask the server for the file's progress before the first byte. Only the first
+        attempt at a small file may omit this, because a second PUT of a complete file is accepted with any
+        content.
+    :param progress: the file's progress, if it is already known and ``ask`` is False; None for a new file.
+    :param on_begin: called once, before the first byte is sent, with the number of bytes on the server.
     :param on_progress: called with the server's numbers.
-    :param clock: seconds, for the sizing of chunks.
+    :param clock: returns the time in seconds, for the sizing of chunks.
     :returns: the complete file's progress.
-    :raises SourceChangedError: when the server began with another size, or the source ends early.
-    :raises UploadStalledError: when the high-water mark did not grow in several rounds, or when so much was
-        sent in vain that the next bytes would be more than three times the file's.
-    :raises RateLimitedError: when the server asks for a longer wait than may be spent here.
-    :raises ApiError: when the server refuses; it is asked once.
-    :raises SourceError: when the source cannot be read.
+    :raises SourceChangedError: if the upload started with another size, or the source ends early.
+    :raises UploadStalledError: if the high-water mark did not grow in several rounds, or if the next bytes
+        would bring the sent bytes to more than three times the file's size.
+    :raises RateLimitedError: if the server asks for a longer wait than is allowed here.
+    :raises ApiError: if the server refuses the upload; this is not retried.
+    :raises SourceError: if the source cannot be read.
     """
     feed = _Feed(source, client.bandwidth)
     try:
@@ -105,9 +106,9 @@ class _Upload:
         self._source = source
         self._feed = feed
         self._chunks = chunks
-        self._sending = 0  # bytes of the PUT that is, or was last, under way
+        self._sending = 0  # bytes of the current or last PUT
         self._careful = False
-        self._sent = 0  # bytes, also those that the server does not have
+        self._sent = 0  # bytes in total, also those that the server does not have
         self._last_failure: ThreeSixtyError | None = None
         self._on_progress = on_progress or _ignore
         self._clock = clock
@@ -128,7 +129,7 @@ class _Upload:
         return self._progress
 
     def _round(self) -> None:
-        """Send the next bytes; where the server's mark did not grow, wait, and in the end give up."""
+        """Send the next bytes; if the server's high-water mark did not grow, wait, and finally give up."""
         before = self._received
         try:
             self._learn(self._send())
@@ -153,7 +154,7 @@ class _Upload:
         if not (isinstance(error, NoReplyError) and error.idle):
             if self._sending > CAREFUL and _may_be_its_size(error):
                 self._chunks.failed(self._sending)
-            # A refusal that came while the body was still being sent may be lost with the connection; after
+            # A refusal that arrives while the body is still being sent may be lost with the connection. After
             # a small body it can be read.
             self._careful = isinstance(error, NoReplyError)
             self._wait(error)
@@ -164,12 +165,12 @@ class _Upload:
         length = self._sending = min(self._chunks.size, size - offset)
         if self._careful and length > CAREFUL:
             length = self._sending = CAREFUL
-            self._highest = max(self._highest, offset + CAREFUL)  # which is no growth that renews the waits
+            self._highest = max(self._highest, offset + CAREFUL)  # this growth does not reset the backoff
         self._careful = False
         if size == 0:
             self._source.check()
             return self._client.put_file(*self._address, b"")
-        if length <= 0:  # all is there, but the server has not called it complete
+        if length <= 0:  # the server has all bytes, but has not finalized the file
             return self._client.get_file_progress(*self._address)
         self._check_sent(length)
         self._feed.reached = offset
@@ -191,7 +192,7 @@ class _Upload:
         return progress
 
     def _check_sent(self, length: int) -> None:
-        """Give up before a file's bytes are sent too often, as behind a proxy that ends each request."""
+        """Give up before a file's bytes are sent too often, for example if a proxy ends each request."""
         if self._sent + length <= max(MAX_SENT_FACTOR * self._source.size, FIRST_CHUNK):
             return
         if isinstance(self._last_failure, RateLimitedError):
@@ -262,7 +263,7 @@ def _ignore(news: object) -> None:
 
 
 class _Feed:
-    """Keep one reader open across chunks, and open it anew only where the next byte is elsewhere."""
+    """The reader of a source, kept open across chunks and reopened only if the next byte is elsewhere."""
 
     def __init__(self, source: Source, bandwidth: Bandwidth | None) -> None:
         self._source = source
@@ -270,7 +271,7 @@ class _Feed:
         self._most = min(BLOCK, bandwidth.block) if bandwidth else BLOCK
         self._reader: Reader | None = None
         self._offset = 0
-        self.reached = 0  # where the next byte to send is
+        self.reached = 0  # offset of the next byte to send
 
     def blocks(self, offset: int, length: int) -> Iterator[bytes]:
         end = offset + length
@@ -284,13 +285,13 @@ class _Feed:
                 )
             self._offset = self.reached = offset = offset + len(block)
             if offset == self._source.size:
-                self._source.check()  # before the server has the last byte, and with it a complete file
+                self._source.check()  # before the last byte makes the file complete on the server
             if self._bandwidth:
                 self._bandwidth.wait(len(block))
             yield block
 
     def _block(self, offset: int, length: int) -> bytes:
-        """Read a block; a reader that dies is replaced once where it stood."""
+        """Read a block; if the reader fails, reopen it once at the same offset."""
         try:
             return self._reader_at(offset).read(length)
         except SourceError as error:
@@ -318,7 +319,7 @@ class _Feed:
 
 
 class _Body:
-    """The bytes of one PUT: sized, so that Content-Length is sent, and streamed in blocks."""
+    """The body of one PUT: sized, so that Content-Length is sent, and streamed in blocks."""
 
     def __init__(self, feed: _Feed, offset: int, length: int) -> None:
         self._feed = feed

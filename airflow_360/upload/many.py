@@ -1,7 +1,7 @@
-"""Many files of one session side by side, at most one PUT per file.
+"""Parallel upload of many files into one session, with at most one PUT per file.
 
-Separate from the engine, which knows one file. Threads do the uploading; whoever calls stays in its own
-thread, so that only that one talks to Airflow.
+Separate from the engine, which uploads one file. Worker threads upload the files; the caller stays in its
+own thread, so that only that thread talks to Airflow.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = ["Job", "Tally", "saying_what_is_too_large", "upload_many"]
 
 log = logging.getLogger(__name__)
 
-#: What the server says of one file and means of all.
+#: Error codes that the server returns for one file but that concern the whole session.
 OF_THE_SESSION = ("invalid_upload_id", "session_too_large")
 SPLIT = "Split the file, or ask the server's operator for a higher limit."
 AFTER_SPLIT = "After you split it, clear the listing task, if there is one, and the session task."
@@ -50,12 +50,12 @@ def _nothing(filename: str, source: Source) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """Hold one file to upload.
+    """One file to upload.
 
     :param filename: its flat name.
-    :param size: its length in bytes, so that the largest go first.
+    :param size: its length in bytes, so that the largest files are sent first.
     :param open_source: opens its bytes; called in the thread that uploads it.
-    :param finished: told name and source in that thread, once the file is complete; also twice.
+    :param finished: called with name and source in that thread after the file is complete, possibly twice.
     """
 
     filename: str
@@ -66,10 +66,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Tally:
-    """Hold how far a session is, in numbers that the server gave.
+    """The progress of a session, in the server's numbers.
 
-    :param files: files that are complete.
-    :param received: bytes that the server holds.
+    :param files: the number of complete files.
+    :param received: bytes that the server has.
     """
 
     files: int
@@ -85,20 +85,20 @@ def upload_many(
     chunks: ChunkSizer | None = None,
     on_progress: Callable[[Tally], None] | None = None,
 ) -> None:
-    """Upload files side by side, the largest first, asking for the state of the session with one call.
+    """Upload files in parallel, the largest first, and ask for the progress of the session only once.
 
-    A file that cannot be uploaded does not stop the others; what concerns all of them (the key, the session,
-    the network) does.
+    A file that cannot be uploaded does not stop the others. An error that concerns all files (the key, the
+    session, the network) stops them.
 
     :param client: the API; shared by the threads.
     :param upload_id: the session.
-    :param jobs: the files, each with a name of its own.
-    :param parallel: how many at a time.
+    :param jobs: the files, each with a unique name.
+    :param parallel: the number of parallel uploads.
     :param chunks: see :func:`airflow_360.upload.engine.upload`.
-    :param on_progress: called in the calling thread: at the beginning, about once a second, and at the end.
-    :raises UploadError: after all others are done, naming each file that could not be uploaded and why;
-        :class:`~airflow_360.exceptions.UploadStalledError` when each of them may pass when tried again.
-    :raises ThreeSixtyError: whatever concerns all files.
+    :param on_progress: called in the caller's thread: at the beginning, about once a second, and at the end.
+    :raises UploadError: after all other files are done, with the name of each failed file and the reason;
+        an :class:`~airflow_360.exceptions.UploadStalledError` if a retry may succeed for each of them.
+    :raises ThreeSixtyError: if an error concerns all files.
     """
     if parallel < 1:
         raise UploadError(f"parallel must be at least 1, not {parallel}.")
@@ -124,7 +124,7 @@ def upload_many(
 
 
 class _StoppedError(Exception):
-    """End a thread's upload between two chunks, because another thread's failure concerns all."""
+    """Raised between two chunks to end a thread's upload, because another thread's error concerns all."""
 
 
 class _Crew:
@@ -151,14 +151,14 @@ class _Crew:
         self._allowed: Sequence[str] = ()
         self._refused: set[str | None] = set()
         self._limit: int | None = None
-        # More stalls in a row than there are threads: it is the server, and no file.
+        # If more files in a row stall than there are threads, the server is the reason, and not a file.
         self._stalls, self._patience = 0, parallel
         self._failures: dict[str, ThreeSixtyError] = {}
         if done := sum(progress is not None and progress.complete for progress in self._known.values()):
             log.info("%s of %s complete on the server already", f"{done:,}", count_text(len(jobs), "file"))
 
     def work(self) -> None:
-        """Upload one file after another until none is left, or someone says stop."""
+        """Upload one file after another until none is left or the upload is stopped."""
         while not self._stop.is_set():
             try:
                 job = self._jobs.get_nowait()
@@ -191,7 +191,7 @@ class _Crew:
         self._stop.set()
 
     def report(self) -> None:
-        """Raise one error that names what could not be uploaded, if anything."""
+        """Raise one error that names all files that could not be uploaded, if there are any."""
         if not self._failures:
             return
         failures = list(self._failures.values())
@@ -207,7 +207,7 @@ class _Crew:
         )
 
     def _allowed_text(self) -> str:
-        """Return once, after the files, what to do about refused extensions; empty if there are none."""
+        """Return the advice on refused extensions, to print once after the files; empty if there are none."""
         if not any(map(_is_refused_extension, self._failures.values())):
             return ""
         takes = f"This server takes only {', '.join(self._allowed)}. " if self._allowed else ""
@@ -243,7 +243,7 @@ class _Crew:
         job.finished(job.filename, source)
 
     def _wait(self, seconds: float) -> None:
-        """Wait, unless another thread's failure concerns all."""
+        """Wait, unless another thread's error concerns all files."""
         if not self._stop.is_set():
             self._sleep(seconds)
         if self._stop.is_set():
@@ -271,7 +271,7 @@ def _is_refused_extension(error: ThreeSixtyError) -> bool:
 
 
 def _reason(filename: str, error: ThreeSixtyError) -> str:
-    """Return why a file was not uploaded, without the list of extensions, which every 415 repeats."""
+    """Return why a file was not uploaded, without the list of extensions that every 415 repeats."""
     if _is_refused_extension(error):
         return f"{filename}: this server does not take the extension {extension(filename)!r} (415)"
     return str(error)
@@ -279,11 +279,11 @@ def _reason(filename: str, error: ThreeSixtyError) -> str:
 
 @contextmanager
 def saying_what_is_too_large(filename: str, size: int) -> Iterator[None]:
-    """Add to a 413 how large the file is, which limit it exceeds, and what can be done.
+    """Add the file's size, the exceeded limit and advice to a 413.
 
     :param filename: its name on the server.
     :param size: its length in bytes.
-    :raises FileRejectedError: the same refusal with more to read.
+    :raises FileRejectedError: the same refusal with a longer message.
     """
     try:
         yield
@@ -295,7 +295,7 @@ def saying_what_is_too_large(filename: str, size: int) -> Iterator[None]:
 
 
 def _limit_text(error: FileRejectedError) -> str:
-    if error.code is None:  # no 360 server answers so
+    if error.code is None:  # a 360 server always sends a code
         return (
             ". A proxy refused a request of this size: set chunk_size to less than its limit (nginx: "
             "client_max_body_size, 1 MiB by default)."

@@ -1,4 +1,4 @@
-"""Progress for people: every few seconds sizes, rate and time left, for the log and for who looks on."""
+"""Upload progress every few seconds, with sizes, rate and time left, for the log and the Airflow UI."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ __all__ = ["ProgressLog", "duration_text", "size_text"]
 
 log = logging.getLogger(__name__)
 
-EVERY = 5.0  # seconds between two lines; to keep a value costs Airflow some 20 ms
-SESSION_SECONDS = 72 * 3600.0  # the contract's life of an upload session
+EVERY = 5.0  # seconds between two lines; saving a value takes Airflow about 20 ms
+SESSION_SECONDS = 72 * 3600.0  # the lifetime of an upload session in the contract
 
 
 class ProgressLog:
-    """Say how far an upload is, from numbers that the server gave: in the log, and to whoever keeps them.
+    """A reporter of upload progress that logs the server's numbers and passes them to a callback.
 
-    :param what: what is uploaded; begins each line.
-    :param size: bytes in all.
-    :param files: how many files these are; None where one file is all there is to say.
-    :param keep: called with each line's numbers, as plain values, and with the text of the line; also with
-        the last numbers, where there were others before.
+    :param what: the name of the upload; each line starts with it.
+    :param size: the total size in bytes.
+    :param files: the number of files; None for a single file.
+    :param keep: called with the numbers of each line, as plain values, and with its text; also called with
+        the final numbers if it was called before.
     :param every: seconds between two lines; 5 by default.
-    :param clock: seconds.
+    :param clock: returns the time in seconds.
     """
 
     def __init__(
@@ -49,21 +49,21 @@ class ProgressLog:
         self._warned = False
 
     def begin(self, received: int) -> None:
-        """Count rates from here: what the server holds before anything is sent.
+        """Start to measure the rate, before anything is sent.
 
-        :param received: bytes that the server holds.
+        :param received: bytes that the server has.
         """
         if self._from is None:
             self._from = received
             self._began = self._last = self._clock()
 
     def update(self, received: int, files_done: int | None = None) -> None:
-        """Take note of the server's number, and say it where the last line is some seconds old.
+        """Record the server's number, and report it if the last line is some seconds old.
 
-        :param received: bytes that the server holds.
-        :param files_done: how many files are complete, where there are several.
+        :param received: bytes that the server has.
+        :param files_done: the number of complete files, if there are several.
         """
-        if self._from is None:  # a rate takes two numbers
+        if self._from is None:  # a rate needs two numbers
             self.begin(received)
             return
         now = self._clock()
@@ -95,7 +95,7 @@ class ProgressLog:
         return numbers
 
     def _warn(self, numbers: dict[str, Any]) -> None:
-        """Say once that an upload cannot end before its session does, at the rate of the first lines."""
+        """Warn once if, at the current rate, the upload takes longer than its session lives."""
         left = numbers["seconds_left"] or 0.0
         if left > SESSION_SECONDS and not self._warned:
             self._warned = True
@@ -124,7 +124,7 @@ def _ignore(numbers: dict[str, Any]) -> None:
 
 
 def size_text(count: float) -> str:
-    """Return a number of bytes as people read it."""
+    """Return a number of bytes as readable text."""
     if count < 1024:
         return "1 byte" if count == 1 else f"{count:.0f} bytes"
     for unit in ("KiB", "MiB", "GiB"):
@@ -135,7 +135,7 @@ def size_text(count: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a number of seconds as people read it."""
+    """Return a number of seconds as readable text."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

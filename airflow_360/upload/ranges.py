@@ -1,4 +1,4 @@
-"""Content-Range arithmetic and chunk sizing. Pure, so that tables test it."""
+"""Content-Range arithmetic and chunk sizing. Pure, so that tables can test it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ __all__ = ["FIRST_CHUNK", "ChunkSizer", "content_range", "next_chunk_size"]
 
 KIB = 1024
 MIB = 1024 * KIB
-FIRST_CHUNK = 8 * MIB  #: bytes of the first chunk; what fits in it goes as one whole-file PUT
+FIRST_CHUNK = 8 * MIB  #: bytes of the first chunk; a file that fits in it is sent as one whole-file PUT
 SMALLEST_CHUNK = MIB
 LARGEST_CHUNK = 1024 * MIB
-SMALLEST_AFTER_BREAKS = 64 * KIB  # bytes, for a proxy that ends requests after seconds, and a slow line
-SOME_BREAKS = 2  # after so many, the size may be the reason
-CHUNKS_TO_RECOVER = 16  # that must pass before one of twice their size is tried
-QUICK, AIM, SLOW = 2.5, 5.0, 10.0  # seconds that a chunk should take: between the outer two, it is left alone
-GROWTH = 8  # at most; the short time of a small chunk says more of the round trip than of the line
+SMALLEST_AFTER_BREAKS = 64 * KIB  # bytes, for a slow line behind a proxy that ends requests after seconds
+SOME_BREAKS = 2  # after this many breaks, the size may be the reason
+CHUNKS_TO_RECOVER = 16  # chunks that must pass before one of twice the size is tried
+QUICK, AIM, SLOW = 2.5, 5.0, 10.0  # seconds per chunk: from the first to the last, its size stays the same
+GROWTH = 8  # the largest factor; the time of a small chunk depends more on the round trip than on the line
 
 
 def content_range(start: int, length: int, total: int) -> str:
@@ -27,14 +27,14 @@ def content_range(start: int, length: int, total: int) -> str:
 
 
 def next_chunk_size(size: int, seconds: float) -> int:
-    """Return how large the next chunk should be, so that one takes some seconds.
+    """Return the size of the next chunk, so that it takes a few seconds.
 
-    Chunks of some seconds keep a long link full, since each boundary costs a round trip, and bound what a
-    break can cost. The size goes straight to what the line carries in five seconds: a gibibyte on a fast line
-    takes few chunks, and a line that became slow is not held for minutes.
+    Chunks of a few seconds keep a long link full, because each boundary costs a round trip, and limit the
+    loss from a break. The size changes directly to the amount that the line carries in five seconds: a
+    gibibyte on a fast line takes few chunks, and a line that became slow is not blocked for minutes.
 
     :param size: bytes of the last chunk.
-    :param seconds: how long it took.
+    :param seconds: its duration.
     """
     if QUICK <= seconds <= SLOW:
         return size
@@ -43,12 +43,12 @@ def next_chunk_size(size: int, seconds: float) -> int:
 
 
 class ChunkSizer:
-    """Hold the chunk size of one task, which its files share.
+    """The chunk size of one task, shared by its files.
 
     If chunks break again and again, a proxy may end all requests of their size. So chunks become smaller
-    until one passes, and further ones keep to its size.
+    until one passes, and the next ones keep its size.
 
-    :param fixed: bytes that every chunk has, unless they break; None lets the size follow the line.
+    :param fixed: bytes of every chunk, unless chunks break; None to adapt the size to the line.
     """
 
     def __init__(self, fixed: int | None = None) -> None:
@@ -57,15 +57,15 @@ class ChunkSizer:
         self._floor = min(SMALLEST_AFTER_BREAKS, self.size)
         self._ceiling = fixed or LARGEST_CHUNK  # less if a proxy found a chunk too large
         self._breaks = 0
-        self._broken = 0  # bytes of the smallest chunk that broke; larger ones may break for their size
+        self._broken = 0  # bytes of the smallest chunk that broke; its size may be the reason
         self._passing: int | None = None  # bytes of the largest chunk that passes, if larger ones break
         self._passed = 0  # chunks of this size in a row
 
     def took(self, length: int, seconds: float) -> None:
-        """Learn from a chunk that arrived."""
+        """Adapt the size after a chunk that arrived."""
         is_full = length == self.size
         if self._breaks and length >= self._broken:
-            self._breaks, self._passing = 0, None  # it was not their size
+            self._breaks, self._passing = 0, None  # their size was not the reason
         elif is_full and self._breaks >= SOME_BREAKS:
             self._passes(length)
         if is_full or not self._breaks:
@@ -73,7 +73,7 @@ class ChunkSizer:
             self.size = min(wanted, self._ceiling, self._passing or wanted)
 
     def _passes(self, length: int) -> None:
-        """Keep to a size that passes; after many chunks, try twice of it, as the reason may be gone."""
+        """Keep a size that passes; after many chunks, try twice the size, as the reason may be gone."""
         if self._passing is None:
             self._passing, self._passed = length, 0
         if length == self._passing:
@@ -82,10 +82,10 @@ class ChunkSizer:
             self._passing, self._passed = 2 * self._passing, 0
 
     def failed(self, length: int) -> None:
-        """Learn from a chunk that failed.
+        """Adapt the size after a chunk that failed.
 
-        :param length: its bytes. If chunks have become smaller since it was sent, or it is as small as they
-            get, it says nothing new.
+        :param length: its bytes. Ignored if chunks have become smaller since it was sent, or if it already
+            has the smallest size.
         """
         if length > self.size or length <= self._floor:
             return
@@ -100,10 +100,9 @@ class ChunkSizer:
             self.size = max(min(SMALLEST_CHUNK, length), length // 2)
 
     def too_large(self, length: int) -> bool:
-        """Learn from a request body that a proxy found too large, and tell whether a smaller one is left.
+        """Reduce the size after a proxy refused a request body, and tell whether a smaller size is left.
 
-        :param length: bytes of the refused body. Half of it is the most that is sent from now on, but no
-            less than a mebibyte is tried.
+        :param length: bytes of the refused body. Half of it is the new limit for chunks, but at least 1 MiB.
         """
         if length <= SMALLEST_CHUNK:
             return False
