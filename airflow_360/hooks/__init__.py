@@ -1,1 +1,1 @@
-"""From an Airflow connection to a client of the API."""
+"""Hook and task state: connections, paths, uploads, and the values that tasks save."""

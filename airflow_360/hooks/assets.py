@@ -1,8 +1,8 @@
-"""Tell Airflow's assets that a project is ready, for the DAGs that wait for one.
+"""Asset events for a ready project, for the DAGs that wait for one.
 
-One place for the operator and the sensor, in whichever way they waited. An address that looks like one to
-Airflow makes it load all providers in search of a handler, half a second and more of every task; hence the
-form of the names here.
+One module for the operator and the sensor, in all their modes. If an asset's name looks like a URL, Airflow
+loads all providers to find a handler, which costs every task half a second or more. The names here avoid
+this.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ __all__ = ["announce", "asset_name"]
 
 
 def announce(context: Any, outlets: Iterable[Any], project: Project, page: str, uploads: Any = None) -> None:
-    """Say in a task's asset events which project is ready.
+    """Add a ready project to the events of a task's assets.
 
     Airflow sends the events when the task succeeds. An asset's event gets the facts as its ``extra``; an
-    alias gets an event of the project's own asset. Other outlets are left alone.
+    alias gets an event of the project's own asset. Other outlets are not changed.
 
     :param context: the task's context.
     :param outlets: the task's outlets.
-    :param project: the project, ready.
-    :param page: the address of its page.
-    :param uploads: what the upload tasks returned, for the number of files; None where it is not known.
+    :param project: the ready project.
+    :param page: the URL of its page.
+    :param uploads: the results of the upload tasks, for the number of files; None if they are not known.
     """
     from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
@@ -41,11 +41,11 @@ def announce(context: Any, outlets: Iterable[Any], project: Project, page: str, 
 
 
 def asset_name(page: str) -> str:
-    """Return the name of a project's own asset: its page's address with the scheme ``x-360``.
+    """Return the name of a project's own asset: the URL of its page with the scheme ``x-360``.
 
-    :param page: the address of its page.
+    :param page: the URL of its page.
     """
-    return f"x-360://{page.partition('://')[2]}"  # Airflow looks for no handler of what begins with x-
+    return f"x-360://{page.partition('://')[2]}"  # Airflow looks up no handler for x- schemes
 
 
 def _facts(project: Project, page: str, uploads: Any) -> dict[str, Any]:

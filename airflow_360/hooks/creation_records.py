@@ -1,8 +1,8 @@
-"""Where the record of a project's creation is saved.
+"""Storage for the record of a project's creation.
 
-A session's record is saved twice: with the task, and where clears do not reach it. Without the second one a
-cleared task would have to search for its project. The task that creates the session saves the first record,
-which proves to the project task that nothing was sent. Only the task's main thread may use it.
+A session's record is saved twice: in the task's state, and in a store that survives a clear. Without the
+second one a cleared task would have to search for its project. The task that creates the session saves the
+first record, which proves to the project task that nothing was sent. Only the task's main thread may use it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DESCRIPTION = "An upload session that is not a project yet"
 
 
 class SessionRecords:
-    """Keep the record of a session's project.
+    """The saved record of a session's project.
 
     :param context: the task's context.
     :param state: the task's saved state.
@@ -54,7 +54,7 @@ class SessionRecords:
         return CreationRecord.from_json(saved)
 
     def save(self, record: CreationRecord) -> None:
-        """Save the record. A variable of no further use is deleted: each has a line in Airflow's UI."""
+        """Save the record. Delete a variable that is no longer needed: Airflow's UI lists each one."""
         self._state.set("project of", self._upload_id, value=record.to_json())
         if record.name == self._upload_id and not self._lasting.with_assets:
             self._lasting.delete()
@@ -70,11 +70,11 @@ class SessionRecords:
 
 
 class LinkRecords:
-    """Keep the record of a link's project: one value for the task, which says what each link became.
+    """The saved records of a link's project: one value for the task, with the record of each link.
 
     :param context: the task's context.
     :param state: the task's saved state.
-    :param about: what the project is made from; contains no secret.
+    :param about: the origin of the project, as text without secrets.
     :param retries: the task's ``retries``, which ``max_tries`` exceeds after a clear.
     :param resumed: the record that a deferral carried, or None.
     """
@@ -100,12 +100,12 @@ class LinkRecords:
         )
 
     def load(self) -> CreationRecord:
-        """Return the saved record; of a link that was never sent, if no clear can have deleted a record."""
+        """Return the saved record, or that of an unsent link if no clear can have deleted a record."""
         saved = self._all()
         if self._about in saved or self._resumed:
             return CreationRecord.from_json(saved.get(self._about) or self._resumed)
         others = [CreationRecord.from_json(value).stage for value in saved.values()]
-        # A link that is signed again for each attempt looks like another one.
+        # A link that is signed again for each attempt looks like a different link.
         unsent = self._complete and all(stage is Stage.UNSENT for stage in others)
         return CreationRecord(Stage.UNSENT if unsent else Stage.UNKNOWN)
 
@@ -124,7 +124,7 @@ class LinkRecords:
 
 
 class _Lasting:
-    """One value where clears do not reach it; a store that fails is one that knows nothing."""
+    """One value that survives a clear; a store that fails counts as empty."""
 
     def __init__(self, context: Any, key: str) -> None:
         stores = lasting_stores(context, DESCRIPTION)
@@ -135,12 +135,12 @@ class _Lasting:
     def get(self) -> Any:
         try:
             return None if self._store is None else self._store.get(self._key)
-        except Exception as error:  # noqa: BLE001  (whatever it is: the task can do without)
+        except Exception as error:  # noqa: BLE001  (any error: the task can do without it)
             log.warning("The record of an earlier attempt could not be read: %s", error)
             return None
 
     def set(self, value: Any) -> bool:
-        """Save a value, and tell whether that worked; there may be no store."""
+        """Save a value if there is a store; return False if that failed."""
         try:
             if self._store is not None:
                 self._store.set(self._key, value)
@@ -158,11 +158,11 @@ class _Lasting:
 
 
 def new_session(context: Any, upload_id: str, created: float) -> None:
-    """Record that nothing was sent for a new session, for the task that creates its project.
+    """Record for the project task that nothing was sent for a new session.
 
     :param context: the context of the task that created the session.
     :param upload_id: the session.
-    :param created: when it was created, by the server's clock.
+    :param created: the time of its creation, on the server's clock.
     """
     record = CreationRecord(Stage.UNSENT, session_created=created)
     _Lasting(context, f"airflow_360_session_{upload_id}").set(record.to_json())

@@ -1,8 +1,9 @@
-"""Which scans became projects, remembered from run to run where Airflow can keep it.
+"""The history of scans that became projects, shared by all runs.
 
-One key per scan, written by the task that made the project and by nobody else: a list of all that is done
-would lose entries when forty mapped tasks add to it. Airflow 3.3 keeps keys with an asset, older ones as a
-Variable each, which are read on after an upgrade. Only the task's main thread may use it.
+Each scan has its own key, which only the task that creates its project writes: a single list of all scans
+would lose entries if forty mapped tasks added to it. Airflow 3.3 and newer save the keys with an asset, older
+versions save each key as a Variable. After an upgrade the Variables are still read. Only the task's main
+thread may use it.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ["SCANS", "DoneScan", "key_of", "lister_of"]
 
-#: The XCom of a lister that holds the key of each path that it handed out.
+#: The XCom of a listing task that contains the key of each path that it returned.
 SCANS = "scans"
 
 
 class DoneScan:
-    """Ask and say whether a scan became a project.
+    """The record that a scan became a project.
 
     :param context: the task's context.
-    :param key: what :func:`key_of` returned; with None nothing is known and nothing is kept.
+    :param key: the result of :func:`key_of`; with None nothing is read and nothing is saved.
     """
 
     def __init__(self, context: Any, key: str | None) -> None:
@@ -36,9 +37,9 @@ class DoneScan:
         self._stores = lasting_stores(context, "A scan that became a project") if key else []
 
     def made_by_another_run(self) -> str | None:
-        """Return which project another run made of the scan as it is, as the end of a sentence, or None.
+        """Return a clause that names the project of the unchanged scan from another run, or None.
 
-        What the own run made does not count: who clears a run wants it done again.
+        A project of the same run does not count: if you clear a run, it processes its scans again.
         """
         record = next(filter(None, (store.get(self._key) for store in self._stores)), None)
         if not record or record["run"] == self._run:
@@ -46,9 +47,9 @@ class DoneScan:
         return f"became project {record['project']} in run {record['run']}"
 
     def add(self, path: str, project_name: str) -> None:
-        """Keep that the scan became a project.
+        """Record that the scan became a project.
 
-        :param path: the scan's folder, for people who look at the record.
+        :param path: the scan's folder, for people who read the record.
         :param project_name: the project.
         """
         record = {"path": path, "project": project_name, "run": self._run}
@@ -57,10 +58,10 @@ class DoneScan:
 
 
 def key_of(three_sixty_conn_id: str, pattern: str | None, scan: Scan) -> str:
-    """Return what a scan is remembered by: where its project goes, and the folder with what is in it.
+    """Return the key of a scan's record: a digest of connection, pattern, folder and content.
 
-    :param three_sixty_conn_id: the connection, and so the account.
-    :param pattern: the lister's pattern; two listers of one folder are about different files.
+    :param three_sixty_conn_id: the connection, which stands for the account.
+    :param pattern: the listing task's pattern; two listing tasks may select different files of one folder.
     :param scan: the folder.
     """
     said = "\n".join([three_sixty_conn_id, pattern or "", scan.path, scan.fingerprint])
@@ -68,9 +69,9 @@ def key_of(three_sixty_conn_id: str, pattern: str | None, scan: Scan) -> str:
 
 
 def lister_of(path: Any) -> str | None:
-    """Return the id of the task that hands out a path and wants to know what becomes of it, or None.
+    """Return the id of the listing task with ``only_new`` that a path comes from, or None.
 
-    :param path: what a DAG's author passed: the output of a lister, mapped over or not.
+    :param path: the value in the DAG file: the output of a listing task, mapped over or not.
     """
     for operator, _ in XComArg.iter_xcom_references(path):
         if getattr(operator, "only_new", False):

@@ -1,7 +1,7 @@
-"""What is saved for all runs, and survives a clear.
+"""Storage for values that all runs share and that survive a clear.
 
-From Airflow 3.3 on it is saved with an asset, before that as variables. A file of its own because two things
-use it: which scans became projects, and which project a session became. Only the task's main thread may use
+Airflow 3.3 and newer save them with an asset, older versions as Variables. Separate because two modules use
+it: the history of processed scans, and the records of project creation. Only the task's main thread may use
 it.
 """
 
@@ -20,7 +20,7 @@ ASSET = "airflow_360_scans"
 class AirflowVariables:
     """Airflow's variables with the methods of an asset's state.
 
-    :param description: what Airflow's list of variables says of each.
+    :param description: the description of each variable in Airflow's list.
     """
 
     def __init__(self, description: str) -> None:
@@ -35,7 +35,7 @@ class AirflowVariables:
         Variable.set(key, value, description=self._description, serialize_json=True)
 
     def delete(self, key: str) -> None:
-        """Delete a value; one that does not exist is fine."""
+        """Delete a value if it exists."""
         Variable.delete(key)
 
 
@@ -54,7 +54,7 @@ def lasting_stores(context: Any, description: str) -> list[Any]:
     """Return the stores to read from; new values are written to the first.
 
     :param context: the task's context.
-    :param description: what Airflow's list of variables says of a value.
+    :param description: the description of a value in Airflow's list of variables.
     """
     assets = context.get("asset_state_store") or {}
     kept = [assets[asset] for asset in lasting_inlets() if assets]

@@ -1,7 +1,7 @@
-"""Where bytes came from and what became of them, for whoever collects lineage.
+"""Lineage: the sources of the uploaded bytes and their targets.
 
-Two kinds of collectors are told: readers of Airflow's hook-level lineage, and OpenLineage. Without either
-nothing is imported: only to ask Airflow for its collector costs half a second of CPU time.
+It is reported to the readers of Airflow's hook-level lineage and to OpenLineage. Without either, nothing is
+imported: getting Airflow's collector alone costs half a second of CPU time.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ __all__ = ["MOST", "Lineage", "collapsed", "dataset_of", "uri_of"]
 
 log = logging.getLogger(__name__)
 
-MOST = 20  # sources of one bucket, or of the disk, that are named one by one; Airflow keeps 100 in all
+MOST = 20  # sources of one bucket, or of the disk, that are listed individually; Airflow keeps 100 in total
 
 
 class Lineage:
-    """Keep what one hook moved.
+    """The sources and targets of one hook.
 
-    :param hook: the hook, which readers are told as the context.
+    :param hook: the hook, which readers get as the context.
     """
 
     def __init__(self, hook: Any) -> None:
@@ -37,11 +37,11 @@ class Lineage:
     def moved(
         self, sources: Iterable[str], *targets: str, sha256: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        """Take note of bytes that have arrived.
+        """Record bytes that have arrived at their target.
 
-        :param sources: the paths, or addresses, that they came from; many become the folder that holds them.
-        :param targets: the paths, or addresses, that they went to.
-        :param sha256: the SHA-256 of sources and targets, as far as they are known.
+        :param sources: the paths or URLs of the sources; many become the folder that contains them.
+        :param targets: the paths or URLs of the targets.
+        :param sha256: the SHA-256 of sources and targets, if known.
         """
         inputs, outputs = collapsed(map(uri_of, sources)), [uri_of(target) for target in targets]
         self.inputs += inputs
@@ -51,7 +51,7 @@ class Lineage:
             self._tell(inputs, outputs)
 
     def facets(self) -> Any:
-        """Return the same as OpenLineage's ``OperatorLineage``; None where OpenLineage is not installed."""
+        """Return the lineage as OpenLineage's ``OperatorLineage``; None if OpenLineage is not installed."""
         try:
             from airflow.providers.common.compat.openlineage.facet import Dataset
             from airflow.providers.openlineage.extractors import OperatorLineage
@@ -78,12 +78,12 @@ class Lineage:
                 for uri in uris:
                     digest = self.sha256.get(uri)
                     add(context=self._hook, uri=uri, asset_extra={"sha256": digest} if digest else None)
-        except (TypeError, ValueError) as error:  # an address that Airflow takes for no asset
+        except (TypeError, ValueError) as error:  # a URI that Airflow does not accept as an asset
             log.warning("Lineage is incomplete: %s", error)
 
 
 def uri_of(path: str) -> str:
-    """Return the address of what a user called by a path: without connection, password or signature.
+    """Return the URI of a path, without connection, password or signature.
 
     :param path: local, or any ``scheme://``.
     """
@@ -92,14 +92,14 @@ def uri_of(path: str) -> str:
         return Path(path).expanduser().absolute().as_uri()
     authority, slash, key = rest.partition("/")
     if scheme in ("http", "https"):
-        key = key.partition("?")[0]  # a presigned address is a secret
+        key = key.partition("?")[0]  # a presigned URL is a secret
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{key}"
 
 
 def collapsed(uris: Iterable[str]) -> list[str]:
-    """Return addresses, those of each bucket or disk as one folder where there are many.
+    """Return the URIs; if there are many of one bucket or disk, return their common folder instead.
 
-    :param uris: the addresses.
+    :param uris: the URIs.
     """
     places: dict[str, list[str]] = {}
     for uri in dict.fromkeys(uris):
@@ -108,9 +108,9 @@ def collapsed(uris: Iterable[str]) -> list[str]:
 
 
 def dataset_of(uri: str) -> tuple[str, str]:
-    """Return an address as OpenLineage names data: by namespace and name.
+    """Return the namespace and the name by which OpenLineage identifies a URI.
 
-    :param uri: the address.
+    :param uri: the URI.
     """
     scheme, _, rest = uri.partition("://")
     authority, _, name = rest.partition("/")
@@ -118,12 +118,12 @@ def dataset_of(uri: str) -> tuple[str, str]:
 
 
 def _folder(uris: list[str]) -> str:
-    """Return the folder that holds all addresses; a path's function would make one slash of two."""
+    """Return the folder that contains all URIs; the functions for paths would merge double slashes."""
     return os.path.commonprefix(uris).rpartition("/")[0] + "/"  # noqa: RUF071 (cut at a slash)
 
 
 def _has_readers() -> bool:
-    """Tell whether a plugin reads lineage; a task's process has loaded its plugins by then."""
+    """Tell whether a plugin reads lineage; a task's process has already loaded its plugins."""
     try:
         from airflow.sdk.plugins_manager import get_hook_lineage_readers_plugins
     except ImportError:  # before 3.2

@@ -1,7 +1,7 @@
-"""The list of what was sent, with SHA-256: for the task's log, for lineage, and as a file.
+"""The list of sent files with their SHA-256: for the task's log, for lineage, and as a file.
 
-Rows are kept on the disk as the files are finished, and leave it in one piece at the end, so that nobody ever
-reads half a manifest.
+Rows are collected in a temporary file while the files are uploaded. At the end, the complete manifest is
+written to its target.
 """
 
 from __future__ import annotations
@@ -32,27 +32,28 @@ __all__ = ["Manifest"]
 log = logging.getLogger(__name__)
 
 COLUMNS = ("filename", "size", "sha256", "path")
-MAX_STEM_CHARACTERS = 200  # leaves room for a digest, the extension and the name while the file is written
+MAX_STEM_CHARACTERS = 200  # leaves room for a digest, the extension and the temporary name
 DIGEST_CHARACTERS = 12
 
 
 class Manifest:
-    """Collect one row per file. Where no manifest is wanted, it does nothing and costs nothing.
+    """The rows of a manifest, one per file. If no manifest is wanted, it does nothing and costs nothing.
 
-    :param wanted: True for the log; a path for a file, or a folder where it ends with ``/``; else nothing.
-    :param s3_client: returns the client for a connection, or for the default one where there is no name.
+    :param wanted: True for the log; a path for a file, or for a folder if it ends with ``/``; None or False
+        for no manifest.
+    :param s3_client: returns the client of a connection, or of the default connection if the name is empty.
     """
 
     def __init__(self, wanted: bool | str | None, s3_client: Callable[[str], Any]) -> None:
-        self._wanted = wanted not in (None, False, "", "None", "False")  # how templates say nothing
+        self._wanted = wanted not in (None, False, "", "None", "False")  # how templates render them
         self._path = wanted if isinstance(wanted, str) and wanted != "True" else None
         self._s3_client = s3_client
         self._lock = threading.Lock()
         self._names: set[str] = set()
-        self._digests: dict[str, str] = {}  # of as many files as lineage names one by one
+        self._digests: dict[str, str] = {}  # only of as many files as lineage lists individually
 
     def digested(self, source: Source) -> Source:
-        """Return a source whose SHA-256 is taken while it is read."""
+        """Return a source whose SHA-256 is computed while it is read."""
         if not self._wanted:
             return source
         from airflow_360.sources.digest import DigestedSource
@@ -60,13 +61,13 @@ class Manifest:
         return DigestedSource(source)
 
     def opener(self, open_source: Callable[[], Source]) -> Callable[[], Source]:
-        """Return what opens a source as :meth:`digested` returns it."""
+        """Return a function that opens a source with :meth:`digested`."""
         return (lambda: self.digested(open_source())) if self._wanted else open_source
 
     def add(self, filename: str, source: Source) -> None:
         """Add a file that is complete on the server; safe to call from any thread, and more than once.
 
-        :param filename: the name that the server holds.
+        :param filename: its name on the server.
         :param source: its bytes, from :meth:`digested`.
         """
         if not self._wanted or filename in self._names:
@@ -84,14 +85,15 @@ class Manifest:
             self._row(filename, str(source.size), digest, uri_of(source.path))
 
     def finish(self, name: str, lineage: Lineage, sources: Iterable[str], target: str) -> None:
-        """Write the manifest, and take note for lineage; from the task's main thread.
+        """Write the manifest and record the lineage; call it in the task's main thread.
 
-        :param name: what the manifest is called in a folder, without ``.csv``. It is made flat, because the
+        :param name: the name of the manifest in a folder, without ``.csv``. It is flattened, because the
             server chose it.
-        :param lineage: told of everything.
-        :param sources: the paths that the bytes came from.
-        :param target: the address that they went to.
-        :raises SourceError: when the manifest cannot be written. What was sent is complete then.
+        :param lineage: gets the sources, the targets and their SHA-256.
+        :param sources: the paths of the sources.
+        :param target: the URL of the target.
+        :raises SourceError: if the manifest cannot be written. The uploaded files are complete on the server
+            then.
         """
         if not self._wanted:
             lineage.moved(sources, target)
@@ -160,7 +162,7 @@ class Manifest:
 
 
 def _file_name(name: str) -> str:
-    """Return the name of a manifest: one part of a path, and another one for each name."""
+    """Return the file name of a manifest: a single part of a path, and a different one for each name."""
     flat = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:MAX_STEM_CHARACTERS].lstrip(".")
     if flat != name or not flat:
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST_CHARACTERS]

@@ -1,4 +1,4 @@
-"""From a path that a user wrote to a place that can be listed and read.
+"""Opening of paths: from a path that a user wrote to a location that can be listed and read.
 
 Separate because only this module knows how paths are written, and looks up the connections of stores.
 """
@@ -24,7 +24,7 @@ S3_SCHEMES = ("s3", "s3a", "s3n")
 LOCAL_SCHEMES = ("file", "local")
 WINDOWS_PATH = re.compile(r"\\\\|[A-Za-z]:[\\/]")
 AZURE_HOST = ".core.windows.net"
-#: Loggers of libraries that write some thirty lines for each file or connection.
+#: Loggers of libraries that write about thirty lines for each file or connection.
 TALKATIVE = {
     "abfs": "azure.core.pipeline.policies.http_logging_policy",
     "abfss": "azure.core.pipeline.policies.http_logging_policy",
@@ -35,7 +35,7 @@ ATTACH = (
     "Attach a file system of fsspec at the top of the DAG file, as the documentation shows under Object "
     "stores, or mount the share on the workers."
 )
-#: How to write what no file system is registered for.
+#: The next step if no file system is registered for a scheme.
 ADVICE = {
     "abfs": "Install airflow-provider-360[azure].",
     "abfss": "Install airflow-provider-360[azure].",
@@ -65,15 +65,15 @@ class S3Path(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """Return connection and bucket as the path has them."""
+        """Return connection and bucket as they are written in the path."""
         return f"{self.conn_id}@{self.bucket}" if self.conn_id else self.bucket
 
 
 def parse_s3_path(path: str) -> S3Path | None:
-    """Return the parts of a path of S3; None for any other path.
+    """Return the parts of an S3 path; None for any other path.
 
     :param path: as a user writes it.
-    :raises SourceError: when it names no bucket.
+    :raises SourceError: if it names no bucket.
     """
     scheme, remote, rest = path.partition("://")
     if not remote or scheme not in S3_SCHEMES:
@@ -86,21 +86,21 @@ def parse_s3_path(path: str) -> S3Path | None:
 
 
 class Paths:
-    """Opens paths. Clients and file systems are kept, because each costs the lookup of a connection."""
+    """The opener of paths. It caches clients and file systems, because each one needs a connection lookup."""
 
     def __init__(self) -> None:
         self._s3_clients: dict[str, Any] = {}
         self._stores: dict[tuple[str, str], Any] = {}
 
     def open(self, path: str, aws_conn_id: str | None, *, follow_links: bool = False) -> Location:
-        """Open a path; of a local or S3 path nothing is asked yet.
+        """Open a path; a local or S3 path is opened without a request.
 
-        Call it in the task's main thread: Airflow looks up no connection in another one.
+        Call it in the task's main thread: Airflow does not look up connections in other threads.
 
         :param path: local, ``s3://[conn_id@]bucket/key`` or any ``scheme://`` of Airflow's object storage.
-        :param aws_conn_id: the connection for ``s3://`` paths that name none themselves.
+        :param aws_conn_id: the connection for ``s3://`` paths that do not name one.
         :param follow_links: whether to follow local links that lead out of the folder.
-        :raises SourceError: when it cannot be opened; it names the connection.
+        :raises SourceError: if it cannot be opened.
         """
         if WINDOWS_PATH.match(path):
             from airflow_360.sources.names import printable
@@ -125,7 +125,7 @@ class Paths:
     def s3_client(self, aws_conn_id: str | None) -> Any:
         """Return the boto3 client of an AWS connection.
 
-        :param aws_conn_id: the connection; None takes boto3's own credentials.
+        :param aws_conn_id: the connection; with None, boto3 uses its own credentials.
         """
         from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
@@ -151,7 +151,7 @@ class Paths:
 def _file_system(path: str, scheme: str, authority: str) -> Any:
     """Return Airflow's file system for a path.
 
-    :raises SourceError: when there is none, or its connection cannot be used.
+    :raises SourceError: if there is none, or its connection cannot be used.
     """
     from airflow_360.sources.store import store_error
 
@@ -166,7 +166,7 @@ def _file_system(path: str, scheme: str, authority: str) -> Any:
     try:
         return _attach()(protocol=scheme, conn_id=conn_id or None).fs
     except Exception as error:
-        # No file system for the scheme, no library for it, or a path that our own one refuses.
+        # No file system for the scheme, no library for it, or a path that our own file system refuses.
         if isinstance(error, (ImportError, ThreeSixtyError)) or "No filesystem registered" in str(error):
             advice = "" if isinstance(error, ThreeSixtyError) else ADVICE.get(scheme, OTHER_ADVICE)
             raise SourceError(f"{path} cannot be opened: {error}. {advice}".rstrip(), path=path) from error

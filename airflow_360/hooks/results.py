@@ -1,4 +1,4 @@
-"""Read what upload tasks returned, for whoever comes after them."""
+"""The results of upload tasks, for the tasks after them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ NEXT_STEP = (
 
 
 def results_of(uploads: Any) -> list[Mapping[str, Any]] | None:
-    """Return what upload tasks returned as a flat list; None where nothing was given.
+    """Return the results of upload tasks as a flat list; None if ``uploads`` is None.
 
     :param uploads: one result, or a list or lazy sequence of them, or of such lists.
-    :raises ProjectError: if one of them is something else; names the result and what is wrong with it.
+    :raises ProjectError: if one of them is something else; names the result and its fault.
     """
     if uploads is None:
         return None
@@ -34,7 +34,7 @@ def results_of(uploads: Any) -> list[Mapping[str, Any]] | None:
 
 
 def count_files(uploads: Any) -> int | None:
-    """Return how many files upload tasks sent; None where nothing was given.
+    """Return the number of files that upload tasks sent; None if ``uploads`` is None.
 
     :param uploads: see :func:`results_of`.
     """
@@ -45,7 +45,7 @@ def count_files(uploads: Any) -> int | None:
 def _flat(value: Any, what: str) -> list[Mapping[str, Any]]:
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
         raise ProjectError(f"{what} must be the result of upload tasks, not {_shown(value)}. {NEXT_STEP}")
-    # Iterating the results of a mapped task costs one request per item, slicing them one in all.
+    # Iterating over the results of a mapped task costs one request per item, a slice costs one in total.
     items = list(value[:] if type(value).__name__ == "LazyXComSequence" else value)
     found: list[Mapping[str, Any]] = []
     for number, item in enumerate(items, 1):
@@ -55,7 +55,7 @@ def _flat(value: Any, what: str) -> list[Mapping[str, Any]]:
 
 
 def _fault(result: Mapping[str, Any]) -> str:
-    """Return what is wrong with the result of one file, or with a summary; empty if nothing is."""
+    """Return the fault of the result of one file, or of a summary; empty if there is none."""
     if "filename" in result:
         numbers = ["size"]
         if not (isinstance(result["filename"], str) and result["filename"]):

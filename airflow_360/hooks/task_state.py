@@ -1,6 +1,6 @@
-"""What a task remembers between its attempts, where Airflow can keep it (from 3.3 on).
+"""Values that a task saves between its attempts, in Airflow 3.3 and newer.
 
-Keyed by what it is about, never by map index: a cleared listing may put another file at the same index.
+The keys name the subject, never the map index: a cleared listing may have another file at the same index.
 Only the task's main thread may use it.
 """
 
@@ -20,61 +20,61 @@ __all__ = ["KeptChecksums", "TaskState", "is_waiting", "time_left"]
 log = logging.getLogger(__name__)
 
 BYTES_OF_A_VALUE = 40_000  # 10,000 checksums; 53,336 characters, and Airflow takes 65,535 bytes of JSON
-SAVE_EVERY = 10.0  # seconds; a save takes some 20 ms
+SAVE_EVERY = 10.0  # seconds; a save takes about 20 ms
 
 
 class TaskState:
-    """Keep small JSON values of one task across retries, clears and deferrals.
+    """Small JSON values of one task, saved across retries, clears and deferrals.
 
-    :param context: the task's context. Without a task state store nothing is kept, and nothing fails.
+    :param context: the task's context. Without a task state store nothing is saved, and nothing fails.
     """
 
     def __init__(self, context: Any) -> None:
         self._store = context.get("task_state_store")
-        #: Changes when a person clears the task, and not on a retry; part of what is begun anew by a clear.
+        #: Changes if a user clears the task, but not on a retry; part of each key that a clear must reset.
         self.clears = str(getattr(context.get("ti"), "max_tries", 0))
         #: The try number, from 1.
         self.attempt = int(getattr(context.get("ti"), "try_number", 1))
 
     @property
     def available(self) -> bool:
-        """Tell whether this Airflow keeps anything."""
+        """Tell whether this Airflow saves task state."""
         return self._store is not None
 
     def get(self, *about: str) -> Any:
-        """Return what was kept, or None.
+        """Return the saved value, or None.
 
-        :param about: what it is about, such as ``"project", upload_id``.
+        :param about: the parts of the key, such as ``"project of", upload_id``.
         """
         return self._store.get(_key(about)) if self._store is not None else None
 
     def set(self, *about: str, value: Any) -> None:
-        """Keep a value.
+        """Save a value.
 
-        :param about: what it is about.
+        :param about: the parts of the key.
         :param value: plain JSON, and not None.
         """
         if self._store is not None:
             self._store.set(_key(about), value)
 
     def show(self, **values: Any) -> None:
-        """Keep, for people who look on, how far the task is; that this fails is no reason to fail.
+        """Save the progress for display. If this fails, it is logged and ignored.
 
-        :param values: plain JSON; what was shown before is replaced.
+        :param values: plain JSON; replaces the values shown before.
         """
         try:
             self.set("progress", value={**values, "attempt": self.attempt})
-        except Exception as error:  # noqa: BLE001  (whatever it is: the bytes matter more)
+        except Exception as error:  # noqa: BLE001  (any error: the upload matters more)
             log.warning("How far the task is could not be kept for Airflow's pages: %s", error)
 
 
 class KeptChecksums:
-    """Keep an archive's checksums across attempts, packed, 10,000 in a value.
+    """The checksums of an archive, saved across attempts: packed, 10,000 in a value.
 
-    :param state: what the task remembers.
-    :param about: what the archive is: session and name.
-    :param archive: the archive; it is told here what an earlier attempt knew.
-    :param clock: seconds.
+    :param state: the task's saved state.
+    :param about: identifies the archive: session and name.
+    :param archive: the archive; the checksums of an earlier attempt are loaded into it.
+    :param clock: returns the time in seconds.
     """
 
     def __init__(
@@ -99,15 +99,15 @@ class KeptChecksums:
         self._last = clock()
 
     def update(self) -> None:
-        """Keep what is known by now, where the last time is some seconds ago."""
+        """Save the checksums computed so far, if the last save was some seconds ago."""
         if self._clock() - self._last >= SAVE_EVERY:
             self.save()
 
     def save(self) -> None:
-        """Keep what is known by now; that this fails is no reason to fail, since it can be read again."""
+        """Save the checksums computed so far. A failed save is logged and ignored: they can be recomputed."""
         try:
             self._save()
-        except Exception as error:  # noqa: BLE001  (whatever it is: the bytes matter more)
+        except Exception as error:  # noqa: BLE001  (any error: the upload matters more)
             log.warning("The checksums of %s could not be kept for a later attempt: %s", self._about, error)
         self._last = self._clock()
 
@@ -129,11 +129,11 @@ class KeptChecksums:
 
 
 def time_left(state: TaskState, project_name: str, timeout: float) -> float:
-    """Return how many seconds of a wait are left, counted from its first attempt; a clear begins anew.
+    """Return the remaining seconds of a wait, counted from its first attempt; a clear starts a new wait.
 
-    :param state: what the task remembers.
-    :param project_name: what it waits for.
-    :param timeout: seconds in all.
+    :param state: the task's saved state.
+    :param project_name: the project that the task waits for.
+    :param timeout: seconds in total.
     """
     since: float | None = state.get("waiting for", project_name, state.clears)
     if since is None:
@@ -143,7 +143,7 @@ def time_left(state: TaskState, project_name: str, timeout: float) -> float:
 
 
 def is_waiting(state: TaskState, project_name: str) -> bool:
-    """Tell whether an earlier execution of this task began to wait for a project, and no clear came since."""
+    """Tell whether this task has started to wait for a project, and was not cleared since then."""
     return state.get("waiting for", project_name, state.clears) is not None
 
 
