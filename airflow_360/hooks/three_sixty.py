@@ -185,7 +185,7 @@ class ThreeSixtyHook(BaseHook):
         :param upload_id: the session.
         :param path: the file: local, ``s3://`` or any ``scheme://`` that Airflow's object storage opens.
         :param filename: its name on the server; by default that of the path. It is flattened.
-        :param chunk_size: bytes of a chunk; by default it adapts to the line: one takes some seconds.
+        :param chunk_size: bytes of a chunk; by default it adapts to the line, so one takes a few seconds.
         :param aws_conn_id: the connection for ``s3://`` paths that do not name one.
         :param on_progress: called with the server's numbers; by default they are logged every few seconds.
         :param size: the size in bytes that the file must have, from a listing.
