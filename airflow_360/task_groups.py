@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import conf, task_group
 
-from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID
+from airflow_360.hooks.connection import DEFAULT_CONN_ID
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import CreateUploadSessionOperator, UploadFilesOperator
 from airflow_360.sensors.project import ProjectReadySensor
 
 if TYPE_CHECKING:
-    from airflow_360.hooks.three_sixty import AnyPath
+    from airflow_360.hooks.paths import AnyPath
     from airflow_360.sources.listing import Globs
 
 __all__ = ["scan_to_project"]

@@ -20,20 +20,8 @@ KINDS = ("hooks", "links", "operators", "sensors", "triggers")
 CORE = ("api/backoff.py", "api/client.py", "api/records.py", "exceptions.py", "task_groups.py")
 SKIN = (*CORE, "retry_policy.py", *(f"{kind}/*.py" for kind in KINDS))
 INNER = {
-    *(
-        f"airflow_360.hooks.{name}"
-        for name in (
-            "assets",
-            "creation_records",
-            "done_scans",
-            "lasting_store",
-            "lineage",
-            "manifest",
-            "paths",
-            "results",
-            "task_state",
-        )
-    ),
+    *(f"airflow_360.hooks.{name}" for name in ("connection", "errors", "project_polls", "task_mixin")),
+    "airflow_360.triggers.poll_queue",
 }
 DAGS = [
     pytest.param(block, id=f"{page.stem} {number}")

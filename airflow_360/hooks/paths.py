@@ -1,4 +1,4 @@
-"""Opening of paths: from a path that a user wrote to a location that can be listed and read.
+"""Paths that a user wrote: opened, listed, and turned into sources and presigned links.
 
 Separate because only this module knows how paths are written, and looks up the connections of stores.
 """
@@ -6,21 +6,31 @@ Separate because only this module knows how paths are written, and looks up the 
 from __future__ import annotations
 
 import logging
+import os
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from airflow_360.exceptions import SourceError, ThreeSixtyError
+from airflow_360.exceptions import SourceChangedError, SourceError, ThreeSixtyError
+from airflow_360.hooks.errors import airflow_errors, required
+from airflow_360.sources.s3_path import parse_s3_path
 
 if TYPE_CHECKING:
-    from airflow_360.sources import Location
+    from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-__all__ = ["Paths", "S3Path", "parse_s3_path"]
+    from airflow_360.sources import Listed, Location, Scan, Source
+    from airflow_360.sources.listing import Globs, LeftOut
 
-S3_SCHEMES = ("s3", "s3a", "s3n")
+__all__ = ["AnyPath", "Paths", "path_text"]
+
+T = TypeVar("T")
+#: A path as users write it.
+AnyPath: TypeAlias = "str | os.PathLike[str] | ObjectStoragePath"
+
 LOCAL_SCHEMES = ("file", "local")
 WINDOWS_PATH = re.compile(r"\\\\|[A-Za-z]:[\\/]")
 AZURE_HOST = ".core.windows.net"
@@ -56,35 +66,6 @@ ADVICE = {
 OTHER_ADVICE = "Install the provider that brings it."
 
 
-class S3Path(NamedTuple):
-    """The parts of ``s3://[conn_id@]bucket/key``."""
-
-    conn_id: str
-    bucket: str
-    key: str
-
-    @property
-    def authority(self) -> str:
-        """Return connection and bucket as they are written in the path."""
-        return f"{self.conn_id}@{self.bucket}" if self.conn_id else self.bucket
-
-
-def parse_s3_path(path: str) -> S3Path | None:
-    """Return the parts of an S3 path; None for any other path.
-
-    :param path: as a user writes it.
-    :raises SourceError: if it names no bucket.
-    """
-    scheme, remote, rest = path.partition("://")
-    if not remote or scheme not in S3_SCHEMES:
-        return None
-    authority, _, key = rest.partition("/")
-    conn_id, _, bucket = authority.rpartition("@")
-    if not bucket:
-        raise SourceError(f"{path} names no bucket; write it like s3://bucket/folder/.", path=path)
-    return S3Path(conn_id, bucket, key)
-
-
 class Paths:
     """The opener of paths. It caches clients and file systems, because each one needs a connection lookup."""
 
@@ -92,7 +73,9 @@ class Paths:
         self._s3_clients: dict[str, Any] = {}
         self._stores: dict[tuple[str, str], Any] = {}
 
-    def open(self, path: str, aws_conn_id: str | None, *, follow_links: bool = False) -> Location:
+    def open(
+        self, path: AnyPath, aws_conn_id: str | None = "aws_default", *, follow_links: bool = False
+    ) -> Location:
         """Open a path; a local or S3 path is opened without a request.
 
         Call it in the task's main thread: Airflow does not look up connections in other threads.
@@ -102,25 +85,183 @@ class Paths:
         :param follow_links: whether to follow local links that lead out of the folder.
         :raises SourceError: if it cannot be opened.
         """
-        if WINDOWS_PATH.match(path):
+        text: str = path_text(path)
+        required(path=text)
+        if WINDOWS_PATH.match(text):
             from airflow_360.sources.names import printable
 
             raise SourceError(
-                f"{printable(path)} is a path of Windows. Write smb://connection@/share/folder/, or the path "
+                f"{printable(text)} is a path of Windows. Write smb://connection@/share/folder/, or the path "
                 "at which the share is mounted on the worker.",
-                path=path,
+                path=text,
             )
-        if s3 := parse_s3_path(path):
+        if s3 := parse_s3_path(text):
             from airflow_360.sources.s3 import S3Location
 
             return S3Location(self.s3_client(s3.conn_id or aws_conn_id), s3.authority, s3.key)
-        scheme, remote, rest = path.partition("://")
+        scheme, remote, rest = text.partition("://")
         if remote and scheme not in LOCAL_SCHEMES:
-            return self._in_store(path, scheme, rest)
+            return self._in_store(text, scheme, rest)
         from airflow_360.sources.path import PathLocation
 
-        local = f"/{rest.partition('/')[2]}" if remote else path
+        local = f"/{rest.partition('/')[2]}" if remote else text
         return PathLocation(Path(local).expanduser().absolute(), follow_links=follow_links)
+
+    def list_files(
+        self,
+        path: AnyPath,
+        pattern: Globs = None,
+        recursive: bool = True,
+        aws_conn_id: str | None = "aws_default",
+        *,
+        exclude: Globs = None,
+        left_out: LeftOut | None = None,
+        follow_links: bool = False,
+    ) -> list[Listed]:
+        """Return the files of a path, which can be a file, folder, prefix or glob.
+
+        :param path: local, ``s3://`` or any ``scheme://``.
+        :param pattern: a glob or a list of globs, case-insensitive; None selects all files. A glob without
+            ``/`` must match the file's name, a glob with ``/`` its path below the folder.
+        :param recursive: whether to enter subfolders. If not, a warning counts the files in them.
+        :param aws_conn_id: see :meth:`open`.
+        :param exclude: a glob or a list of globs; matching files are skipped.
+        :param left_out: counts the skipped files, which are logged as well.
+        :param follow_links: whether to follow links that lead out of the folder. By default they are refused,
+            because anybody who can write to the folder could upload any file that this worker can read.
+        :raises AirflowException: if the path cannot be listed.
+        """
+        from airflow_360.sources.listing import list_files
+
+        with airflow_errors():
+            opener = self._opener(aws_conn_id, follow_links)
+            return list_files(opener, path_text(path), pattern, recursive, exclude=exclude, left_out=left_out)
+
+    def has_files(
+        self,
+        path: AnyPath,
+        pattern: Globs = None,
+        recursive: bool = True,
+        aws_conn_id: str | None = "aws_default",
+        *,
+        exclude: Globs = None,
+        follow_links: bool = False,
+    ) -> bool:
+        """Tell whether a path has any file; the listing stops at the first one.
+
+        The parameters are those of :meth:`list_files`.
+
+        :raises AirflowException: if the path cannot be listed.
+        """
+        from airflow_360.sources.listing import has_files
+
+        with airflow_errors():
+            opener = self._opener(aws_conn_id, follow_links)
+            return has_files(opener, path_text(path), pattern, recursive, exclude=exclude)
+
+    def list_scans(
+        self,
+        path: AnyPath,
+        pattern: Globs = None,
+        aws_conn_id: str | None = "aws_default",
+        *,
+        exclude: Globs = None,
+        left_out: LeftOut | None = None,
+        follow_links: bool = False,
+    ) -> list[str]:
+        """Return the folders directly below a path that contain files.
+
+        :param path: local, ``s3://`` or any ``scheme://``.
+        :param pattern: a glob or a list of globs for the files that make a folder a scan, as in
+            :meth:`list_files`.
+        :param aws_conn_id: see :meth:`open`.
+        :param exclude: a glob or a list of globs for files that do not count.
+        :param left_out: counts the skipped folders and files.
+        :param follow_links: see :meth:`list_files`.
+        :raises AirflowException: if the path cannot be listed.
+        """
+        from airflow_360.sources.listing import list_scans
+
+        with airflow_errors():
+            opener = self._opener(aws_conn_id, follow_links)
+            return list_scans(opener, path_text(path), pattern, exclude=exclude, left_out=left_out)
+
+    def look_at_scans(
+        self, paths: Sequence[str], aws_conn_id: str | None = "aws_default", *, follow_links: bool = False
+    ) -> Iterator[Scan]:
+        """Yield a snapshot of each of several folders.
+
+        :param paths: the result of :meth:`list_scans`.
+        :param aws_conn_id: see :meth:`open`.
+        :param follow_links: see :meth:`list_files`.
+        :raises AirflowException: if a folder cannot be listed.
+        """
+        from airflow_360.sources.listing import look_at_scan
+
+        with airflow_errors():
+            opener = self._opener(aws_conn_id, follow_links)
+            for path in paths:
+                yield look_at_scan(opener(path), path, time.time())
+
+    def presigned_link(self, path: AnyPath, seconds: int, aws_conn_id: str | None = "aws_default") -> str:
+        """Return a presigned URL of an object. It is a secret: anybody who has it can read the object.
+
+        :param path: the object: ``s3://``, or a store whose library can sign URLs (``gs://``, ``abfs://``).
+        :param seconds: how long the URL is valid.
+        :param aws_conn_id: see :meth:`open`.
+        :raises AirflowFailException: if the store cannot sign URLs, or the object does not exist.
+        :raises AirflowException: if the store is not available at the moment.
+        """
+        with airflow_errors():
+            location = self.open(path, aws_conn_id)
+            link = getattr(location, "link", None)
+            if link is None:
+                raise SourceError(
+                    f"{path} is a local file, and only object stores make links. Upload it instead.",
+                    path=path_text(path),
+                )
+            return str(link(seconds))
+
+    def open_source(
+        self,
+        path: AnyPath,
+        aws_conn_id: str | None = "aws_default",
+        size: int | None = None,
+        etag: str | None = None,
+        modified: float | None = None,
+    ) -> Source:
+        """Open one file for reading.
+
+        :param path: local, ``s3://`` or any ``scheme://``.
+        :param aws_conn_id: see :meth:`open`.
+        :param size: the size in bytes that it must have.
+        :param etag: the ETag that it must have.
+        :param modified: the modification time that it must have, in seconds since the epoch. It is
+            not checked in S3 and Google Cloud Storage.
+        :raises SourceChangedError: if size, ETag or modification time are different.
+        :raises SourceError: if the file does not exist or cannot be read.
+        """
+        location, found = self.find(path, aws_conn_id, size, etag, modified)
+        return location.source(found)
+
+    def find(
+        self,
+        path: AnyPath,
+        aws_conn_id: str | None,
+        size: int | None,
+        etag: str | None,
+        modified: float | None,
+    ) -> tuple[Location, Listed]:
+        """Return one file and its location; see :meth:`open_source`."""
+        from airflow_360.sources.file_info import plain_etag
+
+        location = self.open(path, aws_conn_id)
+        found = location.listed()
+        _check_as_listed(found.path, "size", size, found.size, _bytes_text)
+        _check_as_listed(found.path, "ETag", etag and plain_etag(etag), found.etag, str)
+        if found.modified is not None:
+            _check_as_listed(found.path, "modification time", modified, found.modified, _time_text)
+        return location, found
 
     def s3_client(self, aws_conn_id: str | None) -> Any:
         """Return the boto3 client of an AWS connection.
@@ -146,6 +287,51 @@ class Paths:
             fs = _file_system(path, scheme, authority)
             self._stores[scheme, authority] = Store(fs, scheme, authority)
         return StoreLocation(self._stores[scheme, authority], path if slash else f"{path}/")
+
+    def _opener(self, aws_conn_id: str | None, follow_links: bool) -> Callable[[str], Location]:
+        return lambda path: self.open(path, aws_conn_id, follow_links=follow_links)
+
+
+def path_text(path: Any) -> Any:
+    """Return a path as text; a value that is not known before the task runs is returned unchanged.
+
+    :param path: a text, a ``Path``, an ``ObjectStoragePath``, or a list of them.
+    """
+    if isinstance(path, (list, tuple)):
+        return [path_text(item) for item in path]
+    # By name, because the import takes half a second. Before Airflow 3, str(path) omits the connection.
+    if any(kind.__name__ == "ObjectStoragePath" for kind in type(path).__mro__):
+        return str(path.serialize()["path"])
+    return os.fspath(path) if isinstance(path, os.PathLike) else path
+
+
+def _check_as_listed(path: str, what: str, listed: T | None, found: T, text: Callable[[T], str]) -> None:
+    """Check that a file has not changed since it was listed.
+
+    :param what: the name of the compared value.
+    :param listed: the value in the listing; None is not compared.
+    :param found: the value now.
+    :param text: formats a value.
+    :raises SourceChangedError: if the values differ.
+    """
+    if listed is not None and listed != found:
+        raise SourceChangedError(
+            f"{path} had the {what} {text(listed)} when it was listed and has {text(found)} now. Clear the "
+            "listing task and the session task, both with their downstream tasks, to start over."
+        )
+
+
+def _bytes_text(count: int) -> str:
+    from airflow_360.sources.listing import count_text
+
+    return count_text(count, "byte")
+
+
+def _time_text(moment: float) -> str:
+    """Return seconds since the epoch as a readable time, exact enough to show small differences."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(moment, UTC).isoformat(sep=" ")
 
 
 def _file_system(path: str, scheme: str, authority: str) -> Any:

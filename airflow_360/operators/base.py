@@ -17,7 +17,9 @@ except ImportError:  # before Airflow 3.2
     from airflow.exceptions import AirflowRescheduleException
 
 from airflow_360.exceptions import RateLimitedError, ServerError
-from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors
+from airflow_360.hooks.connection import DEFAULT_CONN_ID
+from airflow_360.hooks.errors import airflow_errors
+from airflow_360.hooks.task_mixin import UsesThreeSixty
 from airflow_360.triggers.pause import PauseTrigger
 
 __all__ = [

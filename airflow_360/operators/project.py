@@ -27,13 +27,9 @@ except ImportError:  # before Airflow 3.2; Airflow 2 raises one exception for ti
     )
 
 from airflow_360.exceptions import ProjectError, some
-from airflow_360.hooks.assets import announce
-from airflow_360.hooks.creation_records import PROJECT_REQUEST, LinkRecords, SessionRecords
-from airflow_360.hooks.done_scans import SCANS, DoneScan, lister_of
-from airflow_360.hooks.lasting_store import lasting_inlets
-from airflow_360.hooks.results import results_of
-from airflow_360.hooks.task_state import TaskState, is_waiting, time_left
-from airflow_360.hooks.three_sixty import airflow_errors, is_literal, path_text
+from airflow_360.hooks.errors import airflow_errors, is_literal
+from airflow_360.hooks.paths import path_text
+from airflow_360.hooks.project_polls import poll_from_task
 from airflow_360.links.project import ProjectLink
 from airflow_360.operators.base import (
     ThreeSixtyOperator,
@@ -43,15 +39,21 @@ from airflow_360.operators.base import (
 )
 from airflow_360.projects.creation import CreationTimes, Pause, ProjectCreation
 from airflow_360.projects.waiting import WaitTimes, as_seconds, project_of, ready_record
+from airflow_360.runtime.assets import announce
+from airflow_360.runtime.creation_records import PROJECT_REQUEST, LinkRecords, SessionRecords
+from airflow_360.runtime.lasting_store import lasting_inlets
+from airflow_360.runtime.results import results_of
+from airflow_360.runtime.scan_records import SCANS, DoneScan, lister_of
+from airflow_360.runtime.task_state import TaskState, is_waiting, time_left
 from airflow_360.triggers.pause import PauseTrigger
-from airflow_360.triggers.project import ProjectReadyTrigger, poll_from_task
+from airflow_360.triggers.project import ProjectReadyTrigger
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.records import FileProgress, Project
-    from airflow_360.hooks.three_sixty import AnyPath
+    from airflow_360.hooks.paths import AnyPath
     from airflow_360.projects.creation import RecordStore
 
 __all__ = ["CreateProjectOperator"]
@@ -341,7 +343,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
     def _check(self, client: ThreeSixtyClient, fields: dict[str, Any]) -> None:
         """Make sure that the session contains exactly what was uploaded, or that the object exists."""
         if self.download_from:
-            link = self.hook.presigned_link(self.download_from, LINK_SECONDS, self.aws_conn_id)
+            link = self.hook.paths.presigned_link(self.download_from, LINK_SECONDS, self.aws_conn_id)
             _mask_link(link)
             fields["download_link"] = link
         if self.upload_id:

@@ -9,23 +9,18 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, conf
 
 from airflow_360.exceptions import NotFoundError, ProjectError, SourceError, ThreeSixtyError
-from airflow_360.hooks.creation_records import PROJECT_REQUEST, new_session
-from airflow_360.hooks.done_scans import SCANS, DoneScan, key_of
-from airflow_360.hooks.lasting_store import lasting_inlets
-from airflow_360.hooks.task_state import TaskState
-from airflow_360.hooks.three_sixty import (
-    airflow_errors,
-    check_literal,
-    path_text,
-    required,
-    required_choice,
-)
+from airflow_360.hooks.errors import airflow_errors, check_literal, required, required_choice
+from airflow_360.hooks.paths import path_text
 from airflow_360.operators.base import ThreeSixtyOperator, patiently
+from airflow_360.runtime.creation_records import PROJECT_REQUEST, new_session
+from airflow_360.runtime.lasting_store import lasting_inlets
+from airflow_360.runtime.scan_records import SCANS, DoneScan, key_of
+from airflow_360.runtime.task_state import Key, TaskState
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_360.hooks.three_sixty import AnyPath
+    from airflow_360.hooks.paths import AnyPath
     from airflow_360.sources import Listed, Scan
     from airflow_360.sources.listing import Globs, LeftOut
 
@@ -117,7 +112,7 @@ class ListFilesOperator(ThreeSixtyOperator):
         required_choice("names", self.names, *NAMES)
         required_choice("on_empty", self.on_empty, *ON_EMPTY)
         left_out = LeftOut()
-        files = self.hook.list_files(
+        files = self.hook.paths.list_files(
             self.path,
             self.pattern,
             self.recursive,
@@ -218,7 +213,7 @@ class ListScansOperator(ThreeSixtyOperator):
         if self.only_new:
             self._check_remembered()
         left_out = LeftOut()
-        paths = self.hook.list_scans(
+        paths = self.hook.paths.list_scans(
             self.path,
             self.pattern,
             self.aws_conn_id,
@@ -227,7 +222,7 @@ class ListScansOperator(ThreeSixtyOperator):
             follow_links=self.follow_links,
         )
         if self.only_new or self.settle_seconds:
-            found = self.hook.look_at_scans(paths, self.aws_conn_id, follow_links=self.follow_links)
+            found = self.hook.paths.look_at_scans(paths, self.aws_conn_id, follow_links=self.follow_links)
             scans = self._settled(found, left_out)
             paths = self._new(scans, context, left_out) if self.only_new else [scan.path for scan in scans]
         if not paths:
@@ -371,7 +366,7 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
     def execute(self, context: Context) -> str:
         """Create the session, or reuse the one of an earlier attempt."""
         required_choice("on_empty", self.on_empty, *ON_EMPTY)
-        if self.path is not None and not self.hook.has_files(
+        if self.path is not None and not self.hook.paths.has_files(
             self.path,
             self.pattern,
             self.recursive,
@@ -382,7 +377,7 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
             conditions = _conditions_text(self.pattern, self.exclude)
             _raise_empty(self.on_empty, f"No files in {self.path}{conditions}")
         state, clears = TaskState(context), context["ti"].max_tries
-        made = state.get("session") or {}
+        made = state.get(Key.SESSION) or {}
         if made.get("clears") == clears and self._lives(made["upload_id"]):
             self.log.info("Upload session %s, made by an earlier attempt, is used again.", made["upload_id"])
             return str(made["upload_id"])
@@ -390,7 +385,7 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
             self._leave(made["upload_id"])
         session = self.hook.client.create_upload_session()
         new_session(context, session.upload_id, self.hook.client.server_now())
-        state.set("session", value={"upload_id": session.upload_id, "clears": clears})
+        state.set(Key.SESSION, value={"upload_id": session.upload_id, "clears": clears})
         self.log.info(
             "Upload session %s; the server discards it after %.0f hours.",
             session.upload_id,
@@ -501,7 +496,7 @@ class UploadFileOperator(ThreeSixtyOperator):
             size=_parse_int("size", self.size),
             etag=None if self.etag in ("", "None") else self.etag,
             modified=_parse_seconds("modified", self.modified),
-            ask=context["ti"].try_number > 1,
+            is_first_attempt=context["ti"].try_number == 1,
             state=TaskState(context),
             manifest=self.manifest,
         )
@@ -635,7 +630,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
 
     def _upload(self, files: Sequence[Listed], shards: int, shard: int, context: Context) -> dict[str, int]:
         if self.archive is not None:
-            return self.hook.upload_archive(
+            return self.hook.uploads.archive(
                 self.upload_id,
                 files,
                 self.archive,
@@ -644,7 +639,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
                 state=TaskState(context),
                 manifest=self.manifest,
             )
-        summary = self.hook.upload_files(
+        summary = self.hook.uploads.files(
             self.upload_id,
             files,
             names=self.names,
@@ -681,7 +676,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         ]
 
     def _listed(self, path: str, left_out: LeftOut) -> list[Listed]:
-        return self.hook.list_files(
+        return self.hook.paths.list_files(
             path,
             self.pattern,
             self.recursive or self.archive is not None,

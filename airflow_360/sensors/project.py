@@ -17,12 +17,15 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_360.exceptions import ProjectError, ThreeSixtyError
-from airflow_360.hooks.assets import announce
-from airflow_360.hooks.task_state import TaskState, time_left
-from airflow_360.hooks.three_sixty import DEFAULT_CONN_ID, UsesThreeSixty, airflow_errors, required
+from airflow_360.hooks.connection import DEFAULT_CONN_ID
+from airflow_360.hooks.errors import airflow_errors, required
+from airflow_360.hooks.project_polls import PollResult, poll_from_task
+from airflow_360.hooks.task_mixin import UsesThreeSixty
 from airflow_360.links.project import ProjectLink
 from airflow_360.projects.waiting import WaitRecord, WaitTimes, as_seconds, project_of, ready_record
-from airflow_360.triggers.project import PollResult, ProjectReadyTrigger, poll_from_task
+from airflow_360.runtime.assets import announce
+from airflow_360.runtime.task_state import TaskState, time_left
+from airflow_360.triggers.project import ProjectReadyTrigger
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException

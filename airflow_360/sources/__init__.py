@@ -85,6 +85,11 @@ class Listed:
     fault: str = field(default="", compare=False)
     many: bool = field(default=False, compare=False)
 
+    @property
+    def version(self) -> str:
+        """Return a text that changes when the file changes, as far as its store tells."""
+        return f"{self.size} {self.etag} {self.modified}"
+
 
 @dataclass(frozen=True)
 class Scan:

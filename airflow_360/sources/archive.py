@@ -90,8 +90,7 @@ class ArchiveSource:
         digest = hashlib.sha256(f"{LAYOUT} {self._every}".encode())
         for entry in self._entries:
             listed = entry.member.listed
-            told = f"{listed.size} {listed.etag} {listed.modified} {entry.time}"
-            said = f"\n{listed.path}\n{listed.relative} {told}"
+            said = f"\n{listed.path}\n{listed.relative} {listed.version} {entry.time}"
             digest.update(said.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 

@@ -199,7 +199,7 @@ def look_at_scan(folder: Location, path: str, now: float) -> Scan:
     digest, age, dated = sha256(), float("inf"), True
     for file in folder.files(None):
         if not is_litter(file.relative):
-            line = f"{file.relative} {file.size} {file.etag} {file.modified}\n"
+            line = f"{file.relative} {file.version}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
             if not file.fault:  # the upload task refuses it
                 dated = dated and file.written is not None

@@ -1,18 +1,17 @@
-"""Wait for a project without a worker: the trigger, and the one poll that a task sends before it waits."""
+"""Wait for a project without a worker."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_360.exceptions import AuthenticationError, ThreeSixtyError
-from airflow_360.hooks.three_sixty import async_client
+from airflow_360.hooks.connection import async_client
 from airflow_360.projects.waiting import (
     GiveUp,
     PollAgain,
@@ -24,26 +23,20 @@ from airflow_360.projects.waiting import (
     log_step,
     next_step,
     pause_left,
-    poll_once,
     poll_project,
     ready_event,
 )
 from airflow_360.triggers.poll_queue import QueuedWait, queued_wait
 
 if TYPE_CHECKING:
-    from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.records import Project
-    from airflow_360.hooks.task_state import TaskState
-    from airflow_360.hooks.three_sixty import ThreeSixtyHook
 
-__all__ = ["PollResult", "ProjectReadyTrigger", "poll_from_task"]
+__all__ = ["ProjectReadyTrigger"]
 
 log = logging.getLogger(__name__)
 
 #: An interval that grows or shrinks by this factor is logged.
 LOG_INTERVAL_FACTOR = 1.5
-#: A saved moment further ahead than this comes from a wrong clock: no ``Retry-After`` is longer.
-MAX_PAUSE_SECONDS = 86400.0
 
 
 class ProjectReadyTrigger(BaseTrigger):
@@ -163,113 +156,3 @@ class ProjectReadyTrigger(BaseTrigger):
             f"{wait.among:,}",
         )
         return every
-
-
-@dataclass(frozen=True)
-class PollResult:
-    """What one poll from a task found.
-
-    :param project: the ready project, or None: poll again.
-    :param seconds: seconds until the next poll; at least the poll interval, and what the server asked for.
-    :param pause: the seconds of these that the server asked for, or 0.
-    :param record: what is known now. A task that cannot save its state passes it to the next poll.
-    """
-
-    project: Project | None
-    seconds: float
-    pause: float
-    record: WaitRecord
-
-    @property
-    def ready(self) -> bool:
-        """Tell whether the project is ready."""
-        return self.project is not None
-
-
-def poll_from_task(
-    hook: ThreeSixtyHook,
-    project_name: str,
-    state: TaskState | None,
-    every: float,
-    stall_timeout: float | None = None,
-    *,
-    record: WaitRecord | None = None,
-    times: WaitTimes = WaitTimes(),  # noqa: B008 - frozen
-    clock: Callable[[], float] = time.time,
-) -> PollResult:
-    """Poll a project once from a task.
-
-    This sends exactly one request, without retries in place. It sends none if the server asked for a pause
-    that is not over yet.
-
-    :param hook: the connection.
-    :param project_name: the project's slug.
-    :param state: where the task saves what it knows of the wait; None to save nothing.
-    :param every: seconds between two polls.
-    :param stall_timeout: seconds for which the status may stay the same; None for no limit.
-    :param record: what is known, if the task cannot save its state.
-    :param times: the durations.
-    :param clock: seconds; the wall clock, because another worker may send the next poll.
-    :raises ThreeSixtyError: if the wait has failed.
-    """
-    saved = _SavedRecord(state, project_name)
-    known = saved.load(record or WaitRecord())
-    if 0 < (pause := known.not_before - clock()) <= MAX_PAUSE_SECONDS:
-        return PollResult(None, max(every, pause), pause, known)
-    outcome, step = poll_once(
-        lambda: hook.with_current_key(lambda client: _get_project(client, project_name)),
-        known,
-        clock,
-        stall_timeout=stall_timeout,
-        times=times,
-    )
-    log_step(outcome, step, every)
-    if not isinstance(outcome, ThreeSixtyError) and not outcome.ready:
-        _show_status(outcome, state)
-    match step:
-        case Ready(project):
-            saved.save(known.without_failures())
-            return PollResult(project, 0.0, 0.0, known)
-        case GiveUp(error):
-            # A retry tolerates failures for the whole time again, and keeps to what the server asked for.
-            saved.save(known.failed(error, clock()).without_failures())
-            raise error
-        case PollAgain(after, pause):
-            saved.save(after)
-            return PollResult(None, max(every, pause), pause, after)
-
-
-class _SavedRecord:
-    """The record of one wait in the task's saved state; a clear starts a new one.
-
-    :param state: the task's saved state; None, or one that is not available, saves nothing.
-    :param project_name: the project's slug.
-    """
-
-    def __init__(self, state: TaskState | None, project_name: str) -> None:
-        self._state = state if state and state.available else None
-        self._key = ("wait", project_name, state.clears if state else "")
-        self._saved = WaitRecord()
-
-    def load(self, otherwise: WaitRecord) -> WaitRecord:
-        """Return the saved record, or another one if nothing can be saved."""
-        if not self._state:
-            return otherwise
-        self._saved = WaitRecord.from_json(self._state.get(*self._key))
-        return self._saved
-
-    def save(self, record: WaitRecord) -> None:
-        """Save a record that has changed."""
-        if self._state and record != self._saved:
-            self._state.set(*self._key, value=record.to_json())
-
-
-def _get_project(client: ThreeSixtyClient, project_name: str) -> Project:
-    return client.without_retries().get_project(project_name)
-
-
-def _show_status(project: Project, state: TaskState | None) -> None:
-    log_status(project)
-    if state:
-        text = f"status {project.status} of 100"
-        state.show(progress=text, project_name=project.name, percent=project.status)

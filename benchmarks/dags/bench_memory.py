@@ -30,7 +30,7 @@ class ImportsOnly(UploadFileOperator):
         for name in MODULES:
             importlib.import_module(name)
         self.hook.get_conn()
-        self.hook.open_location(self.path)  # for S3: Airflow's hook, and one boto3 client
+        self.hook.paths.open(self.path)  # for S3: Airflow's hook, and one boto3 client
         return {"peak": peak_bytes(), "modules": len(sys.modules)}
 
 

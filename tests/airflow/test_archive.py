@@ -14,9 +14,10 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_360.emulator import Emulator
-from airflow_360.hooks.task_state import KeptChecksums, TaskState
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import CreateUploadSessionOperator, UploadFilesOperator
+from airflow_360.runtime.archive_checksums import KeptChecksums
+from airflow_360.runtime.task_state import TaskState
 from airflow_360.sources import Listed
 from airflow_360.sources.archive import ArchiveSource, Member
 from tests.airflow.conftest import StateStore, context

@@ -9,8 +9,8 @@ import pytest
 from airflow.providers.common.compat.sdk import Asset, AssetAlias, TaskDeferred
 
 from airflow_360.emulator import Emulator
-from airflow_360.hooks.assets import asset_name
 from airflow_360.operators.project import CreateProjectOperator
+from airflow_360.runtime.assets import asset_name
 from airflow_360.sensors.project import ProjectReadySensor
 from airflow_360.task_groups import scan_to_project
 from tests.airflow.conftest import AIRFLOW, StateStore, context

@@ -99,7 +99,7 @@ def test_refusal_that_repeats_it(emulator: Emulator, s3: None, monkeypatch: pyte
     """A refusal that repeats the link does not bring it into the error."""
     seen: list[str] = []
     task = project_of(SCAN)
-    presigned = task.hook.presigned_link
+    presigned = task.hook.paths.presigned_link
 
     def remember(*arguments: Any) -> str:
         seen.append(presigned(*arguments))

@@ -16,8 +16,9 @@ from airflow_360.api.budget import GET_PROJECT
 from airflow_360.emulator import Emulator
 from airflow_360.exceptions import ConfigurationError, NoReplyError, ServerError, SourceError, ThreeSixtyError
 from airflow_360.get_provider_info import CONN_FIELDS
-from airflow_360.hooks import three_sixty
-from airflow_360.hooks.three_sixty import ThreeSixtyHook, airflow_errors, client_from
+from airflow_360.hooks.connection import ConnectionSettings
+from airflow_360.hooks.errors import airflow_errors
+from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.operators.upload import CreateUploadSessionOperator
 from tests.airflow.conftest import CONNECTION, connect, context
 from tests.fakes import certificate
@@ -47,7 +48,7 @@ from tests.fakes import certificate
 def test_server(fields: dict[str, Any], server: str) -> None:
     """Host, schema and port lead to one server URL, however they are written."""
     connection = Connection(conn_id="c", conn_type="three_sixty", password="sk_x", **fields)
-    assert client_from(connection, {}).server == server
+    assert ConnectionSettings.of(connection, {}).server == server
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     client = ThreeSixtyHook().client
     assert client.server == "http://127.0.0.1:8360"
     same_key = Connection(conn_id="c", conn_type="three_sixty", host="example.org", password="sk_demo")
-    assert client.has_key_of(client_from(same_key, {}))
+    assert client.has_key_of(ConnectionSettings.of(same_key, {}).client())
 
 
 @pytest.mark.parametrize(
@@ -202,8 +203,9 @@ def test_connection_test_fails(
 
 
 def test_connection_test_of_a_server_that_hangs(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A person is not kept waiting for as long as an upload would wait."""
-    monkeypatch.setattr(three_sixty, "PATIENCE_OF_A_PERSON", 0.3)
+    """A person does not wait for as long as an upload would wait."""
+    make = ConnectionSettings.client_without_retries
+    monkeypatch.setattr(ConnectionSettings, "client_without_retries", lambda settings: make(settings, 0.3))
     emulator.faults.add({"on": "GET /projects", "do": "stall", "seconds": 20})
     began = time.monotonic()
     ok, said = ThreeSixtyHook().test_connection()
@@ -213,19 +215,19 @@ def test_connection_test_of_a_server_that_hangs(emulator: Emulator, monkeypatch:
 
 
 def test_a_client_for_a_person_waits_for_a_whole_reply_at_most_fifteen_seconds(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    emulator: Emulator,
 ) -> None:
     """A server that sends one byte after the other is given up by the Test button and a trigger's polls."""
-    monkeypatch.setattr(three_sixty, "PATIENCE_OF_A_PERSON", 0.4)
     emulator.faults.add({"on": "GET /projects", "do": "drip", "seconds": 0.05})
     connection = Connection(conn_id="c", conn_type="three_sixty", host=emulator.url, password="sk_x")
+    settings = ConnectionSettings.of(connection, {})
     began = time.monotonic()
     with pytest.raises(NoReplyError, match=r"not complete after 0.4 s") as raised:
-        client_from(connection, {}, patient=False).list_projects()
+        settings.client_without_retries(reply_timeout=0.4).list_projects()
     assert time.monotonic() - began < 5
     assert raised.value.timed_out
     emulator.faults.add({"on": "GET /projects", "do": "drip", "seconds": 0.005})
-    assert client_from(connection, {}).list_projects() == {"projects": []}
+    assert settings.client().list_projects() == {"projects": []}
 
 
 def test_connection_test_without_connection() -> None:
@@ -329,7 +331,7 @@ def test_key_replaced_in_the_middle(
     emulator.faults.add({"on": "PUT /uploads/*/*", "skip": 1, **refused})
     connect(monkeypatch, host=emulator.url, password="sk_the_new_key")
     if several:
-        hook.upload_files(upload_id, hook.list_files(str(tmp_path)), chunk_size=1000)
+        hook.uploads.files(upload_id, hook.paths.list_files(str(tmp_path)), chunk_size=1000)
     else:
         hook.upload(upload_id, str(tmp_path / "scan.e57"), chunk_size=1000)
     puts = [exchange.start for exchange in emulator.exchanges if exchange.method == "PUT"]

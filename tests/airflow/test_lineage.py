@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from airflow_360.emulator import Emulator
-from airflow_360.hooks.lineage import collapsed, dataset_of, uri_of
 from airflow_360.operators.project import CreateProjectOperator
+from airflow_360.runtime.lineage import collapsed, dataset_of, uri_of
 from tests.airflow.conftest import context
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ one = UploadFileOperator(task_id="f", upload_id=upload_id, path=folder + "/one.e
 many = UploadFilesOperator(task_id="m", upload_id=upload_id, path=folder + "/many")
 project = CreateProjectOperator(task_id="p", upload_id=upload_id)
 name = [task.execute(context()) for task in (one, many, project)][-1]
-import airflow_360.hooks.lineage as lineage
+import airflow_360.runtime.lineage as lineage
 asked = "airflow.providers.common.compat.lineage.hook" in sys.modules
 told = {"upload_id": upload_id, "name": name, "asked": asked}
 if asked:

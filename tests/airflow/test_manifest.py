@@ -16,11 +16,10 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_360.emulator import Emulator
-from airflow_360.hooks.lineage import Lineage
-from airflow_360.hooks.manifest import Manifest
 from airflow_360.hooks.paths import Paths
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.operators.upload import CreateUploadSessionOperator, UploadFileOperator, UploadFilesOperator
+from airflow_360.runtime.manifest import Manifest
 from demo.s3 import LocalS3
 from tests.airflow.conftest import context
 from tests.fakes import MemorySource
@@ -139,7 +138,7 @@ def test_stays_in_its_folder(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "a" / "b" / "manifests"
     manifest = Manifest(f"{folder}/", json.loads)
     manifest.add("x", manifest.digested(MemorySource(b"x")))
-    manifest.finish(name, Lineage(None), (), "https://example.com/x")
+    manifest.finish(name)
     (written,) = (path for path in tmp_path.rglob("*") if path.is_file())
     assert written.parent == folder
     assert written.name.isascii()
@@ -151,7 +150,7 @@ def test_each_session_has_its_own_manifest(tmp_path: Path) -> None:
     for name in ("a/b", "a_b", "a:b"):
         manifest = Manifest(f"{tmp_path}/", json.loads)
         manifest.add("x", manifest.digested(MemorySource(b"x")))
-        manifest.finish(name, Lineage(None), (), "https://example.com/x")
+        manifest.finish(name)
     names = {path.name for path in tmp_path.iterdir()}
     assert len(names) == 3
     assert "a_b.csv" in names
@@ -174,7 +173,7 @@ def test_a_file_that_is_added_twice_has_one_row(tmp_path: Path) -> None:
             threads.submit(manifest.add, "b.e57", manifest.digested(SlowSource(b"x"))) for _ in range(4)
         ]:
             added.result()
-    manifest.finish("m", Lineage(None), (), "https://example.com/x")
+    manifest.finish("m")
     assert [row["filename"] for row in rows((tmp_path / "manifest.csv").read_text("utf-8"))] == [
         "a.e57",
         "b.e57",
@@ -220,7 +219,7 @@ def test_memory(tmp_path: Path) -> None:
     tracemalloc.start()
     for name in names:
         manifest.add(name, manifest.digested(MemorySource(b"x")))
-    manifest.finish("m", Lineage(None), (), "https://example.com/x")
+    manifest.finish("m")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 * 1024 * 1024

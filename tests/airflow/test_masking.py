@@ -12,7 +12,8 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, redact
 
 from airflow_360.emulator import Emulator
-from airflow_360.hooks.three_sixty import ThreeSixtyHook, async_client
+from airflow_360.hooks.connection import async_client
+from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.operators.project import CreateProjectOperator
 from tests.airflow.conftest import StateStore, connect, context
 

@@ -82,7 +82,9 @@ class Nights:
 
     def looks(self) -> list[Scan]:
         """Return what the folders hold."""
-        return list(self.scans.hook.look_at_scans([str(path) for path in sorted(self.folder.iterdir())]))
+        return list(
+            self.scans.hook.paths.look_at_scans([str(path) for path in sorted(self.folder.iterdir())])
+        )
 
     def make(self, run: str, scan: str) -> str:
         """Make one scan's project, as the task of a run does that is mapped to it."""

@@ -12,7 +12,8 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, ObjectStoragePath, task
 
 from airflow_360.emulator import Emulator
-from airflow_360.hooks.three_sixty import ThreeSixtyHook, path_text
+from airflow_360.hooks.paths import path_text
+from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import (
     CreateUploadSessionOperator,
@@ -130,16 +131,16 @@ class TestPaths:
     def test_hook(self, upload_id: str, folder: Path, kind: Any) -> None:
         """The hook takes the same paths, for use inside a `@task`."""
         hook, scan, file = ThreeSixtyHook(), kind(str(folder / "scan")), kind(str(folder / "scan/a.e57"))
-        assert len(hook.list_files(scan)) == 2
-        assert hook.has_files(scan)
-        assert len(hook.list_scans(kind(str(folder)))) == 1
-        assert hook.open_source(file).size == 1
+        assert len(hook.paths.list_files(scan)) == 2
+        assert hook.paths.has_files(scan)
+        assert len(hook.paths.list_scans(kind(str(folder)))) == 1
+        assert hook.paths.open_source(file).size == 1
         assert hook.upload(upload_id, file)["path"] == path_text(file)
 
     def test_the_hook_keeps_folders_apart(self, emulator: Emulator, upload_id: str, folder: Path) -> None:
         """By default the hook takes subfolders too, and names made of paths, as the operators do."""
         hook = ThreeSixtyHook()
-        assert hook.upload_files(upload_id, hook.list_files(folder / "scan"))["files"] == 2
+        assert hook.uploads.files(upload_id, hook.paths.list_files(folder / "scan"))["files"] == 2
         assert set(emulator.store.sessions[upload_id].files) == {"a.e57", "sub_b.e57"}
 
     @pytest.mark.parametrize("kind", KINDS, ids=KIND_IDS)

@@ -18,9 +18,9 @@ from airflow_360.api.budget import RequestBudget
 from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.emulator import Emulator
 from airflow_360.exceptions import RateLimitedError
-from airflow_360.hooks.three_sixty import async_client
-from airflow_360.triggers.project import ProjectReadyTrigger
+from airflow_360.hooks.connection import async_client
 from airflow_360.triggers.poll_queue import QueuedWait, queued_wait
+from airflow_360.triggers.project import ProjectReadyTrigger
 from tests.airflow.conftest import connect
 from tests.fakes import client_for
 

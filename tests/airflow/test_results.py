@@ -9,8 +9,8 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_360.emulator import Emulator
 from airflow_360.exceptions import ProjectError
-from airflow_360.hooks.results import count_files, results_of
 from airflow_360.operators.project import CreateProjectOperator
+from airflow_360.runtime.results import count_files, results_of
 from tests.airflow.conftest import context
 
 FILE = {"filename": "a.e57", "path": "/a.e57", "size": 3}

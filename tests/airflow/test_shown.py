@@ -9,9 +9,9 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_360.emulator import Emulator
-from airflow_360.hooks.task_state import TaskState
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.operators.project import CreateProjectOperator
+from airflow_360.runtime.task_state import TaskState
 from airflow_360.sensors.project import ProjectReadySensor
 from airflow_360.upload import progress
 from tests.airflow.conftest import AirflowRescheduleException, StateStore, context
@@ -83,7 +83,7 @@ def test_folder(emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: 
     # One file is held up for long enough to be told of between.
     emulator.faults.add({"on": f"PUT /uploads/{upload_id}/b.e57", "do": "stall", "seconds": 1.3})
     hook = ThreeSixtyHook()
-    hook.upload_files(upload_id, hook.list_files(str(tmp_path)), state=TaskState(context(store=store)))
+    hook.uploads.files(upload_id, hook.paths.list_files(str(tmp_path)), state=TaskState(context(store=store)))
     assert [(shown["files_done"], shown["files"]) for shown in store.shown] == [(1, 2), (2, 2)]
     assert store.shown[0]["progress"].startswith("1 of 2 files, 2.0 KiB of 3.9 KiB (50 %)")
 

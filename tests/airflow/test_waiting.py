@@ -25,11 +25,12 @@ from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.transport import Transport
 from airflow_360.emulator import Emulator
 from airflow_360.exceptions import ProjectStatusError, RateLimitedError
-from airflow_360.hooks.task_state import TaskState
+from airflow_360.hooks.project_polls import PollResult, poll_from_task
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.projects.waiting import WaitTimes
+from airflow_360.runtime.task_state import TaskState
 from airflow_360.sensors.project import ProjectReadySensor
-from airflow_360.triggers.project import PollResult, ProjectReadyTrigger, poll_from_task
+from airflow_360.triggers.project import ProjectReadyTrigger
 from tests.airflow.conftest import (
     AIRFLOW,
     AirflowRescheduleException,

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from airflow_360.api.backoff import Backoff
 from airflow_360.api.client import ThreeSixtyClient
-from airflow_360.hooks.creation_records import LinkRecords, SessionRecords
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import CreateUploadSessionOperator
@@ -24,6 +23,7 @@ from airflow_360.projects.creation import (
     ProjectCreation,
     Stage,
 )
+from airflow_360.runtime.creation_records import LinkRecords, SessionRecords
 from tests.simulation.clock import VirtualClock
 from tests.simulation.scheduler import Interruption, Interruptions, SavedState, Task
 from tests.simulation.server import ANSWERS, Effect, Fault, Outage, Server, WirelessTransport

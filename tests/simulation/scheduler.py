@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, TaskDeferred
 
-from airflow_360.hooks.lasting_store import lasting_inlets
+from airflow_360.runtime.lasting_store import lasting_inlets
 from tests.airflow.conftest import AirflowRescheduleException
 from tests.simulation.clock import VirtualClock
 

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from airflow_360.emulator import Emulator
 from airflow_360.exceptions import ThreeSixtyError
-from airflow_360.hooks import three_sixty
-from airflow_360.hooks.task_state import TaskState
-from airflow_360.hooks.three_sixty import ThreeSixtyHook
+from airflow_360.hooks import paths as hook_paths
+from airflow_360.hooks.paths import Paths
+from airflow_360.runtime.source_records import SourceRecord
+from airflow_360.runtime.task_state import TaskState
 from airflow_360.sources import Listed, Location, Reader, Source, ahead, archive, path, s3, store
 from airflow_360.sources.archive import ArchiveSource, Member
 from airflow_360.sources.path import PathLocation
@@ -336,15 +337,15 @@ def _attempt(
     client: Any, upload_id: str, world: World, plan: Plan, listed: Listed | None, state: TaskState
 ) -> None:
     """Upload as the operators do."""
-    hook = ThreeSixtyHook()
-    hook.open_location = lambda *_, **__: world.location()  # type: ignore[method-assign]
+    paths = Paths()
+    paths.open = lambda *_, **__: world.location()  # type: ignore[method-assign]
     told = (listed.size, listed.etag, listed.modified) if listed else (None, None, None)
-    location, found = hook._find("scan", None, *told)
+    location, found = paths.find("scan", None, *told)
     source: Source = location.source(found)
     if plan.archive:
         source = ArchiveSource("a.zip", [Member(found, lambda: location.source(found))])
     if plan.remembered:
-        three_sixty._same_as_before(state, "scan", "scan", source.fingerprint, [found])
+        SourceRecord(state, "scan").check_unchanged("scan", source.fingerprint, [found])
     upload(client, upload_id, source, NAME, chunks=ChunkSizer(plan.chunk))
 
 
@@ -400,11 +401,11 @@ def _no_check(patch: pytest.MonkeyPatch) -> None:
 
 
 def _no_memory(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(three_sixty, "_same_as_before", _unseen)
+    patch.setattr(SourceRecord, "check_unchanged", _unseen)
 
 
 def _no_listing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(three_sixty, "_check_as_listed", _unseen)
+    patch.setattr(hook_paths, "_check_as_listed", _unseen)
 
 
 def _no_etag(patch: pytest.MonkeyPatch) -> None:

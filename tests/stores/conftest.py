@@ -145,7 +145,7 @@ class Site:
     def look(self) -> list[Scan]:
         """Return what the folders in the test's folder hold, in the process that may have looked before."""
         hook = ThreeSixtyHook()
-        return list(hook.look_at_scans(hook.list_scans(self.url())))
+        return list(hook.paths.look_at_scans(hook.paths.list_scans(self.url())))
 
     def new_state(self) -> Path:
         """Return a file for a task's saved state."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import XComArg
 
-from airflow_360.hooks.lasting_store import lasting_stores
+from airflow_360.runtime.lasting_store import lasting_stores
 
 if TYPE_CHECKING:
     from airflow_360.sources import Scan

@@ -10,16 +10,14 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_360.exceptions import ProjectError
-from airflow_360.hooks.lasting_store import lasting_inlets, lasting_stores
 from airflow_360.projects.creation import CreationRecord, Stage
-
-if TYPE_CHECKING:
-    from airflow_360.hooks.task_state import TaskState
+from airflow_360.runtime.lasting_store import lasting_inlets, lasting_stores
+from airflow_360.runtime.task_state import Key, TaskState
 
 __all__ = ["PROJECT_REQUEST", "LinkRecords", "SessionRecords", "new_session"]
 
@@ -50,12 +48,12 @@ class SessionRecords:
 
     def load(self) -> CreationRecord:
         """Return the saved record, or an empty one."""
-        saved = self._state.get("project of", self._upload_id) or self._resumed or self._lasting.get()
+        saved = self._state.get(Key.PROJECT, self._upload_id) or self._resumed or self._lasting.get()
         return CreationRecord.from_json(saved)
 
     def save(self, record: CreationRecord) -> None:
         """Save the record. Delete a variable that is no longer needed: Airflow's UI lists each one."""
-        self._state.set("project of", self._upload_id, value=record.to_json())
+        self._state.set(Key.PROJECT, self._upload_id, value=record.to_json())
         if record.name == self._upload_id and not self._lasting.with_assets:
             self._lasting.delete()
         elif (
@@ -112,12 +110,12 @@ class LinkRecords:
     def save(self, record: CreationRecord) -> None:
         """Save the record."""
         value = {**self._all(), self._about: record.to_json()}
-        self._state.set("projects of links", value=value)
+        self._state.set(Key.PROJECTS_OF_LINKS, value=value)
         if self._lasting.with_assets:
             self._lasting.set(value)
 
     def _all(self) -> dict[str, Any]:
-        saved = self._state.get("projects of links")
+        saved = self._state.get(Key.PROJECTS_OF_LINKS)
         if not saved and self._lasting.with_assets:
             saved = self._lasting.get()
         return saved or {}

@@ -15,14 +15,14 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from airflow_360.exceptions import SourceError
-from airflow_360.hooks.lineage import MOST, Lineage, uri_of
-from airflow_360.hooks.paths import parse_s3_path
+from airflow_360.runtime.lineage import MOST, uri_of
+from airflow_360.sources.s3_path import parse_s3_path
 
 if TYPE_CHECKING:
     from airflow_360.sources import Source
@@ -50,7 +50,8 @@ class Manifest:
         self._s3_client = s3_client
         self._lock = threading.Lock()
         self._names: set[str] = set()
-        self._digests: dict[str, str] = {}  # only of as many files as lineage lists individually
+        #: SHA-256 by path: of as many files as lineage lists individually, and of the manifest itself.
+        self.sha256: dict[str, str] = {}
 
     def digested(self, source: Source) -> Source:
         """Return a source whose SHA-256 is computed while it is read."""
@@ -80,29 +81,24 @@ class Manifest:
             if filename in self._names:
                 return
             self._names.add(filename)
-            if len(self._digests) < MOST:
-                self._digests[source.path] = digest
+            if len(self.sha256) < MOST:
+                self.sha256[source.path] = digest
             self._row(filename, str(source.size), digest, uri_of(source.path))
 
-    def finish(self, name: str, lineage: Lineage, sources: Iterable[str], target: str) -> None:
-        """Write the manifest and record the lineage; call it in the task's main thread.
+    def finish(self, name: str) -> str | None:
+        """Write the manifest, and return its path if it is a file; call it in the task's main thread.
 
         :param name: the name of the manifest in a folder, without ``.csv``. It is flattened, because the
             server chose it.
-        :param lineage: gets the sources, the targets and their SHA-256.
-        :param sources: the paths of the sources.
-        :param target: the URL of the target.
         :raises SourceError: if the manifest cannot be written. The uploaded files are complete on the server
             then.
         """
         if not self._wanted:
-            lineage.moved(sources, target)
-            return
+            return None
         with self._file as file:
             if self._path is None:
                 self._log()
-                lineage.moved(sources, target, sha256=self._digests)
-                return
+                return None
             path = f"{self._path}{_file_name(name)}" if self._path.endswith("/") else self._path
             file.seek(0)
             digest = hashlib.file_digest(cast("io.BufferedRandom", file), "sha256").hexdigest()
@@ -117,7 +113,8 @@ class Manifest:
                     retryable=True,
                 ) from error
             log.info("Manifest of %s files: %s, SHA-256 %s", f"{len(self._names):,}", path, digest)
-            lineage.moved(sources, target, path, sha256={**self._digests, path: digest})
+            self.sha256[path] = digest
+            return path
 
     @cached_property
     def _file(self) -> IO[bytes]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from airflow_360.hooks.results import count_files
+from airflow_360.runtime.results import count_files
 
 if TYPE_CHECKING:
     from airflow_360.api.records import Project
