@@ -1,4 +1,4 @@
-"""Wait for a project without a worker: the trigger, and the one poll that a task sends before it waits."""
+"""The trigger that waits for a project without a worker, and the poll that a task sends before it waits."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class ProjectReadyTrigger(BaseTrigger):
     …}``. Both are plain JSON without secrets, and the trigger never raises.
 
     :param project_name: the project's slug.
-    :param three_sixty_conn_id: the connection; the key is looked up where the trigger runs.
+    :param three_sixty_conn_id: the connection; the triggerer looks up the key.
     :param poll_interval: seconds between two polls, at least. The server allows 60 polls a minute for all
         projects of a key, so with many waits the interval is longer; the log says how long.
     :param stall_timeout: seconds for which the status may stay the same; None for no limit.
     :param first_poll_after: seconds before the first poll, because the server asked for them.
-    :param deferred_at: when these seconds began, as the worker's ``time.time()``.
+    :param deferred_at: when these seconds started, as the worker's ``time.time()``.
     :param times: the durations of :class:`~airflow_360.projects.waiting.WaitTimes` that are not the default.
     """
 
@@ -97,7 +97,7 @@ class ProjectReadyTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event: the record of the ready project, or why the wait failed."""
+        """Yield one event: the record of the ready project, or the reason why the wait failed."""
         try:
             event = await self._wait()
         except ThreeSixtyError as error:
@@ -167,12 +167,12 @@ class ProjectReadyTrigger(BaseTrigger):
 
 @dataclass(frozen=True)
 class PollResult:
-    """What one poll from a task found.
+    """The result of one poll from a task.
 
     :param project: the ready project, or None: poll again.
-    :param seconds: seconds until the next poll; at least the poll interval, and what the server asked for.
+    :param seconds: seconds until the next poll; at least the poll interval and the pause from the server.
     :param pause: the seconds of these that the server asked for, or 0.
-    :param record: what is known now. A task that cannot save its state passes it to the next poll.
+    :param record: the new record. A task that cannot save its state passes it to the next poll.
     """
 
     project: Project | None
@@ -204,10 +204,10 @@ def poll_from_task(
 
     :param hook: the connection.
     :param project_name: the project's slug.
-    :param state: where the task saves what it knows of the wait; None to save nothing.
+    :param state: the task's saved state, which keeps the record of the wait; None to save nothing.
     :param every: seconds between two polls.
     :param stall_timeout: seconds for which the status may stay the same; None for no limit.
-    :param record: what is known, if the task cannot save its state.
+    :param record: the record from the last poll, if the task cannot save its state.
     :param times: the durations.
     :param clock: seconds; the wall clock, because another worker may send the next poll.
     :raises ThreeSixtyError: if the wait has failed.
@@ -231,7 +231,7 @@ def poll_from_task(
             saved.save(known.without_failures())
             return PollResult(project, 0.0, 0.0, known)
         case GiveUp(error):
-            # A retry tolerates failures for the whole time again, and keeps to what the server asked for.
+            # A retry tolerates failures for the full time again, but still obeys the pause from the server.
             saved.save(known.failed(error, clock()).without_failures())
             raise error
         case PollAgain(after, pause):

@@ -1,7 +1,7 @@
-"""The waits of one process on one server with one key take turns.
+"""A fair queue for the polls of all waits in one process that use the same server and key.
 
-All triggers of a triggerer run in one event loop, so what they share is a module's variable. Separate from
-the trigger, which knows one project and when to stop; here is only whose turn it is.
+All triggers of a triggerer run in one event loop, so a module variable is enough to share the queue. Separate
+from the trigger, which handles one project and decides when to stop; this module only decides who polls next.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ __all__ = ["Round", "Seat", "seat_in_round"]
 
 T = TypeVar("T")
 
-#: The share of the limit that waits take; the rest is left to tasks, which look once before they wait.
+#: The share of the rate limit that waits use; the rest is for tasks, which poll once before they wait.
 SHARE = 0.9
 SHORTEST = 0.01  # seconds between two polls of a project
 THREADS = 4  # a poll takes a fraction of a second, and there is at most one a second
 
 
 class Seat:
-    """Stand for one wait in a round.
+    """The place of one wait in a round.
 
     :param round_: the round.
     :param interval: seconds between two polls, at least.
-    :param now: the loop's time; a wait is taken to have been asked for when it begins.
+    :param now: the loop's time; it counts as the time of the last poll when the wait starts.
     """
 
     def __init__(self, round_: Round, interval: float, now: float) -> None:
@@ -44,8 +44,8 @@ class Seat:
     async def ask(self, call: Callable[[ThreeSixtyClient], T]) -> T:
         """Wait for this seat's turn, then call the server in a thread.
 
-        :param call: what to ask.
-        :returns: what it returned.
+        :param call: sends the request.
+        :returns: the result of ``call``.
         """
         await self._round.turn(self)
         return await self._round.run(call)
@@ -57,55 +57,55 @@ class Seat:
         self.turn.set_result(None)
 
     def not_before(self, seconds: float) -> None:
-        """Let the next turn come no sooner than after some seconds."""
+        """Allow the next turn only after some seconds."""
         self.due = max(self.due, asyncio.get_running_loop().time() + seconds)
 
     @property
     def every(self) -> float:
-        """Return how many seconds lie between two turns of this seat, with as many seats as there are now."""
+        """Return the seconds between two turns of this seat, with the current number of seats."""
         return self._round.every(self)
 
     @property
     def among(self) -> int:
-        """Return how many seats there are."""
+        """Return the number of seats."""
         return len(self._round.seats)
 
 
 class Round:
-    """Give each seat its turn: evenly spread, and first the one that was not asked for longest.
+    """A queue that gives seats their turns: evenly spread, and first the seat that has waited longest.
 
-    :param budget: what the requests are paced by; a request that it would hold back is not begun.
+    :param budget: the rate limiter of the requests; a request that it would delay is not started.
     """
 
     def __init__(self, budget: RequestBudget) -> None:
         from airflow_360.api.budget import GET_PROJECT  # not while a DAG file is parsed
 
         self._endpoint = GET_PROJECT
-        self.seats: dict[Seat, None] = {}  # in the order in which they came
+        self.seats: dict[Seat, None] = {}  # in order of arrival
         self.client: ThreeSixtyClient | None = None
         self._budget = budget
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="three-sixty")
         self._last = float("-inf")
-        self._wanted = 0.0  # turns a second that the seats would like
+        self._wanted = 0.0  # turns per second that all seats want together
         self._timer: asyncio.TimerHandle | None = None
 
     def join(self, seat: Seat) -> None:
-        """Take one more into the round."""
+        """Add a seat."""
         self.seats[seat] = None
         self._wanted += 1 / seat.interval
 
     def leave(self, seat: Seat) -> None:
-        """Let one go."""
+        """Remove a seat."""
         del self.seats[seat]
         self._wanted -= 1 / seat.interval
 
     def every(self, seat: Seat) -> float:
-        """Return how many seconds lie between two turns of a seat."""
+        """Return the seconds between two turns of a seat."""
         gap = self._least_gap()
         return max(seat.interval, gap * len(self.seats)) if gap * self._wanted > 1 else seat.interval
 
     async def turn(self, seat: Seat) -> None:
-        """Return when it is a seat's turn."""
+        """Wait until it is a seat's turn."""
         seat.turn = asyncio.get_running_loop().create_future()
         if self._timer is None or self._timer.when() > self._at(seat, *self._gaps()):
             self._serve()
@@ -120,7 +120,7 @@ class Round:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, self.client)
 
     def close(self) -> None:
-        """Let go of the threads and connections, without waiting for what is under way."""
+        """Close threads and connections, without waiting for requests in flight."""
         if self._timer:
             self._timer.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -128,7 +128,7 @@ class Round:
             self.client.close()
 
     def _serve(self) -> None:
-        """Give the next seat its turn, if it is time, and come back when it is time for the one after."""
+        """Give the next seat its turn if it is due, and set a timer for the one after it."""
         loop = asyncio.get_running_loop()
         if self._timer:
             self._timer.cancel()
@@ -146,11 +146,11 @@ class Round:
         self._timer = loop.call_later(wait, self._serve)
 
     def _at(self, seat: Seat, least: float, even: float) -> float:
-        """Return when a seat may have its turn: in its place between the others, unless that is too late."""
+        """Return the time of a seat's turn: evenly between the others, or earlier if that is too late."""
         return max(seat.due, self._last + least, min(self._last + even, seat.asked + seat.interval))
 
     def _gaps(self) -> tuple[float, float]:
-        """Return how many seconds must lie between two turns, and how many should, so that they are even."""
+        """Return the minimum seconds between two turns, and the seconds that spread them evenly."""
         return self._least_gap(), 1 / self._wanted
 
     def _least_gap(self) -> float:
@@ -162,10 +162,10 @@ _rounds: dict[RequestBudget, Round] = {}
 
 @contextmanager
 def seat_in_round(client: ThreeSixtyClient, interval: float) -> Iterator[Seat]:
-    """Take a seat among the waits on a server with a key, and leave it at the end.
+    """Join the queue of waits for a server and key, and leave it at the end of the block.
 
-    :param client: the API. The newest one serves all, since its connection was read last; one that is
-        replaced may be under way, and its connections close when it is let go of.
+    :param client: the API client. All seats use the newest client, because its connection was read last. A
+        replaced client may have requests in flight; its connections close when it is garbage-collected.
     :param interval: seconds between two polls, at least.
     """
     round_ = _rounds.get(client.budget) or _rounds.setdefault(client.budget, Round(client.budget))
