@@ -1,4 +1,4 @@
-"""What holds for every test: Airflow lives in a folder of its own and reads no developer's settings."""
+"""Setup for all tests: Airflow has its own folder and reads no settings of the developer."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _is_system(nodeid: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def forget_secrets() -> Iterator[None]:
-    """What a test asked Airflow to mask slows the masking of all that come after it."""
+    """Secrets that a test registered for masking slow down all later tests, so they are removed."""
     yield
     for name, module in list(sys.modules.items()):
         if name.endswith(".secrets_masker") and hasattr(module, "_secrets_masker"):

@@ -1,7 +1,7 @@
-"""What the core's tests share: recorders and stand-ins, never a mock.
+"""The shared helpers of the core's tests: recorders and fakes, never a mock.
 
-The server that the client talks to is the emulator, on a real port. What is here stands in for the rest:
-time, sources of bytes, and servers that are none (a proxy, somebody else's web server).
+The client's server is the emulator, on a real port. These helpers replace the rest: time, sources of bytes,
+and other servers (a proxy, an unrelated web server).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ KEY = "sk_not_a_real_key"
 
 
 class Waits(list[float]):
-    """Take the place of ``time.sleep``: remember how long each wait would have been.
+    """A replacement for ``time.sleep`` that records the length of each wait.
 
-    :param really: seconds that each wait takes. Needed where a client hangs up in the middle of megabytes:
-        its server is still reading them when a client that did not wait at all is back.
+    :param really: seconds that each wait takes. Needed if a client closes the connection in the middle of
+       megabytes: without a wait, the client would be back while its server still reads them.
     """
 
     def __init__(self, really: float = 0.0) -> None:
@@ -97,12 +97,12 @@ def client_for(
     return ThreeSixtyClient(transport, Backoff(**{"sleep": Waits(), **backoff}))
 
 
-# -- the emulator, and what to ask it afterwards
+# -- the emulator and its requests
 
 
 @contextmanager
 def strict_emulator(**settings: Any) -> Iterator[Emulator]:
-    """Serve an emulator, and fail where a scripted fault did not happen or a client broke the contract."""
+    """Run an emulator, and fail if a scripted fault did not happen or a client violated the contract."""
     with Emulator(**settings) as emulator:
         yield emulator
         assert emulator.faults.unused() == []
@@ -128,7 +128,7 @@ def methods(emulator: Emulator) -> list[str]:
 
 
 def some_bytes(size: int) -> bytes:
-    """Return bytes that repeat nowhere, the same ones each time."""
+    """Return bytes without repetitions, the same ones each time."""
     return random.Random(size).randbytes(size)
 
 
@@ -242,10 +242,10 @@ class Heard:
 
 
 class Recorder:
-    """A web server that remembers what it hears and always answers the same; also a proxy that tunnels.
+    """A web server that records its requests and always gives the same reply; also a proxy that tunnels.
 
-    :param reply: what it answers, byte by byte.
-    :param tunnel_to: where all tunnels end, whatever host they were asked for.
+    :param reply: its reply, byte by byte.
+    :param tunnel_to: the end of all tunnels, for any requested host.
     """
 
     def __init__(self, reply: bytes | None = None, *, tunnel_to: Emulator | None = None) -> None:
@@ -344,7 +344,7 @@ def certificate(folder: Path, host: str = "localhost") -> tuple[Path, Path]:
 
 
 def outcome_of(call: Callable[[], object]) -> object:
-    """Return what a call returned, or the error that it raised."""
+    """Return the result of a call, or the error that it raised."""
     try:
         return call()
     except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it

@@ -1,7 +1,7 @@
-"""File systems in memory that answer as the libraries of real stores do: no server, nothing to install.
+"""File systems in memory that answer like the libraries of real stores: no server, no installation.
 
-Each class keeps the files of all its instances, so that a file system that is opened anew finds them. What
-was asked is noted, and a test may look in at each request, to replace a file or to fail.
+Each class keeps the files of all its instances, so that a new instance of a file system finds them. Requests
+are recorded, and a test can hook into each request, to replace a file or to fail.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class FakeFileSystem(MemoryFileSystem):  # type: ignore[misc]
         cls.store, cls.pseudo_dirs, cls.requests = {}, [""], []
         cls.on_request = staticmethod(lambda fs, name, path: None)
 
-    # -- what a test does
+    # -- used by tests
 
     @classmethod
     def put(cls, path: str, data: bytes) -> None:
@@ -47,13 +47,13 @@ class FakeFileSystem(MemoryFileSystem):  # type: ignore[misc]
 
     @classmethod
     def names(cls) -> list[str]:
-        """Return what was asked, without the paths."""
+        """Return the recorded requests, without the paths."""
         return [name for name, _ in cls.requests]
 
-    # -- what the library says
+    # -- used by the library
 
     def facts(self, number: int) -> Mapping[str, Any]:
-        """Return what the store tells of the version of a file with a number, beside its size."""
+        """Return the store's metadata of a numbered version of a file, besides its size."""
         raise NotImplementedError
 
     def listed_facts(self, number: int) -> Mapping[str, Any]:
@@ -119,7 +119,7 @@ class FakeFileSystem(MemoryFileSystem):  # type: ignore[misc]
 
 
 class _OpenFile(io.RawIOBase):
-    """A file that is read where it is: what is put in its place is read from then on."""
+    """A file that is read in place: if it is replaced, its readers read the new bytes from then on."""
 
     def __init__(self, fs: FakeFileSystem, path: str) -> None:
         super().__init__()
@@ -250,9 +250,9 @@ class Azure(Objects):
 
 
 class Sftp(FakeFileSystem):
-    """As sshfs: ``mtime`` is a ``datetime`` of whole seconds; links and pipes have types of their own.
+    """Like sshfs: ``mtime`` is a ``datetime`` of whole seconds; links and pipes have their own types.
 
-    :cvar links: where the links lead; to nothing if the path is in no store.
+    :cvar links: the targets of the links; a target that is not in the store does not exist.
     :cvar pipes: paths that are neither files nor folders.
     """
 
@@ -346,7 +346,7 @@ class HiddenSizes(Disk):
 
 
 class SFTPNoConnection(Exception):  # noqa: N818 - asyncssh's name
-    """What asyncssh raises once the line is lost, by name."""
+    """The errors of asyncssh after the connection is lost, by name."""
 
 
 class LostLine(Sftp):
@@ -374,21 +374,21 @@ class LostLine(Sftp):
 
 
 class HttpResponseError(Exception):
-    """What Azure's library raises, by name and status."""
+    """The errors of Azure's library, by name and status."""
 
     status_code = 403
 
 
 class SFTPPermissionDenied(Exception):  # noqa: N818 - asyncssh's name
-    """What asyncssh raises, which is no :class:`PermissionError`."""
+    """The error of asyncssh, which is not a :class:`PermissionError`."""
 
 
 class SMBAuthenticationError(Exception):
-    """What smbprotocol raises."""
+    """The error of smbprotocol."""
 
 
 class HttpError(OSError):
-    """What gcsfs raises: its status is called ``code``, and may be a text."""
+    """The error of gcsfs: its status is called ``code``, and may be a text."""
 
     code: Any = 401
 
@@ -396,7 +396,7 @@ class HttpError(OSError):
 class Denied(Sftp):
     """A store that refuses everything.
 
-    :cvar refusal: what it raises.
+    :cvar refusal: the error that it raises.
     """
 
     protocol = "denied"

@@ -1,4 +1,4 @@
-"""A folder that goes as one zip: what its task does, remembers, and refuses."""
+"""A folder uploaded as one zip: the task's work, its saved state, and its errors."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_again(emulator: Emulator, upload_id: str, folder: Path, opened: list[st
 
 @pytest.mark.parametrize("remembers", [True, False], ids=["Airflow 3.3", "before"])
 def test_retry(emulator: Emulator, upload_id: str, folder: Path, opened: list[str], remembers: bool) -> None:
-    """A retry sends what is missing; what was sent is opened again only where Airflow keeps no checksums."""
+    """A retry sends only missing bytes; it reads the sent bytes again only if Airflow keeps no checksums."""
     store = StateStore() if remembers else None
     break_off(emulator, chunks=8)
     with pytest.raises(AirflowFailException):
@@ -113,7 +113,7 @@ def test_retry(emulator: Emulator, upload_id: str, folder: Path, opened: list[st
 
 
 def test_changed_between_attempts(emulator: Emulator, upload_id: str, folder: Path) -> None:
-    """Where a file was changed or added since the first attempt, nothing more is sent."""
+    """If a file was changed or added since the first attempt, nothing more is sent."""
     store = StateStore()
     break_off(emulator, chunks=2)
     with pytest.raises(AirflowFailException):
@@ -144,7 +144,7 @@ def test_name(emulator: Emulator, upload_id: str, folder: Path, archive: str, er
 
 
 def test_paths(emulator: Emulator, upload_id: str, folder: Path) -> None:
-    """Of several paths each keeps the name of its folder, also where a glob says which files are meant."""
+    """With several paths each keeps the name of its folder, also if a glob selects the files."""
     paths = [f"{folder}/100MEDIA/*.JPG", f"{folder}/model/"]
     archive_task(upload_id, folder, path=None, paths=paths).execute(context())
     assert list(arrived(emulator, upload_id)) == [name for name in FILES if "/" in name]
@@ -189,7 +189,7 @@ class TestKeptChecksums:
         assert len(later.checksums) == 100_000
 
     def test_only_what_is_new(self) -> None:
-        """A save writes again only the value that was not full, and nothing where nothing is new."""
+        """A save writes only the value that was not full, and nothing if nothing is new."""
         first, archive = self.archive(15_000), self.archive(20_001)
         first.catch_up(first.size)
         store = Written()
@@ -204,7 +204,7 @@ class TestKeptChecksums:
         assert store.numbers() == []
 
     def test_a_store_that_fails(self, caplog: pytest.LogCaptureFixture) -> None:
-        """What cannot be kept is kept the next time; the log says so, and the upload goes on."""
+        """If saving the checksums fails, this is logged, the upload continues, and the next save has them."""
         store, archive, later = Written(failures=1), self.archive(5), self.archive(5)
         kept = KeptChecksums(TaskState(context(store=store)), "s photos.zip", archive, Steps(11.0))
         archive.catch_up(archive.size)
@@ -226,7 +226,7 @@ class TestKeptChecksums:
         assert other.checksums == b""
 
     def test_now_and_then(self) -> None:
-        """What is known is kept every ten seconds, not with each chunk."""
+        """The checksums are saved every ten seconds, not with each chunk."""
         store, archive = StateStore(), self.archive(5)
         clock = Steps(4.0)
         kept = KeptChecksums(TaskState(context(store=store)), "s photos.zip", archive, clock)

@@ -1,4 +1,4 @@
-"""What the events of assets say when a project is ready."""
+"""The events of assets for a ready project."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ RESCHEDULE = pytest.param(
 
 @pytest.mark.parametrize("how", [{"mode": "poke"}, RESCHEDULE, {"deferrable": True}], ids=str)
 def test_sensor(emulator: Emulator, project: str, how: dict[str, Any]) -> None:
-    """A sensor's event says which project is ready, whatever its mode, to an asset and to an alias."""
+    """A sensor's event names the ready project, in every mode, for an asset and for an alias."""
     given = with_events()
     ProjectReadySensor(
         task_id="r", project_name=project, uploads=UPLOADS, outlets=[ASSET, ALIAS], **how
@@ -133,7 +133,7 @@ def test_no_provider_is_searched_for(monkeypatch: pytest.MonkeyPatch, uri: str) 
 
 
 def test_task_group() -> None:
-    """The task group hands its outlets to the sensor, and the sensor what was uploaded."""
+    """The task group passes its outlets to the sensor, and the upload results too."""
     from airflow.providers.common.compat.sdk import DAG
 
     with DAG("d", schedule=None) as dag:
@@ -145,7 +145,7 @@ def test_task_group() -> None:
 
 @pytest.mark.parametrize("word", ["triggering_asset_events", "triggering_dataset_events"])
 def test_the_example_reads_what_an_event_says(word: str) -> None:
-    """The DAG that the asset schedules enters each event's project, and nothing where a person starts it."""
+    """The DAG that the asset schedules records each event's project, and nothing if a person starts it."""
     example: Any = load(DAGS / "example_new_scans.py").example_new_scans_catalog()
     enter = example.task_dict["enter"].python_callable
     extra = {"title": "Bridge", "files": 3, "errors": 0, "url": "https://example.com/projects/x"}

@@ -1,4 +1,4 @@
-"""The command ``airflow-360``, as a process of its own, and where it finds a connection."""
+"""The command ``airflow-360`` as a separate process, and how it finds a connection."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def connection(server: Emulator, key: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("command", [COMMAND, MODULE], ids=["command", "module"])
 def test_good(server: Emulator, tmp_path: Path, command: list[str]) -> None:
-    """A connection from the environment that works ends with 0, and says what was found, not the key."""
+    """With a working connection from the environment it exits with 0 and prints the result, not the key."""
     if not Path(command[0]).exists():
         pytest.skip("The package is on the path here, but not installed.")
     done = run([*command, "check"], tmp_path, **{CONNECTION: json.dumps(connection(server, "sk_MARKERboth"))})

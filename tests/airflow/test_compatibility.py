@@ -1,4 +1,4 @@
-"""The page on versions says what is so."""
+"""The statements of the page about versions are true."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERSIONS = TABLE[0][1:]
 
 
 def said(feature: str) -> str:
-    """Return what the page says of a feature on this Airflow."""
+    """Return the page's statement about a feature on this Airflow."""
     (row,) = [row for row in TABLE if row[0].startswith(feature)]
     return row[1:][VERSIONS.index("{}.{}".format(*AIRFLOW))]
 
@@ -45,12 +45,12 @@ def test_pins_are_plain(path: Path) -> None:
 
 
 def test_rescheduling() -> None:
-    """Where the page says that a long rate limit is rescheduled, it is."""
+    """If the page says that a long rate limit is rescheduled, it is."""
     assert base._dates_are_obeyed() == (said("a long rate limit, not deferrable") == "yes")
 
 
 def test_memory() -> None:
-    """Where the page says that a task remembers, Airflow's context has the store for it."""
+    """If the page says that a task saves state, Airflow's context has the store for it."""
     found = importlib.util.find_spec("airflow.sdk") and importlib.util.find_spec(
         "airflow.sdk.definitions.context"
     )

@@ -1,4 +1,4 @@
-"""Exactly one session per task and one project per session, whatever fails and whatever is cleared."""
+"""Exactly one session per task and one project per session, despite all failures and clears."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Killed(BaseException):
 
 @pytest.fixture(params=[False, True], ids=["session lives on", "session is consumed"])
 def emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """Both readings of what becomes of a session."""
+    """Both possible fates of a session after its project."""
     monkeypatch.setattr(CreateProjectOperator, "creation_times", QUICK)
     with Emulator(processing_seconds=0, session_consumed=request.param) as emulator:
         connect(monkeypatch, host=emulator.url, extra={"rate_limits": "off"})
@@ -68,7 +68,7 @@ def emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(autouse=True)
 def lasting(monkeypatch: pytest.MonkeyPatch) -> Lasting:
-    """What Airflow saves where clears do not reach it."""
+    """Airflow's storage that survives a clear."""
     return Lasting(monkeypatch)
 
 
@@ -447,7 +447,7 @@ class TestLinks:
         return CreateProjectOperator(task_id="project", download_link=link)
 
     def test_nothing_saved_is_never_posted_again(self, emulator: Emulator) -> None:
-        """A link whose earlier attempts are not known is not posted again, whatever is clicked."""
+        """A link whose earlier attempts are not known is never posted again, after any kind of clear."""
         self.link_task().execute(context())
         for max_tries in (2, 4):
             with pytest.raises(AirflowFailException, match="nothing is saved") as caught:
@@ -528,7 +528,7 @@ class TestTeardown:
         assert upload_id not in emulator.store.sessions
 
     def test_a_session_in_doubt_is_kept(self, emulator: Emulator, upload_id: str) -> None:
-        """A session is not deleted while nobody knows whether it became a project."""
+        """A session is not deleted while it is unknown whether it has a project."""
         with pytest.raises(AirflowFailException, match="result of the request"):
             self.delete(upload_id, "asked")
         assert upload_id in emulator.store.sessions
@@ -589,7 +589,7 @@ class TestSession:
         assert len(emulator.store.sessions) == 1
 
     def test_retry_of_a_dead_session(self, emulator: Emulator) -> None:
-        """A retry makes a new session where the first is gone."""
+        """A retry creates a new session if the first one is gone."""
         store = StateStore()
         first = self.session(context(store=store))
         CreateUploadSessionOperator(task_id="s").hook.client.delete_upload_session(first)
@@ -607,7 +607,7 @@ class TestSession:
     def test_a_clear_never_fails_because_of_the_old_project(
         self, emulator: Emulator, upload_id: str, fault: dict[str, Any]
     ) -> None:
-        """Clearing the session task works whatever the server says of the old project."""
+        """Clearing the session task works with any reply of the server about the old project."""
         project_task(upload_id).execute(context())
         emulator.faults.add({"on": "GET /projects/*", **fault})
         store = StateStore({"360 session": {"upload_id": upload_id, "clears": 2}})
@@ -661,7 +661,7 @@ class TestSource:
             assert self.upload(upload_id, scan, store, 2)["size"] == len(content)
 
     def test_refused_file_is_taken_away(self, emulator: Emulator, tmp_path: Path) -> None:
-        """A folder whose refused file was taken away goes on; one that changed otherwise does not."""
+        """A folder without its refused file continues; a folder with any other change does not."""
         upload_id, store = CreateUploadSessionOperator(task_id="s").execute(context()), StateStore()
         for name in ("a.e57", "b.e57", "notes.docx"):
             (tmp_path / name).write_bytes(name.encode())

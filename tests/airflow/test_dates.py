@@ -29,7 +29,7 @@ def example(name: str) -> ModuleType:
 
 
 def folder(template: str, **context: Any) -> str:
-    """Return what a task's path is rendered to."""
+    """Return the rendered path of a task."""
     with DAG("dates", schedule=None):
         task = ListFilesOperator(task_id="list", path=template)
     given: Any = {"params": {"day": ""}, **context}

@@ -1,4 +1,4 @@
-"""What is told to collectors of lineage, by a process of its own, since a process has one collector."""
+"""The lineage for collectors, tested in a separate process, because a process has one collector."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def told(folder: Path, plugins: Path) -> Any:
-    """Upload and make a project in a new process, and return what was told there."""
+    """Upload and create a project in a new process, and return the collected lineage."""
     env = {**os.environ, "AIRFLOW__CORE__PLUGINS_FOLDER": str(plugins), "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(folder)], env=env, capture_output=True, text=True, timeout=120
@@ -107,7 +107,7 @@ def test_hook_lineage(emulator: Emulator, folder: Path) -> None:
 
 
 def test_without_a_reader(emulator: Emulator, folder: Path) -> None:
-    """Where nobody reads lineage, Airflow's collector is not even made, which would cost half a second."""
+    """If lineage is not collected, Airflow's collector is not created, which would cost half a second."""
     assert told(folder, folder / "none")["asked"] is False
 
 

@@ -69,7 +69,7 @@ def test_followed_if_the_author_trusts_it(emulator: Emulator, folder: Path, make
 
 
 def test_a_link_within_a_scan_is_followed_for_its_age_too(tmp_path: Path, folder: Path) -> None:
-    """What a link leads to counts for `settle_seconds` if it is followed."""
+    """The target of a link counts for `settle_seconds` if the link is followed."""
     (tmp_path / "all").mkdir()
     folder.rename(tmp_path / "all" / "monday")
     (tmp_path / "all" / "monday" / "a.e57").write_bytes(b"1")

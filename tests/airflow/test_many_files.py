@@ -1,4 +1,4 @@
-"""A hundred thousand files: what passes through Airflow stays as it is, and one task can take them."""
+"""A hundred thousand files: the data in Airflow stays small, and one task can upload all of them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ManyObjectsHook(ThreeSixtyHook):
 
 
 def test_one_task(emulator: Emulator) -> None:
-    """XCom, and what a task remembers, are as small for a hundred thousand objects as for one."""
+    """XCom and the task's saved state are as small for a hundred thousand objects as for one."""
     upload_id = CreateUploadSessionOperator(task_id="session").execute(context())
     held = emulator.store.sessions[upload_id]
     for number in range(MANY - LEFT):  # the worker was killed shortly before the end

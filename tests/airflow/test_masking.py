@@ -1,4 +1,4 @@
-"""Airflow masks the key and presigned links in logs and in what it shows."""
+"""Airflow masks the key and presigned links in logs and in the UI."""
 
 from __future__ import annotations
 

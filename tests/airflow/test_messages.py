@@ -1,4 +1,4 @@
-"""What a person reads when something goes wrong: the reason, the numbers, and a next step that works."""
+"""The messages after a failure: the reason, the numbers, and a next step that works."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TestSourceChanged:
         assert upload(new_session(), StateStore(), **given)["size"] == 1001
 
     def test_the_server_has_bytes_of_another_file(self, upload_id: str, tmp_path: Path) -> None:
-        """Without saved state, what the server holds shows the change; the listing task is named too."""
+        """Without saved state, the server's bytes show the change; the message names the listing task too."""
         scan = tmp_path / "scan.e57"
         scan.write_bytes(b"x" * 1000)
         client = ThreeSixtyHook().client
@@ -171,7 +171,7 @@ class TestRefusedFiles:
     def test_a_file_that_is_too_large(
         self, emulator: Emulator, upload_id: str, tmp_path: Path, several: bool
     ) -> None:
-        """A 413 says how large the file is, what the limit is, and what can be done."""
+        """A 413's message contains the file's size, the limit, and the possible next steps."""
         (tmp_path / "a.e57").write_bytes(bytes(5000))
         emulator.faults.add(
             {
@@ -231,7 +231,7 @@ class TestRefusedFiles:
     def test_the_list_of_extensions_stands_once(
         self, emulator: Emulator, upload_id: str, tmp_path: Path
     ) -> None:
-        """Each refused file has a line, and what the server takes is said once; to exclude them works."""
+        """Each refused file has a line, the allowed extensions appear once, and excluding the files works."""
         for name in ("a.docx", "b.docx", "c.xlsx", "d.e57"):
             (tmp_path / name).write_bytes(b"a")
         store = StateStore()
@@ -288,6 +288,6 @@ class TestWords:
         assert "files without an extension, 'docx'" in capsys.readouterr().out
 
     def test_a_missing_result_says_what_to_clear(self) -> None:
-        """A task that was marked as success returned nothing, and the message says what to do."""
+        """If a task was marked as success it returned nothing, and the message contains the next step."""
         with pytest.raises(AirflowFailException, match=r"marked that task as success.*clear it"):
             UploadFileOperator(task_id="u", upload_id="None", path="/a.e57").execute(context())

@@ -1,4 +1,4 @@
-"""A nightly increment: what is new, what is settled, what is remembered and by whom."""
+"""A nightly increment: new scans, settled scans, and the records of finished scans."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Variables(StateStore):
 
 
 class Nights:
-    """One DAG over a drop folder, whose tasks are run by hand.
+    """One DAG over a drop folder, with tasks that the test runs itself.
 
     :param folder: the drop folder.
-    :param stores: what Airflow passes to tasks to remember by, or None where it cannot.
+    :param stores: the stores that Airflow passes to tasks, or None if it has none.
     :param dag_id: the DAG.
     :param conn_id: the connection of the projects.
-    :param more: of the lister.
+    :param more: arguments of the listing task.
     """
 
     def __init__(
@@ -77,16 +77,16 @@ class Nights:
         return [path.rpartition("/")[2] for path in paths]
 
     def keys(self, run: str) -> list[str]:
-        """Return what the scans are remembered by that a run handed out."""
+        """Return the keys of the scans that a run returned."""
         return list(self.handed_out[f"{run} list scans"].values())
 
     def looks(self) -> list[Scan]:
-        """Return what the folders hold."""
+        """Return the contents of the folders."""
         return list(self.scans.hook.look_at_scans([str(path) for path in sorted(self.folder.iterdir())]))
 
     def make(self, run: str, scan: str) -> str:
         """Make one scan's project, as the task of a run does that is mapped to it."""
-        self.made += 1  # a session of its own
+        self.made += 1  # its own session
         link = f"https://example.com/{scan}.e57?{self.made}"
         maker = CreateProjectOperator(task_id="create", download_link=link, path=str(self.folder / scan))
         maker.lister = getattr(self.dag.get_task("scan_to_project.create_project"), "lister")  # noqa: B009
@@ -111,7 +111,7 @@ def nights(tmp_path: Path, stores: Any, emulator: Emulator) -> Nights:
 
 
 def test_each_scan_once(nights: Nights) -> None:
-    """What a run made into a project is not handed out to a later one; what it did not make is."""
+    """A scan with a project of one run is not returned to a later run; a scan without one is."""
     nights.put("bridge")
     nights.put("tunnel")
     assert nights.lists("monday") == ["bridge", "tunnel"]
@@ -123,7 +123,7 @@ def test_each_scan_once(nights: Nights) -> None:
 
 
 def test_siblings_do_not_undo_each_other(nights: Nights) -> None:
-    """What mapped tasks record at the same time is all there afterwards, since each has a key of its own."""
+    """Records that mapped tasks write at the same time are all saved, because each has its own key."""
     for number in range(5):
         nights.put(str(number))
     nights.lists("monday")
@@ -136,7 +136,7 @@ def test_siblings_do_not_undo_each_other(nights: Nights) -> None:
 
 
 def test_cleared_run(nights: Nights, emulator: Emulator) -> None:
-    """A cleared run hands out what it made itself and what has come since, not what a later run made."""
+    """A cleared run returns its own scans again and those that are new, not those of a later run."""
     nights.put("bridge")
     nights.put("tunnel")
     nights.lists("monday")
@@ -165,7 +165,7 @@ def test_task_cleared_late(nights: Nights, emulator: Emulator) -> None:
 
 
 def test_backfill(nights: Nights, emulator: Emulator) -> None:
-    """A backfill of earlier dates makes what nobody made yet, once, though all its dates are handed it."""
+    """A backfill of earlier dates processes each open scan once, though all its dates list it."""
     nights.put("bridge")
     nights.lists("scheduled__2026-06-03")
     nights.make("scheduled__2026-06-03", "bridge")
@@ -192,7 +192,7 @@ def test_backfill_of_dated_folders(tmp_path: Path, stores: Any, emulator: Emulat
 
 @pytest.mark.skipif(not lasting_store.lasting_inlets(), reason="the state of assets came with Airflow 3.3")
 def test_after_an_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
-    """What an older Airflow kept as variables is done for the newer one that it became."""
+    """Scans that an older Airflow recorded as variables are done after an upgrade, too."""
     monkeypatch.setattr(lasting_store, "Variable", Variables())
     with monkeypatch.context() as older:
         older.setattr(lasting_store, "lasting_inlets", list)
@@ -206,7 +206,7 @@ def test_after_an_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emula
 
 
 def test_two_dags(nights: Nights, tmp_path: Path, emulator: Emulator) -> None:
-    """Two DAGs over one folder share the memory, also where both were handed a scan by runs of one name."""
+    """Two DAGs over one folder share the records, also if runs with the same name listed a scan in both."""
     weekly = Nights(tmp_path, nights.stores, dag_id="weekly")
     for scan in ("bridge", "tunnel"):
         nights.put(scan)
@@ -286,7 +286,7 @@ def test_more_than_airflow_maps(nights: Nights, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_another_account_or_pattern(nights: Nights, tmp_path: Path) -> None:
-    """What one connection made is new to another, and what one pattern found is new to another."""
+    """The scans of one connection are new for another, and those of one pattern are new for another."""
     nights.put("bridge")
     nights.lists("monday")
     nights.make("monday", "bridge")
@@ -296,7 +296,7 @@ def test_another_account_or_pattern(nights: Nights, tmp_path: Path) -> None:
 
 
 def test_nobody_records(tmp_path: Path) -> None:
-    """A DAG in which no task would record what is done fails before a byte moves, and says what to do."""
+    """A DAG without a task that records scans fails before a byte is sent, with the next step."""
     with DAG("forgetful", schedule=None):
         scans = ListScansOperator(task_id="list", path=str(tmp_path), only_new=True)
         scan_to_project(path="/elsewhere")

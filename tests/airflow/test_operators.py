@@ -26,7 +26,7 @@ from tests.airflow.conftest import AirflowRescheduleException, StateStore, conte
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two scans of one night, and what lies beside them."""
+    """Two scans of one night, and other files next to them."""
     for name in ("a.E57", "b.las", ".hidden.las", "Thumbs.db", "sub/c.las"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -99,7 +99,7 @@ class TestListFiles:
             ListFilesOperator(task_id="list", path=str(tmp_path)).execute(context())
 
     def test_nothing_fails_when_asked(self, tmp_path: Path) -> None:
-        """A night without files fails where that was asked for, and names the pattern."""
+        """A night without files fails if on_empty says so, and the message contains the pattern."""
         operator = ListFilesOperator(task_id="list", path=str(tmp_path), pattern="*.e57", on_empty="fail")
         with pytest.raises(AirflowFailException, match=r"No files in .* that match \*\.e57"):
             operator.execute(context())
@@ -154,7 +154,7 @@ class TestUploadFile:
         assert sent(emulator)[2:] == [f"GET /uploads/{operator.upload_id}/b.las"]
 
     def test_timed_out_and_killed(self, emulator: Emulator, folder: Path) -> None:
-        """A task that times out and is killed leaves its session and what is in it to the retry."""
+        """A task that times out and is killed leaves its session and its files to the retry."""
 
         class TimedOut(BaseException):
             pass
@@ -215,7 +215,7 @@ class TestUploadFile:
     def test_refused_extension(
         self, emulator: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """An extension that the server refuses is asked once and fails with the list of what it takes."""
+        """An extension that the server refuses is sent once and fails with the list of allowed extensions."""
         (tmp_path / "notes.docx").write_bytes(b"x")
         operator = UploadFileOperator(
             task_id="upload", upload_id=session(emulator), path=str(tmp_path / "notes.docx")
@@ -244,7 +244,7 @@ class TestUploadFiles:
     def test_what_was_left_out_is_said_at_the_end(
         self, emulator: Emulator, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The last line of the task counts what was left out for which reason."""
+        """The last log line counts the files that were left out, by reason."""
         (folder / "old.las").write_bytes(b"x")
         UploadFilesOperator(
             task_id="upload",
@@ -290,7 +290,7 @@ class TestUploadFiles:
 
     @pytest.mark.parametrize("given", [{}, {"path": "/a", "paths": ["/b"]}], ids=["neither", "both"])
     def test_path_or_paths(self, given: dict[str, Any]) -> None:
-        """Neither or both of path and paths is an error where the DAG is written."""
+        """Neither or both of path and paths is an error when the DAG is parsed."""
         with pytest.raises(ValueError, match="either path or paths"):
             UploadFilesOperator(task_id="upload", upload_id="x", **given)
 
@@ -338,7 +338,7 @@ class TestDeleteUploadSession:
         assert upload_id in emulator.store.sessions
 
     def test_project_of_another_name(self, emulator: Emulator, folder: Path) -> None:
-        """A session whose project bears another name is not deleted where the name is given."""
+        """A session whose project has another name is not deleted if that name is given."""
         upload_id = emulator.store.take_name()
         assert session(emulator) == upload_id
         upload_all(upload_id, folder)
@@ -351,7 +351,7 @@ class TestDeleteUploadSession:
 
     @pytest.mark.parametrize("project_name", [None, "None"], ids=["nothing", "as a template says it"])
     def test_teardown(self, emulator: Emulator, folder: Path, project_name: str | None) -> None:
-        """As a teardown it is skipped where there is a project, and discards a session without one."""
+        """As a teardown it is skipped if there is a project, and deletes a session without one."""
         upload_id = session(emulator)
         upload_all(upload_id, folder)
         operator = DeleteUploadSessionOperator(
@@ -419,7 +419,7 @@ class TestCreateProject:
         ],
     )
     def test_session_differs(self, emulator: Emulator, folder: Path, uploads: Any, said: str) -> None:
-        """Nothing is created of a session that does not hold exactly what was uploaded."""
+        """No project is created from a session that does not contain exactly the uploaded files."""
         upload_id = session(emulator)
         upload_all(upload_id, folder, recursive=False)
         with pytest.raises(AirflowFailException, match=said):
@@ -458,7 +458,7 @@ class TestCreateProject:
         ids=["none", "session and link", "session and object", "link and object"],
     )
     def test_one_origin(self, given: dict[str, Any]) -> None:
-        """None or two of session, link and object is an error where the DAG is written."""
+        """None or two of session, link and object is an error when the DAG is parsed."""
         with pytest.raises(ValueError, match="give one of upload_id, download_link, download_from"):
             CreateProjectOperator(task_id="project", **given)
 
@@ -492,7 +492,7 @@ class TestCreateProject:
         ids=["quota", "limit", "scope"],
     )
     def test_refusals(self, emulator: Emulator, folder: Path, status: int, code: str, said: str) -> None:
-        """A refusal is asked once, fails for good and says what to do."""
+        """A refused request is sent once and fails permanently, with the next step."""
         upload_id = session(emulator)
         upload_all(upload_id, folder)
         emulator.faults.add(
@@ -529,7 +529,7 @@ class TestCreateProject:
         assert operator.execute_complete(context(), event) == upload_id
 
     def test_wait_reschedules(self, emulator: Emulator) -> None:
-        """Without deferral a wait reschedules, and the next run goes on with the project that was made."""
+        """Without deferral a wait reschedules, and the next run continues with the created project."""
         emulator.store.processing_seconds = 3600
         store = StateStore()
         operator = CreateProjectOperator(
@@ -542,7 +542,7 @@ class TestCreateProject:
 
 
 def test_log_for_a_person(emulator: Emulator, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The log says what is sent, under which name, and when it is complete."""
+    """The log contains the file, its name on the server, and its completion."""
     upload_id = session(emulator)
     UploadFileOperator(task_id="upload", upload_id=upload_id, path=str(folder / "a.E57")).execute(context())
     log = capsys.readouterr().out

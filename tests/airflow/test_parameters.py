@@ -1,4 +1,4 @@
-"""Parameters: what is refused while a DAG is parsed, and which kinds of paths are taken."""
+"""Parameters: the values that are refused while a DAG is parsed, and the accepted kinds of paths."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class TestWrongLiterals:
     def test_refused_while_the_dag_is_parsed(
         self, name: str, right: str, make: Callable[..., Any], wrong: Any
     ) -> None:
-        """A wrong literal is refused before any byte is sent, with the parameter and what it may be."""
+        """A wrong literal is refused before any byte is sent, with the parameter and its allowed values."""
         with pytest.raises(ValueError, match=rf"{name} must be .*{right}.*, not {wrong!r}"):
             make(**{name: wrong})
 
     @pytest.mark.parametrize(("name", "right", "make"), CHOICES, ids=IDS)
     def test_templates_and_right_values_pass(self, name: str, right: str, make: Callable[..., Any]) -> None:
-        """What a template gives is not known yet while the DAG is parsed."""
+        """The value of a template is not known while the DAG is parsed."""
         assert getattr(make(**{name: TEMPLATE}), name) == TEMPLATE
         assert getattr(make(**{name: right}), name) == right
         assert name in make().template_fields
@@ -74,7 +74,7 @@ class TestWrongLiterals:
     def test_a_template_that_gives_a_wrong_value_fails_the_task(
         self, name: str, right: str, make: Callable[..., Any]
     ) -> None:
-        """A wrong value from a template fails for good, with the parameter and what it may be."""
+        """A wrong value from a template fails permanently, with the parameter and its allowed values."""
         operator = make(**{name: TEMPLATE})
         setattr(operator, name, "wrong")  # as it is after rendering
         with pytest.raises(AirflowFailException, match=rf"{name} must be .*{right}.*, not 'wrong'"):
@@ -183,7 +183,7 @@ class TestPaths:
 
     @pytest.mark.parametrize("value", [None, 5, {"a": 1}], ids=repr)
     def test_what_is_no_path(self, value: Any) -> None:
-        """What is no path stays as it is, for the messages that say so."""
+        """A value that is not a path stays unchanged, for the error messages."""
         assert path_text(value) == value
 
 
@@ -228,7 +228,7 @@ except ImportError:  # since Airflow 3
 
 
 class Resolved(ResolveMixin):  # type: ignore[misc,unused-ignore]
-    """What stands for a value that Airflow knows when the task runs."""
+    """A placeholder for a value that Airflow only knows at run time."""
 
     def __init__(self, value: Any) -> None:
         self._value = value

@@ -25,7 +25,7 @@ LIMIT = {"on": "POST /uploads", "do": "rate_limit", "retry_after": 3000}
 
 
 def test_defers(emulator: Emulator) -> None:
-    """A deferrable task waits in the triggerer for as long as the server asked, then goes on."""
+    """A deferrable task waits in the triggerer for as long as the server asked, then continues."""
     emulator.faults.add(LIMIT)
     operator = CreateUploadSessionOperator(task_id="session", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
@@ -93,7 +93,7 @@ def test_mapped(emulator: Emulator) -> None:
 
 
 def test_not_by_the_hour(emulator: Emulator) -> None:
-    """A mapped task that met a limit by the minute goes on about when the server said."""
+    """A mapped task continues about when the server allows it, after a per-minute limit."""
     emulator.faults.add({"on": "GET /projects/*", "do": "rate_limit", "retry_after": 90})
     given = context(store=StateStore())
     given["ti"].map_index = 3
@@ -206,5 +206,5 @@ def test_a_pause_that_just_began_is_waited_for_in_full(ago: float | None) -> Non
 
 @pytest.mark.parametrize(("ago", "left"), [(2000, 1000), (2990, 30), (90_000, 30)])
 def test_a_restarted_triggerer_ends_a_pause_on_time(ago: float, left: float) -> None:
-    """A triggerer that restarts during a pause waits for what is left, and for half a minute at least."""
+    """After a restart during a pause, a triggerer waits for the rest, and for half a minute at least."""
     assert seconds_until_fired(PauseTrigger(3000, time.time() - ago)) == pytest.approx(left, abs=5)

@@ -26,7 +26,7 @@ from tests.fakes import client_for
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes only where everybody waits, and that calls threads' work itself."""
+    """An event loop whose time passes only if all tasks wait, and that runs the threads' work itself."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -221,7 +221,7 @@ def test_429_slows_everyone() -> None:
 def test_triggers_share(
     monkeypatch: pytest.MonkeyPatch, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A thousand triggers share a limit and never hold the event loop; the log says what interval results."""
+    """A thousand triggers share a limit and never block the event loop; the log contains the interval."""
     connect(monkeypatch, host=emulator.url, extra={"rate_limits": 20})
     emulator.store.processing_seconds = 3600
     create = emulator.store.create_project
@@ -231,7 +231,7 @@ def test_triggers_share(
     joined = "about every 56 s (projects that this triggerer polls: 1,000)"
 
     async def main() -> list[float]:
-        await async_client("three_sixty_default")  # imports what is imported once
+        await async_client("three_sixty_default")  # run all one-time imports first
         triggers = [ProjectReadyTrigger(name, "three_sixty_default", 30) for name in names]
         tasks = [asyncio.ensure_future(anext(trigger.run())) for trigger in triggers]
         began, held = time.monotonic(), []
@@ -251,7 +251,7 @@ def test_triggers_share(
         assert set(ready) < set(names)
         return held
 
-    gc.freeze()  # a look through all that Airflow has loaded takes longer than what is measured
+    gc.freeze()  # collecting garbage among all of Airflow's objects takes longer than the measured code
     began = time.monotonic()
     held = asyncio.run(main())
     gc.unfreeze()

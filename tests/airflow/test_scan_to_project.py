@@ -34,7 +34,7 @@ def group_of(**given: Any) -> dict[str, Any]:
 
 
 def run(**given: Any) -> dict[str, Any]:
-    """Run a group's tasks up to its project, one after the other, and return what they returned."""
+    """Run a group's tasks up to its project, one after the other, and return their results."""
     tasks = group_of(**given)
     results: dict[str, Any] = {}
     for step in STEPS:
@@ -74,7 +74,7 @@ class TestScanToProject:
         assert emulator.exchanges == []
 
     def test_pattern_and_exclude_choose_the_files(self, emulator: Emulator, folder: Path) -> None:
-        """The group uploads what `pattern` and `exclude` leave."""
+        """The group uploads the files that `pattern` and `exclude` select."""
         results = run(path=str(folder), pattern=["*.E57", "*.txt"], exclude="raw/*")
         assert set(emulator.store.sessions[results["create_session"]].files) == {"a.e57", "notes.txt"}
 
@@ -142,7 +142,7 @@ class TestSession:
         assert self.create(path=f"{folder}{path}") in emulator.store.sessions
 
     def test_an_empty_folder(self, emulator: Emulator, tmp_path: Path) -> None:
-        """A folder without files gets none, and the task says what it looked for."""
+        """A folder without files gets no session, and the message contains the search conditions."""
         (tmp_path / ".hidden").touch()
         with pytest.raises(AirflowSkipException, match=r"No files in .* that match \*\.e57, \*\.las"):
             self.create(path=tmp_path, pattern=["*.e57", "*.las"])

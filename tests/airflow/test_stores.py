@@ -1,4 +1,4 @@
-"""The operators on every kind of store, in memory: what the libraries of the real ones answer."""
+"""The operators on every kind of store, in memory, with the replies of the real libraries."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def listed(site: Site, **more: Any) -> list[dict[str, Any]]:
 
 
 def test_listed_and_uploaded(emulator: Emulator, upload_id: str, site: Site) -> None:
-    """What a listing hands on is what an upload takes, file by file."""
+    """An upload accepts each entry of a listing."""
     files = listed(site)
     assert [file["filename"] for file in files] == ["a.e57", "sub_b.jpg", "sub_c.jpg"]
     assert all(file["etag"] or file["modified"] for file in files)
@@ -179,7 +179,7 @@ def test_requests_of_a_folder(emulator: Emulator, upload_id: str, monkeypatch: p
         UploadFilesOperator(task_id="upload", upload_id=upload_id, path=site.url).execute(context())
     names = site.fs.names()
     assert (names.count("find"), names.count("cat_file"), names.count("ls")) == (1, 20, 0)
-    assert names.count("info") <= 20 + 2  # the two ask what the path is
+    assert names.count("info") <= 20 + 2  # both tasks read the kind of the path
 
 
 def test_settled(site: Site, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +228,7 @@ def test_only_new(site: Site, emulator: Emulator, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("site", file_systems.KINDS, indirect=True)  # others Airflow does not write to
 def test_manifest(emulator: Emulator, upload_id: str, site: Site) -> None:
-    """A manifest may lie in the store, too, and has the digests of what was sent."""
+    """A manifest can be written into the store, too, and has the digests of the sent files."""
     path = f"{site.url}/lists/manifest.csv"
     UploadFilesOperator(task_id="upload", upload_id=upload_id, path=site.url, manifest=path).execute(
         context()
@@ -262,7 +262,7 @@ def test_download_from(
 
 @pytest.mark.parametrize("scheme", ["sftp", "smb"])
 def test_download_from_a_store_without_links(emulator: Emulator, scheme: str) -> None:
-    """A store that makes no links fails for good before the server is asked, and says what to do."""
+    """A store without presigned links fails permanently before any request, with the next step."""
     site = Site(scheme, file_systems.fresh(file_systems.KINDS[scheme]))
     site.put("a.e57", b"points")
     task = CreateProjectOperator(task_id="project", download_from=f"{site.url}/a.e57")
@@ -275,7 +275,7 @@ def test_download_from_a_store_without_links(emulator: Emulator, scheme: str) ->
 def test_a_store_that_tells_nothing(
     emulator: Emulator, upload_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A store without times and ETags works, with one warning; what needs a time says so."""
+    """A store without times and ETags works, with one warning; features that need a time raise an error."""
     site = Site("silent", file_systems.fresh(file_systems.Silent))
     for number in range(3):
         site.put(f"sub/{number}.e57", b"points")

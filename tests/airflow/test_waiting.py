@@ -334,7 +334,7 @@ ENDLESS: list[Any] = [
 def test_every_triggered_wait_ends(
     monkeypatch: pytest.MonkeyPatch, fault: Callable[[int], Any], seen: str, retryable: bool
 ) -> None:
-    """If the server only fails, the trigger's event tells what was seen, and whether to retry."""
+    """If the server only fails, the trigger's event contains the failures, and whether to retry."""
     with Emulator(processing_seconds=3600) as emulator:
         connect(monkeypatch, host=emulator.url, extra=FAST)
         name = emulator.store.create_project({"download_link": "https://x/y.e57"})["name"]
@@ -350,7 +350,7 @@ def test_every_triggered_wait_ends(
 def test_every_polled_wait_ends(
     monkeypatch: pytest.MonkeyPatch, mode: str, fault: Callable[[int], Any], seen: str, retryable: bool
 ) -> None:
-    """If the server only fails, a sensor that polls fails with what was seen, with one request per poll."""
+    """If the server only fails, a polling sensor fails with these failures, with one request per poll."""
     with Emulator(processing_seconds=3600) as emulator:
         connect(monkeypatch, host=emulator.url, extra=FAST)
         name = emulator.store.create_project({"download_link": "https://x/y.e57"})["name"]
@@ -525,7 +525,7 @@ def poll(name: str, store: StateStore | None = None, **more: Any) -> PollResult:
 
 
 def test_one_poll_is_one_request(emulator: Emulator, project: str) -> None:
-    """A poll from a task sends one request, whatever comes of it, and tells when to send the next one."""
+    """A poll from a task sends one request, with any result, and returns the time of the next one."""
     emulator.store.projects[project].processing_seconds = 3600
     emulator.faults.add(down(), altered(None), gone())
     store = StateStore()
@@ -546,7 +546,7 @@ def test_a_poll_finds_the_ready_project(emulator: Emulator, project: str) -> Non
 
 
 def test_a_poll_saves_what_it_saw(emulator: Emulator, project: str) -> None:
-    """What a poll saw is saved for the next one, and its status for Airflow's pages."""
+    """The result of a poll is saved for the next one, and its status for Airflow's UI."""
     emulator.store.projects[project].processing_seconds = 3600
     store = StateStore()
     poll(project, store)
@@ -603,7 +603,7 @@ def test_trigger_says_what_is_wrong_with_the_connection(
 
 
 def test_an_unexpected_error_is_an_event(emulator: Emulator) -> None:
-    """A trigger that fails in a way nobody expected ends with an event that tells the kind, and no text."""
+    """A trigger that fails unexpectedly ends with an event that contains the error's type, and no text."""
     wrong: Any = {"sk_marker": 1}
     event = event_of(ProjectReadyTrigger("x", "three_sixty_default", wrong))
     assert (event["status"], event["retryable"]) == ("error", True)

@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 class VirtualTime:
-    """A clock that only waiting, and what a test says, moves."""
+    """A clock that only waits, and the test itself, move."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -58,7 +58,7 @@ def test_no_burst_after_idling() -> None:
 
 
 def test_a_slow_line_is_not_made_slower() -> None:
-    """Who sends less than the limit never waits."""
+    """A sender below the limit never waits."""
     bandwidth, time = limited(1000)
     for _ in range(100):
         before = time.now

@@ -60,7 +60,7 @@ class World:
         self.now = max(self.now, moment)
 
     def arrive(self) -> int:
-        """Let a request reach the server; return what it answers: 0, or seconds to wait."""
+        """Let a request reach the server; return 0, or the seconds to wait."""
         wait = self._limiter.spend("sk", NAMES[self._endpoint])
         (self.refused if wait else self.taken).append(self.now)
         return wait
@@ -125,7 +125,7 @@ def many(count: int, parallel: int, latency: float) -> World:
     ids=["a thousand", "on a longer line", "five thousand", "on a slow one"],
 )
 def test_pace(count: int, latency: float) -> None:
-    """Many small files go at 95 % or more of what the limit allows, and none is refused."""
+    """Many small files use 95 % or more of the limit, and none is refused."""
     world = many(count, 16, latency)
     seconds = world.now - 1000
     assert world.refused == []
@@ -149,7 +149,7 @@ def test_small_job() -> None:
 
 
 def test_429_stops_everyone() -> None:
-    """After a 429 nobody sends until the moment that the server named, then evenly and at half the pace."""
+    """After a 429 no request is sent before the time from the server, then evenly at half the rate."""
     world = World(GET_PROJECT)
     budget = world.budget()
     budget.refused(GET_PROJECT, 30)
@@ -223,7 +223,7 @@ def test_not_paced() -> None:
 
 @pytest.mark.parametrize("endpoint", [PUT, GET_PROJECT, ("POST", "projects", 1), ("GET", "projects", 1)])
 def test_without_limits_a_429_still_stops_everyone(endpoint: Endpoint) -> None:
-    """With the limits off nothing is paced, but after a 429 nobody asks before the moment that was named."""
+    """With the limits off requests are not paced, but after a 429 they wait for the time from the server."""
     world = World()
     budget = RequestBudget(None, world.clock, world.sleep)
     for _ in range(2000):
@@ -235,7 +235,7 @@ def test_without_limits_a_429_still_stops_everyone(endpoint: Endpoint) -> None:
     with pytest.raises(RateLimitedError, match="asked to wait for") as caught, budget.turn(endpoint):
         pass
     assert (caught.value.retry_after, budget.delay(endpoint)) == (10, 10)
-    with budget.turn(("DELETE", "uploads", 2)):  # another endpoint goes on
+    with budget.turn(("DELETE", "uploads", 2)):  # another endpoint continues
         pass
     world.sleep(10)
     for _ in range(2000):
@@ -262,7 +262,7 @@ def test_the_key_is_not_kept() -> None:
 
 
 class SharedClock:
-    """A time that passes only where someone waits for it; safe to share between threads."""
+    """A clock that only waits advance; thread-safe."""
 
     def __init__(self) -> None:
         self._now = 1000.0

@@ -1,4 +1,4 @@
-"""A TLS certificate that is refused is a wrong setting: one attempt, and the message says what to set."""
+"""A refused TLS certificate is a wrong setting: one attempt, and the message names the setting."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def expired(paths: tuple[Path, Path]) -> tuple[Path, Path]:
     ],
 )
 def test_a_refused_certificate_is_one_attempt(tmp_path: Path, wrong: str, said: str) -> None:
-    """Whatever is wrong with a certificate: one attempt without retries, and the message says what to do."""
+    """For any problem with a certificate: one attempt without retries, and a message with the next step."""
     paths = certificate(tmp_path, "scans.example.org")
     waits = Waits()
     with Emulator(tls=expired(paths) if wrong == "expired" else paths) as emulator:
@@ -114,5 +114,5 @@ def test_an_unusable_ca_file(tmp_path: Path, content: str | None) -> None:
     ids=repr,
 )
 def test_other_errors_are_none_of_a_certificate(error: Exception) -> None:
-    """What may pass, such as a handshake that breaks, is not taken for a wrong setting."""
+    """A temporary failure, such as a broken handshake, is not reported as a wrong setting."""
     assert certificate_problem(error, "https://scans.example.org") is None

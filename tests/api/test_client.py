@@ -59,7 +59,7 @@ SENT_ONCE: dict[str, Call] = {
 
 
 def test_the_whole_way(emulator: Emulator) -> None:
-    """Session, file, chunks, list, project: every endpoint of the contract gives what it promises."""
+    """Session, file, chunks, list, project: every endpoint of the contract works as promised."""
     emulator.store.processing_seconds = 0
     client = client_for(emulator)
     session = client.create_upload_session()
@@ -157,7 +157,7 @@ def test_safe_requests_are_repeated(
 def test_other_requests_are_sent_once(
     emulator: Emulator, endpoint: str, call: Call, fault: dict[str, Any]
 ) -> None:
-    """A PUT, and the POST for a project, is sent once by the client, whatever becomes of it."""
+    """The client sends a PUT, and the POST for a project, only once, with any result."""
     emulator.faults.add({"on": endpoint, **fault})
     waits = Waits()
     outcome = outcome_of(lambda: call(client_for(emulator, sleep=waits)))
@@ -179,7 +179,7 @@ UNKNOWN_RESULTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fault", UNKNOWN_RESULTS.values(), ids=UNKNOWN_RESULTS.keys())
 def test_creating_a_session_is_retried_twice(emulator: Emulator, fault: dict[str, Any]) -> None:
-    """If nobody knows whether a session was created, the POST is retried: a session too many expires."""
+    """If it is unknown whether a session was created, the POST is retried: a surplus session expires."""
     emulator.faults.add({"on": "POST /uploads", "times": 2, **fault})
     waits = Waits()
     assert client_for(emulator, sleep=waits).create_upload_session().upload_id in emulator.store.sessions
@@ -214,7 +214,7 @@ def test_a_post_that_was_surely_not_done_is_repeated(emulator: Emulator, endpoin
 
 
 def test_a_post_without_a_connection_is_repeated() -> None:
-    """A POST that never had a connection goes out again, since nobody can have seen it."""
+    """A POST that never had a connection is sent again, because no server can have received it."""
     waits = Waits()
     with pytest.raises(NoReplyError) as raised:
         client_for("http://127.0.0.1:1", sleep=waits, tries=2).create_upload_session()
@@ -367,7 +367,7 @@ def test_only_the_contract_says_that_a_file_is_unknown(
 
 
 def test_real_refusals() -> None:
-    """What the emulator refuses by its own rules arrives as the class of the house."""
+    """A refusal by the emulator's own rules is raised as the right class."""
     with strict_emulator(max_file_bytes=10, max_session_bytes=15, quota_bytes=20) as emulator:
         client = client_for(emulator)
         upload_id = client.create_upload_session().upload_id
@@ -416,7 +416,7 @@ def test_real_refusals() -> None:
 
 
 def test_addresses(emulator: Emulator) -> None:
-    """The client knows its server and where a project's page is."""
+    """The client knows its server and the URL of a project's page."""
     client = client_for(f"{emulator.url}/api/v1/")
     assert (client.server, client.project_url("Bx0xyTjt")) == (
         emulator.url,
@@ -435,7 +435,7 @@ def test_ids_that_change_the_address(emulator: Emulator, upload_id: str) -> None
 
 
 def test_close(emulator: Emulator) -> None:
-    """A closed client has let go of its connections and can still be asked."""
+    """A closed client has closed its connections and can still be used."""
     client = client_for(emulator)
     client.list_projects()
     client.close()

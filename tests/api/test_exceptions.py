@@ -1,4 +1,4 @@
-"""The errors: each survives pickling with what it carries, and says whether trying again is of use."""
+"""The errors: each survives pickling with its data, and tells whether a retry can help."""
 
 from __future__ import annotations
 
@@ -94,6 +94,6 @@ def test_a_rejection_says_no_more_than_a_line() -> None:
 
 @pytest.mark.parametrize("odd", [None, "5 GB", {"a": 1}, 1.5], ids=str)
 def test_odd_rejections(odd: object) -> None:
-    """Fields of a rejection that are not what the contract says are as if they were not there."""
+    """Fields of a rejection that violate the contract count as missing."""
     error = FileRejectedError(detail={"limit": odd, "extension": 7, "allowed": odd})
     assert (error.limit, error.extension, error.allowed) == (None, None, [])

@@ -1,4 +1,4 @@
-"""Replies as frozen values: what is taken for an answer, and what never is."""
+"""Replies as frozen values: accepted replies and refused ones."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_record_always_names_project_and_status() -> None:
 
 
 def test_project_keeps_its_own_record() -> None:
-    """What the caller does to the reply afterwards does not change the project."""
+    """Later changes of the reply by the caller do not change the project."""
     reply = {"name": "p", "status": 100, "errors": 0}
     project = Project.from_reply(reply)
     reply["errors"] = 7

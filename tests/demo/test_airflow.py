@@ -1,4 +1,4 @@
-"""What can be said of the demo's Airflow without booting one; the system tests boot it."""
+"""Tests of the demo's Airflow that do not start one; the system tests start it."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_failed_run_shows_its_logs(api: AirflowApi, script: Script) -> None:
 
 
 def test_waiting_has_an_end(api: AirflowApi, script: Script) -> None:
-    """A run that does not end in time is an error that tells where every task stands."""
+    """A run that does not end in time is an error with the state of every task."""
     script.on(f"GET {RUN}", (200, {"state": "running"}))
     script.on(f"GET {RUN}/taskInstances", page(instance("a", "deferred")))
     with pytest.raises(TimeoutError, match="a deferred"):
@@ -155,7 +155,7 @@ def test_import_error_comes_with_its_traceback(api: AirflowApi, script: Script) 
 
 
 def test_clear_is_what_the_ui_sends(api: AirflowApi, script: Script) -> None:
-    """Clearing one mapped task really clears it, not only what failed, and sets the run running again."""
+    """Clearing one mapped task really clears it, not only failed ones, and sets the run running again."""
     script.on("POST /api/v2/dags/d/clearTaskInstances", (200, {"task_instances": [instance("a", None, 0)]}))
     assert len(api.clear("d", RUN_ID, [("a", 0)])) == 1
     body = script.seen[-1][2]
@@ -216,7 +216,7 @@ def test_a_run_that_does_not_come_is_named(api: AirflowApi, script: Script) -> N
 
 
 def test_error_carries_status_and_reply(api: AirflowApi) -> None:
-    """An error status raises with the status, the path and what the server said."""
+    """An error status raises an error with the status, the path and the reply."""
     with pytest.raises(AirflowApiError) as caught:
         api.request("GET", "/nothing")
     assert caught.value.status == 404
@@ -231,7 +231,7 @@ def test_expired_token_is_fetched_anew(api: AirflowApi, script: Script) -> None:
 
 
 def test_environment_is_loopback_and_may_be_overruled(tmp_path: Path) -> None:
-    """Every address in the environment is on loopback, and what the caller gives wins."""
+    """Every address in the environment is on loopback, and the caller's values override the defaults."""
     env = {"AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True", "AIRFLOW_CONN_X": "x://"}
     airflow = LocalAirflow(tmp_path / "home", tmp_path, env=env)
     assert airflow.env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].startswith(f"http://{LOOPBACK}:")

@@ -1,4 +1,4 @@
-"""The command says in one sentence what is wrong, and what a run shows is short."""
+"""The command reports an error in one sentence, and the output of a run is short."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_the_task_that_runs_is_on_a_narrow_screen(width: int) -> None:
 
 
 def test_several_tasks_that_run_are_all_shown() -> None:
-    """Only finished tasks are counted, whatever stands before or behind them."""
+    """Only finished tasks are counted, with any tasks before or behind them."""
     run = [
         {"task_id": "upload", "state": "running", "start_date": "1"},
         {"task_id": "a_task_that_is_done", "state": "success", "start_date": "2"},
@@ -126,7 +126,7 @@ def test_a_terminal_shows_the_task_that_runs(
 
 
 def test_progress_of_a_dag_that_uploads_nothing() -> None:
-    """Where there are no bytes to wait for, none are shown."""
+    """If there are no bytes to wait for, none are shown."""
     instances = [{"task_id": "enter", "state": "running", "start_date": "1"}]
     assert progress_line(instances, 0, 0) == "enter running"
 

@@ -1,4 +1,4 @@
-"""The sample data is what its formats say, and the same every time."""
+"""The sample data follows its formats, and is the same every time."""
 
 from __future__ import annotations
 

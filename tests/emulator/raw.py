@@ -1,4 +1,4 @@
-"""A client that knows no contract: it sends what it is told and returns what came."""
+"""A client without a contract: it sends the given bytes and returns the reply."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_drip_ends_with_the_emulator() -> None:
 
 
 def test_odd_records(raw: Raw, emulator: Emulator, upload_id: str) -> None:
-    """An altered reply can hold what no database stores: NaN, huge integers, lone surrogates, NUL, depth."""
+    """An altered reply can contain values that no database stores: NaN, huge integers, lone surrogates."""
     raw.whole(upload_id, "a.e57", b"abc")
     raw.call("POST", "/projects", {"upload_id": upload_id})
     deep = json.loads("[" * 200 + "]" * 200)
@@ -141,7 +141,7 @@ def test_alter_does_not_touch_a_refusal() -> None:
 
 
 def test_a_project_that_is_gone(raw: Raw, emulator: Emulator, upload_id: str) -> None:
-    """A project that is gone for a while is a status of its own."""
+    """A status fault can make a project disappear for a while."""
     raw.whole(upload_id, "a.e57", b"abc")
     raw.call("POST", "/projects", {"upload_id": upload_id})
     gone = {"do": "status", "status": 404, "body": {"error": "project_not_found"}}
@@ -174,7 +174,7 @@ def test_hang_up_on_a_body(raw: Raw, emulator: Emulator, upload_id: str) -> None
 @pytest.mark.parametrize("method", ["PUT", "GET"])
 @pytest.mark.parametrize(("keep_bytes", "size"), [(0, 6), (2, 6), (2, 3)])
 def test_lose(raw: Raw, emulator: Emulator, upload_id: str, method: str, keep_bytes: int, size: int) -> None:
-    """A server that loses bytes says nothing of it, and takes up where it now stands."""
+    """A server that loses bytes does not report it, and continues from its new mark."""
     emulator.faults.add({"on": f"{method} /uploads/*/a.e57", "do": "lose", "keep_bytes": keep_bytes})
     data = b"points"
     assert raw.chunk(upload_id, "a.e57", data[:size], 0, 6).json["received"] == size
@@ -192,7 +192,7 @@ def test_lose(raw: Raw, emulator: Emulator, upload_id: str, method: str, keep_by
 
 @pytest.mark.parametrize("data", [b"abc", b""])
 def test_lose_the_file(raw: Raw, emulator: Emulator, upload_id: str, data: bytes) -> None:
-    """A file that is forgotten is unknown, and can be begun anew, with another size too."""
+    """A lost file is unknown, and a new upload of it may have another size."""
     emulator.faults.add({"on": ON, "do": "lose", "forget": True})
     assert raw.whole(upload_id, "a.e57", data).json["complete"]
     assert raw.call("GET", f"/uploads/{upload_id}/a.e57").refusal == (404, "file_not_found")
@@ -202,7 +202,7 @@ def test_lose_the_file(raw: Raw, emulator: Emulator, upload_id: str, data: bytes
 
 
 def test_lose_beside_another_fault(raw: Raw, emulator: Emulator, upload_id: str) -> None:
-    """What arrived before a reset can be lost with it."""
+    """Bytes that arrived before a reset can be lost with it."""
     emulator.faults.add(
         {"on": ON, "do": "reset", "after_bytes": 1000, "keep": True},
         {"on": ON, "do": "lose", "keep_bytes": 400},
@@ -218,7 +218,7 @@ def test_lose_beside_another_fault(raw: Raw, emulator: Emulator, upload_id: str)
     "loss", [{"keep_bytes": 3}, {"spare_complete": True}, {"forget": True, "spare_complete": True}]
 )
 def test_nothing_to_lose(loss: dict[str, Any]) -> None:
-    """A loss of what was not there, or of what it spares, has not happened."""
+    """A loss of missing bytes, or of spared ones, has not happened."""
     faults = [{"on": "* /uploads/**", "do": "lose", "times": 4, **loss}]
     with Emulator(faults=faults) as emulator, Raw(emulator) as raw:
         upload_id = raw.session()
@@ -295,7 +295,7 @@ def test_reset(raw: Raw, emulator: Emulator, upload_id: str, keep: bool | None, 
 
 
 def test_reset_at_once(raw: Raw, emulator: Emulator, upload_id: str) -> None:
-    """A reset after no bytes carries nothing out, whatever the method."""
+    """A reset after no bytes carries nothing out, for any method."""
     emulator.faults.add({"on": "POST /uploads", "do": "reset"}, {"on": ON, "do": "reset"})
     for call in (lambda: raw.session(), lambda: raw.whole(upload_id, "a.e57", b"abc")):
         with pytest.raises(ConnectionError):

@@ -33,7 +33,7 @@ def test_table(clock: Clock, endpoint: str, limit: int, window: int) -> None:
 
 
 def test_per_key(clock: Clock) -> None:
-    """Each key has limits of its own, and what the table does not name has none."""
+    """Each key has its own limits, and endpoints that are not in the table have none."""
     limiter = RateLimiter(0.1, clock)
     assert [limiter.spend("sk_a", "create_project") for _ in range(2)] == [0, 3600]
     assert limiter.spend("sk_b", "create_project") == 0

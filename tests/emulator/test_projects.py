@@ -152,7 +152,7 @@ def test_session_lives_on(raw: Raw, emulator: Emulator) -> None:
 
 
 def test_session_consumed() -> None:
-    """Where chosen, a project consumes its session, and the stored bytes can still be looked at."""
+    """With `session_consumed`, a project consumes its session, and its stored bytes can still be read."""
     with Emulator(session_consumed=True) as emulator, Raw(emulator) as raw:
         upload_id = raw.scan()
         raw.call("POST", "/projects", {"upload_id": upload_id})

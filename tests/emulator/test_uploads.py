@@ -24,7 +24,7 @@ def test_session(raw: Raw) -> None:
 
 
 def test_expiry(raw: Raw, clock: Clock, emulator: Emulator) -> None:
-    """A session is gone 72 hours after it was created, with its bytes, whatever happened in between."""
+    """A session is gone 72 hours after its creation, with its bytes, whether it was used or not."""
     upload_id = raw.session()
     clock.advance(72 * 3600 - 1)
     assert raw.whole(upload_id, "a.e57", b"x").status == 200
@@ -75,7 +75,7 @@ def test_chunks(shared: Emulator, data: bytes, sizes: list[int], back: int) -> N
 
 
 def test_gap(raw: Raw) -> None:
-    """A gap is answered with 409 and the high-water mark, for a begun file and for a new one."""
+    """A gap is answered with 409 and the high-water mark, for an incomplete file and for a new one."""
     upload_id = raw.session()
     raw.chunk(upload_id, "a.e57", b"abc", 0, 10)
     for filename, received in (("a.e57", 3), ("b.e57", 0)):
@@ -86,7 +86,7 @@ def test_gap(raw: Raw) -> None:
 
 
 def test_overlap(raw: Raw, emulator: Emulator) -> None:
-    """A chunk that overlaps overwrites in place, and one that ends below the mark leaves it where it is."""
+    """A chunk that overlaps overwrites in place, and one that ends below the mark does not move it."""
     upload_id = raw.session()
     raw.chunk(upload_id, "a.e57", b"aaaa", 0, 6)
     assert raw.chunk(upload_id, "a.e57", b"b", 1, 6).json["received"] == 4
@@ -95,7 +95,7 @@ def test_overlap(raw: Raw, emulator: Emulator) -> None:
 
 
 def test_complete_file_is_unchanged(raw: Raw, emulator: Emulator) -> None:
-    """A PUT to a complete file, of whatever bytes and size, is read, ignored and answered with complete."""
+    """A PUT to a complete file, with any bytes and size, is read, ignored and answered with complete."""
     upload_id = raw.session()
     raw.whole(upload_id, "a.e57", b"first")
     complete = {"received": 5, "total": 5, "complete": True}
@@ -106,7 +106,7 @@ def test_complete_file_is_unchanged(raw: Raw, emulator: Emulator) -> None:
 
 
 def test_total_may_not_change(raw: Raw) -> None:
-    """Another total for a begun file is an invalid_content_range."""
+    """Another total for an incomplete file is an invalid_content_range."""
     upload_id = raw.session()
     raw.chunk(upload_id, "a.e57", b"abc", 0, 10)
     assert raw.chunk(upload_id, "a.e57", b"def", 3, 11).refusal == (400, "invalid_content_range")

@@ -1,4 +1,4 @@
-"""What people install: the wheel and the sdist, and an Airflow that has the wheel and no checkout."""
+"""The distributions: the wheel and the sdist, and an Airflow with the wheel and without a checkout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_a_registry_would_take_them(built: Built) -> None:
 
 
 def test_metadata(built: Built) -> None:
-    """The wheel names its licence as SPDX does, its kind, its Pythons and what it needs."""
+    """The wheel's metadata: its licence as SPDX, its kind, its Python versions and its requirements."""
     metadata = built.metadata
     assert (metadata["Name"], metadata["Version"]) == ("airflow-provider-360", __version__)
     assert metadata["License-Expression"] == "Apache-2.0"

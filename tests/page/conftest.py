@@ -47,7 +47,7 @@ class FakeAirflow(ThreadingHTTPServer):
         self.state = "running"
         self.instances: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
-        #: What is below the task instances, by path: an answer, or the status of a refusal.
+        #: Replies below the task instances, by path: a body, or the status of a refusal.
         self.known: dict[str, Any] = {}
         self.largest_page = 100
         #: The answer to everything: a status; "page" is a proxy's page to sign in, "nothing" a closed socket.

@@ -1,4 +1,4 @@
-"""What the page shows and asks, also where Airflow does not answer as it should."""
+"""The page's display and requests, also if Airflow answers with errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROGRESS = "state-store/360 progress"
 
 
 def progress(received: int, size: int) -> dict[str, Any]:
-    """What an upload keeps in the task state store."""
+    """The value that an upload saves in the task state store."""
     percent = 100 * received // size
     more = {"percent": percent, "rate": 10, "seconds_left": 6, "resumed_from": 0}
     return {"value": {"received": received, "size": size, **more}}
@@ -48,7 +48,7 @@ def test_a_run(shown: Shown, airflow: FakeAirflow) -> None:
 )
 @pytest.mark.parametrize("run", ["night", ""], ids=["a run", "the latest runs"])
 def test_refused(shown: Shown, airflow: FakeAirflow, trouble: int | str, said: str, run: str) -> None:
-    """What Airflow refuses, or a proxy before it, is said in words, and goes away with its cause."""
+    """A refusal by Airflow, or by a proxy, is shown in words, and disappears with its cause."""
     airflow.task("upload", "running")
     airflow.trouble = trouble
     shown.open(run=run)
@@ -82,7 +82,7 @@ def test_signed_out(shown: Shown, airflow: FakeAirflow) -> None:
 
 @pytest.mark.parametrize(("status", "said"), [(500, "Airflow answered 500"), (401, "You are signed out")])
 def test_a_part_fails(shown: Shown, airflow: FakeAirflow, status: int, said: str) -> None:
-    """Where one task cannot be asked, the others are shown, and it is asked again, run over or not."""
+    """If one task cannot be read, the others are shown, and it is requested again, also after the run."""
     airflow.state = "failed"
     airflow.task("upload", "failed", 0, rendered_fields={"filename": "roof.laz"})
     airflow.task("upload_folder", "failed", rendered_fields={"path": "/scans/garden"})
@@ -125,10 +125,10 @@ def test_nobody_looks(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_one_look_at_a_time(shown: Shown, airflow: FakeAirflow) -> None:
-    """While Airflow is slow to answer, the page asks nothing more, whatever people do."""
+    """While Airflow is slow to answer, the page sends no further requests, after any action of the user."""
     airflow.task("upload", "running")
     shown.open()
-    asked: list[str] = []  # by the script; the browser itself holds back what it is asked for twice
+    asked: list[str] = []  # by the script; the browser itself delays a second request for the same URL
     shown.page.on("request", lambda request: asked.append(request.url))
     airflow.open.clear()
     for _ in range(5):
@@ -232,7 +232,7 @@ def test_cleared(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_what_a_project_waits_for(shown: Shown, airflow: FakeAirflow) -> None:
-    """A project that is not made yet says what it waits for, as that changes."""
+    """A project that is not created yet shows the reason why it waits, and updates it."""
     upload = airflow.task("upload", "running")
     airflow.task("create_project", None)
     shown.open()
@@ -273,7 +273,7 @@ def test_links(shown: Shown, airflow: FakeAirflow, link: str | None) -> None:
     ids=["chosen", "unknown", "not JSON", "none"],
 )
 def test_time_zone(shown: Shown, airflow: FakeAirflow, chosen: str | None, time: str) -> None:
-    """Times are in the zone that people chose in Airflow, or in the browser's where it knows none such."""
+    """Times are in the zone chosen in Airflow, or in the browser's zone if Airflow's is unknown to it."""
     airflow.task("ready", "deferred")
     if chosen:
         shown.page.add_init_script(f"localStorage.setItem('timezone', '{chosen}')")
@@ -313,7 +313,7 @@ def test_nothing_uploaded(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_not_begun(shown: Shown, airflow: FakeAirflow) -> None:
-    """What could not begin says that a task before it failed."""
+    """A task that could not start shows that an earlier task failed."""
     airflow.state = "failed"
     airflow.task("upload", "upstream_failed")
     airflow.task("create_project", "upstream_failed")

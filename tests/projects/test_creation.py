@@ -300,7 +300,7 @@ def test_record_survives_json(record: CreationRecord) -> None:
 
 @pytest.mark.parametrize("saved", [None, "x", [], {"stage": "unheard of"}, {"more": 1}], ids=str)
 def test_a_record_of_another_kind_is_empty(saved: object) -> None:
-    """What this version did not save is not believed."""
+    """A record that this version did not save counts as empty."""
     assert CreationRecord.from_json(saved) == CreationRecord()
 
 
@@ -317,5 +317,5 @@ def test_a_record_of_another_kind_is_empty(saved: object) -> None:
     ids=["nothing", "text", "same title", "odd entries", "five", "control characters"],
 )
 def test_candidates(found: object, names: list[str]) -> None:
-    """At most five projects are named, those of the same title first, whatever shape the list has."""
+    """At most five projects are named, those with the same title first, for any form of the list."""
     assert creation._candidates(found, "Bridge") == names

@@ -1,4 +1,4 @@
-"""What follows from one poll of a project, as tables."""
+"""The next step after one poll of a project, as tables."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_times_travel_as_plain_numbers() -> None:
     ids=["unknown", "new", "clocks differ", "clock behind", "a minute", "most", "nearly all", "over"],
 )
 def test_pause_left(started: float | None, now: float, left: float) -> None:
-    """A pause that just began is waited for in full, and later for what is left, at least half a minute."""
+    """A pause that has just started is waited for in full, later only the rest, at least half a minute."""
     assert pause_left(1000, started, now) == left
 
 
@@ -253,7 +253,7 @@ def test_an_error_goes_through_an_event(error: ThreeSixtyError, retryable: bool)
 
 
 def test_a_message_is_one_bounded_line() -> None:
-    """Whatever an error says, its event can be stored: one line, of bounded length, in UTF-8, without NUL."""
+    """For any text of an error, its event can be stored: one bounded line, in UTF-8, without NUL."""
     event = error_event(ServerError("a\nb\0c \ud800" + "x" * 10_000))
     assert event["message"].startswith("a b c ?x")
     assert len(event["message"]) == 2000
@@ -307,6 +307,6 @@ def test_durations(value: Any, seconds: float | None) -> None:
 
 @pytest.mark.parametrize("value", [0, -1, "60", True, float("nan"), timedelta(0)], ids=str)
 def test_wrong_durations_are_refused(value: Any) -> None:
-    """What is no duration is refused, with the parameter's name."""
+    """A value that is not a duration is refused, with the parameter's name."""
     with pytest.raises(ValueError, match="stall_timeout"):
         as_seconds(value, "stall_timeout")

@@ -1,6 +1,6 @@
-"""One attempt at one task of a night run, in a process of its own that `test_kill.py` may kill at any moment.
+"""One attempt of a task of a nightly run, in a separate process that `test_kill.py` may kill at any moment.
 
-Without Airflow, so that it starts quickly: what Airflow saves between attempts is a file here.
+Without Airflow, so that it starts quickly: the state that Airflow saves between attempts is a file here.
 """
 
 from __future__ import annotations

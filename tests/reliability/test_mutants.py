@@ -1,4 +1,4 @@
-"""What no other test would notice, had it been otherwise: found by changing the code (`make mutants`)."""
+"""Behaviour that no other test covers: found by mutation testing (`make mutants`)."""
 
 from __future__ import annotations
 
@@ -133,12 +133,12 @@ def test_a_stranger_is_recognized_again(emulator: Emulator) -> None:
     assert len(requests_of(emulator, "POST", "/projects")) == 1
 
 
-# -- what is told, word by word
+# -- messages, word by word
 
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """What this package logs from here on."""
+    """The log records of this package from here on."""
     caplog.set_level(logging.INFO, logger="airflow_360")
     messages: list[str] = []
 
@@ -153,7 +153,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
 
 
 def test_what_is_told_where_nobody_answers(emulator: Emulator) -> None:
-    """A request without an answer is told of with the server, the cause, and what to check."""
+    """The message about a request without an answer has the server, the cause, and the next step."""
     emulator.faults.add({"on": POST, "do": "lost_reply"})
     client = client_for(emulator)
     with pytest.raises(NoReplyError) as raised:
@@ -259,7 +259,7 @@ def test_what_is_told_of_a_proxy(told: list[str]) -> None:
 
 
 def test_what_is_told_of_a_source(emulator: Emulator, told: list[str]) -> None:
-    """A source that hiccups is told of with the byte, and one that ends early with what to do."""
+    """The message about a source that fails has the byte; one that ends early names the next step."""
     client = client_for(emulator)
     upload_id = client.create_upload_session().upload_id
     upload(client, upload_id, HiccupSource(some_bytes(10), at=4), "a.e57", chunks=ChunkSizer(20), ask=False)
@@ -274,7 +274,7 @@ def test_what_is_told_of_a_source(emulator: Emulator, told: list[str]) -> None:
 
 @pytest.mark.parametrize("known", [False, True], ids=["nothing known", "begun"])
 def test_a_whole_file_has_no_range(known: bool) -> None:
-    """A file of one chunk goes without a range where the server knows nothing of it, and else with one."""
+    """A file of one chunk is sent without a range if the server has nothing of it, otherwise with one."""
     begun = {"received": 0, "total": 4, "complete": False}
     with Recorder(http_reply(200, {"received": 4, "total": 4, "complete": True})) as server:
         progress = FileProgress.from_reply(begun) if known else None

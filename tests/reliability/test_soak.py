@@ -41,7 +41,7 @@ OFTEN_BACKWARDS = MENU + 9 * tuple(fault for fault in MENU if fault.do == "alter
 
 
 def retried(task: Callable[[int], T]) -> T:
-    """Run a task as Airflow does: again, where its error may pass, as often as it has attempts."""
+    """Run a task like Airflow: again after a retryable error, as often as it has attempts."""
     for attempt in range(1, ATTEMPTS):
         try:
             return task(attempt)
@@ -61,7 +61,7 @@ def hardly(seconds: float) -> None:
 
 @dataclass(frozen=True)
 class Usage:
-    """Hold what this process has in use; the emulator's end of each connection is part of it."""
+    """The resources of this process, including the emulator's end of each connection."""
 
     memory: int
     threads: int
@@ -129,7 +129,7 @@ class Night:
 @pytest.mark.parametrize("sessions", [20, pytest.param(200, marks=pytest.mark.soak)])
 def test_a_night_of_failures(sessions: int, keep_cut_bytes: bool, caplog: pytest.LogCaptureFixture) -> None:
     """With one request in ten failing, each session arrives as one project, and nothing piles up."""
-    # Otherwise pytest keeps each warning, and with it the error, its frames and what they were sending.
+    # Otherwise pytest keeps each warning, and with it the error, its frames and the bytes being sent.
     caplog.set_level(logging.CRITICAL, logger="airflow_360")
     chaos = Chaos(sessions, rate=0.1, menu=OFTEN_BACKWARDS)
     with Emulator(
@@ -158,7 +158,7 @@ def test_a_night_of_failures(sessions: int, keep_cut_bytes: bool, caplog: pytest
 
 
 class VirtualClock:
-    """A time that passes only where someone waits for it."""
+    """A clock that only waits advance."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -206,7 +206,7 @@ def test_a_night_within_the_limits() -> None:
         assert made == list(emulator.store.projects) == sessions
         assert {upload_id: held(emulator, upload_id, "a.e57") for upload_id in sessions} == files
     refused = [(e.method, e.path.split("/")[1]) for e in emulator.exchanges if e.status == 429]
-    # 31 sessions where 30 an hour may be, 1,330 PUTs where 1,200 a minute, 31 projects where 10 an hour.
+    # 31 sessions (limit: 30 an hour), 1,330 PUTs (limit: 1,200 a minute), 31 projects (limit: 10 an hour).
     assert refused == [("POST", "uploads"), ("PUT", "uploads")] + 3 * [("POST", "projects")]
     assert clock.waits == [60]
     assert clock.deferred == 4 * [3600]

@@ -1,4 +1,4 @@
-"""One project per session, whatever fails, is killed or cleared: scenarios by chance, on virtual time."""
+"""One project per session, despite failures, kills and clears: random scenarios, on virtual time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the simulated servers have their files."""
+    """The folder for the files of the simulated servers."""
     return tmp_path_factory.mktemp("server")
 
 
@@ -59,7 +59,7 @@ def test_one_project_per_session_without_a_person(examples: int, folder: Path) -
         check(simulation)
 
     holds()
-    # The scenarios are what they should be: most of them must end without a person, and many are in doubt.
+    # The scenarios have the right mix: most of them must end without a person, and many are in doubt.
     assert seen["alone"] > examples / 2
     assert min(seen["doubt"], seen["interrupted"]) > examples / 10
 

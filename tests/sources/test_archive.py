@@ -45,7 +45,7 @@ SEVEN_ZIP = shutil.which("7z") or shutil.which("7zz")
     ]
 )
 def unpacker(request: pytest.FixtureRequest) -> Any:
-    """A program that reads every byte of an archive and complains of what does not fit."""
+    """A program that reads every byte of an archive and reports all errors."""
 
     def test(path: Path) -> None:
         if request.param:
@@ -103,7 +103,7 @@ class TestTheZip:
         assert {info.external_attr >> 16 for info in archive.infolist()} == {0o100644}
 
     def test_unpackers(self, tmp_path: Path, unpacker: Any) -> None:
-        """What people unpack with finds nothing to complain of."""
+        """Common unpackers find no errors."""
         path = tmp_path / "photos.zip"
         path.write_bytes(rest(archive_of(sources_of(FILES))))
         unpacker(path)
@@ -139,7 +139,7 @@ class TestTheZip:
         with path.open("rb") as file:
             file.seek(begin)
             assert rest(later, begin) == file.read()
-        # unzip reads 5 GiB slowly, so it is asked for what is behind them only.
+        # unzip reads 5 GiB slowly, so it only tests the files behind them.
         programs = [[UNZIP, "-tqq", path, "b.txt"]] * bool(UNZIP) + [[SEVEN_ZIP, "t", path]] * bool(SEVEN_ZIP)
         for program in programs:
             done = subprocess.run([*map(str, program)], capture_output=True, timeout=300, check=False)
@@ -168,7 +168,7 @@ class TestTheZip:
 
 class TestTheBytes:
     def test_two_runs(self) -> None:
-        """Two runs give the same bytes, in whatever order the files are handed in."""
+        """Two runs give the same bytes, for any order of the files."""
         items = list(FILES.items())
         random.Random(1).shuffle(items)
         assert list(dict(items)) != list(FILES)
@@ -190,7 +190,7 @@ class TestTheBytes:
         block=st.integers(1, 200),
     )
     def test_any_offset(self, sizes: list[int], every: int, kept: float, where: float, block: int) -> None:
-        """From any offset, in blocks of any size, whatever was kept, the bytes are those of the first run."""
+        """From any offset, in any blocks, with any saved checksums, the bytes are those of the first run."""
         files = {f"{n % 2}/{n}.jpg": some_bytes(size) for n, size in enumerate(sizes)}
         first = archive_of(sources_of(files), every)
         whole = rest(first)
@@ -220,7 +220,7 @@ class TestTheBytes:
 
 class TestResuming:
     def test_with_kept_checksums(self) -> None:
-        """With kept checksums only the file that was cut is opened, at the last of its own checksums."""
+        """With saved checksums only the file at the cut is opened, at the last of its own checksums."""
         first = archive_of(sources_of(FILES))
         whole = rest(first)
         offset = whole.index(FILES["z.mtl"]) + EVERY + 3
@@ -251,7 +251,7 @@ class TestResuming:
         assert "bytes again, because the checksums" in caplog.text
 
     def test_catching_up_comes_before(self) -> None:
-        """What was caught up with is not read again by what opens the archive there."""
+        """Bytes that `catch_up` has read are not read again when the archive is opened there."""
         sources = sources_of(FILES)
         archive = archive_of(sources)
         whole = rest(archive_of(sources_of(FILES)))
@@ -297,7 +297,7 @@ class TestChanges:
 
     @pytest.mark.parametrize("name", ["z.mtl", "empty.txt"])
     def test_changed(self, name: str) -> None:
-        """A file whose source says that it changed is an error, also where it was empty."""
+        """A file whose source reports a change is an error, also if it was empty."""
         sources = sources_of(FILES)
         archive = archive_of(sources)
         sources[name].changed = True
@@ -404,7 +404,7 @@ def folder_archive(folder: Path) -> ArchiveSource:
 
 
 def write_sparse(source: Source, path: Path) -> int:
-    """Write a source's bytes to a file with holes for what is zero, and return how many there were."""
+    """Write a source's bytes to a file with holes for the zeros, and return the number of bytes."""
     zeros = bytes(1 << 20)
     with path.open("wb") as file:
         for block in blocks(source.open(0)):

@@ -1,4 +1,4 @@
-"""What the libraries of stores say of a file, in their own words."""
+"""The metadata of a file, in the forms of the libraries of the stores."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SECONDS = NOON.timestamp()
     ],
 )
 def test_modification_time(info: dict[str, Any], seconds: float | None) -> None:
-    """The time of the last change is read from every name and form; what cannot be read tells nothing."""
+    """The modification time is read from every name and form; an unreadable one counts as missing."""
     assert modified_of(info) == seconds
 
 

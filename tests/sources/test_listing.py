@@ -41,7 +41,7 @@ FILES = {
 
 @dataclass
 class Store:
-    """A store of files, whatever its kind.
+    """A store of files, of any kind.
 
     :param kind: one of ``STORES``.
     :param root: the path of its folder, as a user would write it, without a slash at the end.
@@ -176,7 +176,7 @@ def test_list_files(store: Store, path: str, pattern: Globs, recursive: bool, fi
 
 
 def test_entries(store: Store) -> None:
-    """An entry holds path, relative path and size, and what a folder's listing says is what a file's says."""
+    """An entry has path, relative path and size, and a folder's listing agrees with a file's own info."""
     entries = {file.relative: file for file in list_files(store.open, f"{store.root}/scan/", recursive=True)}
     assert sorted(entries) == ["B.E57", "a.e57", "notes.txt", "sub/c.e57", "sub/deep/d.e57"]
     deep = entries["sub/deep/d.e57"]
@@ -306,7 +306,7 @@ def test_nothing_left_out_is_not_worth_a_word(store: Store, caplog: pytest.LogCa
 def test_files_in_subfolders_that_are_not_entered(
     store: Store, caplog: pytest.LogCaptureFixture, path: str, pattern: Globs, said: str
 ) -> None:
-    """With `recursive=False` a warning counts what subfolders hold, and so does what is left out."""
+    """With `recursive=False` a warning counts the files in subfolders; so does the list of left-out files."""
     left_out = LeftOut()
     store.files(path, pattern, False, left_out=left_out)
     assert f"{said} (recursive=False)" in str(left_out)
@@ -326,7 +326,7 @@ def test_no_warning_if_no_file_is_missed(
 
 
 def test_a_subfolder_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A subfolder that nobody asked for does not fail the listing of its parent."""
+    """An unreadable subfolder does not fail the listing of its parent if it is not listed."""
 
     class Unreadable(PathLocation):
         def files(self, depth: int | None) -> Iterator[Listed]:
@@ -343,7 +343,7 @@ def test_a_subfolder_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptu
 def test_many_files_in_subfolders_are_not_counted_to_the_end(
     empty: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An object store's millions are not listed for a number that nobody needs."""
+    """Millions of objects are not listed only to count them."""
     monkeypatch.setattr("airflow_360.sources.listing.MAX_COUNTED_FILES", 2)
     empty.write({f"sub/{number}.e57": b"a" for number in range(4)})
     left_out = LeftOut()
@@ -420,7 +420,7 @@ def test_list_scans_by_pattern(store: Store, pattern: str, scans: list[str]) -> 
 
 
 def test_list_scans_with_exclude(store: Store) -> None:
-    """A folder whose every file matches `exclude` is no scan, and is counted with what is left out."""
+    """A folder whose every file matches `exclude` is not a scan, and is counted as left out."""
     left_out = LeftOut()
     assert store.scans("/", ["*.jpg", "*.las"], exclude="z.*", left_out=left_out) == ["photos"]
     assert str(left_out) == "1 file beside the folders, 2 folders without a file that counts"
@@ -496,7 +496,7 @@ def test_age_of_a_scan(
     assert ("0.e57 is dated" in caplog.text) == warned
 
 
-# -- what only a disk has
+# -- only on a disk
 
 
 def test_links(tmp_path: Path) -> None:
@@ -550,7 +550,7 @@ class Busy(PosixPath):
 
 
 def test_taken_away_meanwhile(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What is renamed or taken away while a folder is listed does not fail it; the log names it."""
+    """A file that is renamed or removed during a listing does not fail it; the log names it."""
     (tmp_path / "scan").mkdir()
     (tmp_path / "scan" / "a.e57").write_bytes(b"a")
     listed = list_files(lambda path: PathLocation(Busy(path)), str(tmp_path), recursive=True)
@@ -560,7 +560,7 @@ def test_taken_away_meanwhile(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_a_file_as_a_folder(tmp_path: Path) -> None:
-    """A file where folders are to be listed is an error that names it."""
+    """A file instead of a folder of scans is an error that names it."""
     store = Store("disk", str(tmp_path), tmp_path)
     store.write({"scan.e57": b"a"})
     with pytest.raises(SourceError, match=r"scan\.e57"):

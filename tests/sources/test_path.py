@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_reading(path: Path) -> None:
-    """A source opens at any offset, as often as it is asked, and gives what follows."""
+    """A source opens at any offset, any number of times, and returns the rest."""
     source = source_of(path)
     assert (source.path, source.size) == (str(path), 10)
     assert [read(source, offset) for offset in (0, 4, 4, 9, 10, 0)] == [
@@ -53,7 +53,7 @@ def test_reading(path: Path) -> None:
 
 
 def test_reading_in_blocks(path: Path) -> None:
-    """A reader gives at most what it is asked for, in order, and nothing at the end."""
+    """A reader returns at most the requested bytes, in order, and nothing at the end."""
     reader = source_of(path).open(1)
     assert [reader.read(4) for _ in range(4)] == [b"1234", b"5678", b"9", b""]
     reader.close()
@@ -71,7 +71,7 @@ def test_two_readers(tmp_path: Path) -> None:
 
 
 def test_beyond_four_gibibytes(tmp_path: Path) -> None:
-    """Offsets beyond four gibibytes are read where they are."""
+    """Offsets beyond four gibibytes are read at the right place."""
     path = tmp_path / "huge.e57"
     with path.open("wb") as file:
         file.seek(5 << 30)
@@ -96,7 +96,7 @@ def test_another_size(path: Path, change: str) -> None:
 
 
 def test_same_size_later(tmp_path: Path) -> None:
-    """A file that was written anew at the same size is not opened again."""
+    """A file that was written again with the same size is not opened again."""
     path = tmp_path / "scan.e57"
     path.write_bytes(b"0123456789")
     source = source_of(path)
@@ -122,7 +122,7 @@ def test_gone(path: Path) -> None:
         source.open(0)
 
 
-# -- what cannot be read
+# -- unreadable files
 
 
 def test_missing(path: Path) -> None:
@@ -134,7 +134,7 @@ def test_missing(path: Path) -> None:
 
 
 def test_folder(tmp_path: Path) -> None:
-    """A folder where a file is meant is an error that names it, and says what takes folders."""
+    """A folder instead of a file is an error that names it, and the operator for folders."""
     with pytest.raises(SourceError, match="UploadFilesOperator") as raised:
         PathLocation(tmp_path).listed()
     assert raised.value.path == str(tmp_path)
@@ -151,7 +151,7 @@ FAILURES: dict[str, tuple[Exception, bool]] = {
 
 
 class Misbehaving(PosixPath):
-    """A path whose file fails where it is told to: at ``stat``, ``open``, ``seek`` or ``read``."""
+    """A path whose file fails at a given call: ``stat``, ``open``, ``seek`` or ``read``."""
 
     failure: Exception
     at = ""
@@ -201,7 +201,7 @@ class _MisbehavingFile(io.BytesIO):
 @pytest.mark.parametrize("at", ["stat", "open", "seek", "read"])
 @pytest.mark.parametrize(("failure", "retryable"), FAILURES.values(), ids=FAILURES.keys())
 def test_failures(path: Path, failure: Exception, retryable: bool, at: str) -> None:
-    """Whatever the system raises, and where, becomes one error with the path, retried if it may pass."""
+    """Any error of the system, at any call, becomes one error with the path, retryable if it is temporary."""
     listed = PathLocation(path).listed()
     with pytest.raises(SourceError) as raised:
         read(PathSource(Misbehaving.made(path, failure, at), listed), 3)
@@ -290,7 +290,7 @@ def test_replaced_with_its_time_kept(path: Path, when: str) -> None:
 
 
 def test_nothing_there(path: Path) -> None:
-    """Where nothing is, there is no file, and an entry cannot be had."""
+    """If nothing exists at a path, there is no file, and its metadata cannot be read."""
     location = PathLocation(path.parent / "none.e57")
     assert not location.is_file()
     with pytest.raises(SourceError, match="does not exist"):

@@ -1,4 +1,4 @@
-"""What a folder must not bring into a project: links that lead out of it, pipes, names that are not UTF-8."""
+"""Entries that must not get into a project: links out of the folder, pipes, names that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Open = Callable[[str], Location]
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder beside the scan, with a file that nobody means to upload."""
+    """A folder next to the scan, with a file that must not be uploaded."""
     (tmp_path / "outside" / "sub").mkdir(parents=True)
     (tmp_path / "outside" / "secret.e57").write_bytes(b"secret")
     (tmp_path / "outside" / "sub" / "deep.e57").write_bytes(b"deep")
@@ -37,7 +37,7 @@ def scan(tmp_path: Path) -> Path:
 
 
 def opener(scheme: str = "", *, follow_links: bool = False) -> Open:
-    """Return what opens a local path: as it is, or as a URL."""
+    """Return a function that opens a local path: as it is, or as a URL."""
     paths = Paths()
     return lambda path: paths.open(
         path if "://" in path else f"{scheme}{path}", None, follow_links=follow_links
@@ -116,7 +116,7 @@ def test_exclude_is_a_way_out(scan: Path, outside: Path, exclude: Any) -> None:
 
 
 def test_pattern_leaves_a_link_to_a_file_out_and_not_one_to_a_folder(scan: Path, outside: Path) -> None:
-    """A pattern leaves out a link to a file. What a folder contains is unknown, so it is refused."""
+    """A pattern leaves out a link to a file. The content of a linked folder is unknown, so it is refused."""
     (scan / "notes.txt").symlink_to(outside / "secret.e57")
     assert names(scan, pattern="*.e57") == ["a.e57"]
     (scan / "out").symlink_to(outside)
@@ -177,7 +177,7 @@ def test_a_link_that_stays_inside_is_followed(scan: Path) -> None:
 
 
 def test_the_path_itself_may_be_a_link(scan: Path, outside: Path) -> None:
-    """Links in a folder that was reached over a link are judged by where the folder really is."""
+    """Links in a folder that was reached over a link are checked against the folder's real place."""
     (scan.parent / "current").symlink_to(scan)
     (scan / "inside.e57").symlink_to(scan / "a.e57")
     assert names(scan.parent / "current") == ["a.e57", "inside.e57"]
@@ -186,7 +186,7 @@ def test_the_path_itself_may_be_a_link(scan: Path, outside: Path) -> None:
 
 
 def test_a_link_given_directly_is_followed(scan: Path, outside: Path) -> None:
-    """A link that is itself the path is what the author of the DAG means."""
+    """If the path itself is a link, it is followed, because the author of the DAG chose it."""
     (scan / "link.e57").symlink_to(outside / "secret.e57")
     (file,) = list_files(opener(), str(scan / "link.e57"))
     assert (file.size, file.fault) == (6, "")

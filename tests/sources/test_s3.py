@@ -1,4 +1,4 @@
-"""Objects in S3: prefixes, versions and what AWS may answer."""
+"""Objects in S3: prefixes, versions and the replies of AWS."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_folder_of_folders_beside_a_longer_name(s3: Any, bucket: str) -> None:
 
 
 def test_object_and_folder_of_one_name(s3: Any, bucket: str) -> None:
-    """Where an object and a folder share a name, the slash tells which is meant."""
+    """If an object and a folder have the same name, the slash selects one of them."""
     put(s3, bucket, "scan", "scan/a.e57")
     assert paths(s3, bucket, "scan") == ["scan"]
     assert paths(s3, bucket, "scan/") == ["scan/a.e57"]
@@ -137,7 +137,7 @@ def test_missing_object(s3: Any, bucket: str) -> None:
 
 @pytest.mark.parametrize("key", ["", "scan/"])
 def test_folder_where_a_file_is_meant(s3: Any, bucket: str, key: str) -> None:
-    """A bucket or a folder where a file is meant is an error that says what takes folders."""
+    """A bucket or a folder instead of a file is an error that names the operator for folders."""
     put(s3, bucket, "scan/a.e57")
     location = S3Location(s3, bucket, key)
     assert not location.is_file()
@@ -166,7 +166,7 @@ def test_connection_in_the_path(s3: Any, bucket: str) -> None:
 
 
 def test_reading(s3: Any, bucket: str) -> None:
-    """An object streams from any offset, as often as asked, in blocks of at most what is asked for."""
+    """An object streams from any offset, any number of times, in blocks of at most the requested size."""
     put(s3, bucket, "a.e57")
     location = S3Location(s3, bucket, "a.e57")
     source = location.source(location.listed())
@@ -185,7 +185,7 @@ def test_reading(s3: Any, bucket: str) -> None:
 
 @pytest.mark.parametrize("size", [10, 11, 9], ids=["same size", "longer", "shorter"])
 def test_replaced_object(s3: Any, bucket: str, size: int) -> None:
-    """An object that was replaced since it was listed is never read, at whatever size and offset."""
+    """An object that was replaced after its listing is never read, at any size and offset."""
     put(s3, bucket, "a.e57")
     location = S3Location(s3, bucket, "a.e57")
     source = location.source(location.listed())
@@ -238,7 +238,7 @@ def test_plain_etags(etag: str, plain: str) -> None:
 
 
 def test_written_anew_with_the_same_bytes(s3: Any, bucket: str) -> None:
-    """An object that was written anew with the same bytes is the same object."""
+    """An object that was written again with the same bytes is the same object."""
     put(s3, bucket, "a.e57")
     location = S3Location(s3, bucket, "a.e57")
     source = location.source(location.listed())
@@ -278,7 +278,7 @@ def test_side_by_side(s3: Any, bucket: str) -> None:
     assert read == {name: name.encode() * 1000 for name in names}
 
 
-# -- what AWS may answer
+# -- replies of AWS
 
 
 class FailingS3:
@@ -321,7 +321,7 @@ FAILURES: dict[str, tuple[Exception, bool, str]] = {
 
 @pytest.mark.parametrize(("failure", "retryable", "said"), FAILURES.values(), ids=FAILURES.keys())
 def test_failures(failure: Exception, retryable: bool, said: str) -> None:
-    """Whatever AWS answers, to whatever call, becomes one error with the path, retryable if it may pass."""
+    """Any error of AWS, at any call, becomes one error with the path, retryable if it is temporary."""
     location = S3Location(FailingS3(failure), "bucket", "a.e57")
     source = location.source(Listed("s3://bucket/a.e57", "a.e57", 10, "etag"))
     for call in (

@@ -1,4 +1,4 @@
-"""A real store for each test, and the table of what each store was shown to do."""
+"""A real store for each test, and the table of each store's results."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Site:
         return attempt(Order(operator, parameters, None, 2 if again else 1))
 
     def listed(self, path: str | None = None, **parameters: Any) -> list[dict[str, Any]]:
-        """Return what ListFilesOperator returns of the test's folder, or of another path."""
+        """Return the result of ListFilesOperator for the test's folder, or for another path."""
         outcome = self.run("ListFilesOperator", path=path or self.url(), **parameters)
         assert not outcome.errors, outcome
         listed: list[dict[str, Any]] = outcome.result
@@ -143,7 +143,7 @@ class Site:
         return self.run("UploadFileOperator", upload_id=self.upload_id, **parameters)
 
     def look(self) -> list[Scan]:
-        """Return what the folders in the test's folder hold, in the process that may have looked before."""
+        """Return the contents of the folders, read in this process, which may have cached them before."""
         hook = ThreeSixtyHook()
         return list(hook.look_at_scans(hook.list_scans(self.url())))
 
@@ -154,9 +154,9 @@ class Site:
     def start(
         self, operator: str, state: Path, *, again: bool = False, rate: int | None = None, **parameters: Any
     ) -> Attempt:
-        """Start an attempt in a process of its own.
+        """Start an attempt in a separate process.
 
-        :param rate: bytes a second that it sends at most, so that there is time to interrupt it.
+        :param rate: the maximum bytes per second that it sends, so that there is time to interrupt it.
         """
         parameters = {"upload_id": self.upload_id, **parameters}
         extra = {"bandwidth_limit": rate} if rate else {}
@@ -165,7 +165,7 @@ class Site:
     # -- the 360 server
 
     def file(self, name: str) -> StoredFile | None:
-        """Return what the server knows of a file."""
+        """Return the server's record of a file."""
         return self.emulator.store.sessions[self.upload_id].files.get(name)
 
     def held(self, name: str) -> bytes | None:
@@ -174,7 +174,7 @@ class Site:
         return file.path.read_bytes() if file and file.complete else None
 
     def wait_until_received(self, name: str, count: int, running: Callable[[], bool] = lambda: True) -> None:
-        """Wait until the server has received so many bytes of a file, or what sends them has ended."""
+        """Wait until the server has received so many bytes of a file, or until the sender has ended."""
         deadline = time.monotonic() + 60
         while running() and time.monotonic() < deadline:
             file = self.file(name)

@@ -1,4 +1,4 @@
-"""A proxy in front of a store: it counts requests, cuts the line, and refuses what it is told to."""
+"""A proxy in front of a store: it counts requests, cuts connections, and refuses requests on demand."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Line:
         self._socket.close()
 
     def reset(self) -> None:
-        """Forget what was counted and what is to be cut or refused."""
+        """Reset the counts, and the cuts and refusals that are still due."""
         with self._lock:
             self.requests.clear()
             self._refusals.clear()

@@ -1,7 +1,7 @@
 """Real servers of every kind of store, on loopback, each behind a :class:`~tests.stores.line.Line`.
 
-Files are put and deleted behind the package's back: directly, not through the line. A server that is not
-installed raises :class:`NotInstalledError` with what to install.
+Files are put and deleted directly, not through the line and not by the package. If a server is not
+installed, :class:`NotInstalledError` names the package to install.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ _FORBIDDEN = "forbidden"
 
 
 class NotInstalledError(RuntimeError):
-    """Raised when a server is not on this machine; the message says what to install."""
+    """Raised when a server is not on this machine; the message names the package to install."""
 
 
 class Store(Part):
     """A store with one bucket, container, share or folder, behind a line.
 
-    :param home: an empty folder of its own.
+    :param home: an empty folder for its files.
     """
 
-    #: What people call it.
+    #: Its usual name.
     name: ClassVar[str]
     #: The scheme of its paths.
     scheme: ClassVar[str]
     #: The library that reads it, which may be missing; empty for one that the package depends on.
     library: ClassVar[str] = ""
-    #: What stands after the connection in its paths.
+    #: The part of its paths after the connection.
     root: ClassVar[str] = "scans"
     #: Whether it tells an ETag or a time, so that a change at the same size can be noticed.
     tells_changes: ClassVar[bool] = True
@@ -69,7 +69,7 @@ class Store(Part):
     most_requests_per_file: ClassVar[float] = 6
     #: Characters that a name cannot have in this store.
     forbidden_characters: ClassVar[str] = ""
-    #: Why the store, and not a real permission, is not asked for what is forbidden; empty if it is.
+    #: The mechanism that forbids requests, if the store has no real permissions; empty if it has.
     forbids_by: ClassVar[str] = ""
 
     def __init__(self, home: Path) -> None:
@@ -78,7 +78,7 @@ class Store(Part):
         self.line = Line(self.port, type(self)._requests_in)
         self._child: Child | None = None
 
-    # -- what a test uses
+    # -- used by tests
 
     @property
     def conn_id(self) -> str:
@@ -132,7 +132,7 @@ class Store(Part):
         return list(self.line.requests)
 
     def reset(self) -> None:
-        """Forget what was counted, and what was to be refused or cut."""
+        """Reset the counts, and the refusals and cuts that are still due."""
         self.line.reset()
 
     # -- how it is started
@@ -213,7 +213,7 @@ def _program(name: str, package: str) -> Path:
 
 
 def _without_root_rights(command: Sequence[str | Path]) -> list[str | Path]:
-    """Return a command that, also for root, may not read what its mode forbids."""
+    """Return a command that cannot read files whose mode forbids it, also as root."""
     if os.geteuid():
         return list(command)
     setpriv = _program("setpriv", "Debian's util-linux")
@@ -370,7 +370,7 @@ class SeaweedFS(S3Store):
                 "-s3",
                 f"-s3.port={self.port}",
                 f"-s3.port.grpc={free_port()}",
-                "-s3.port.iceberg=0",  # what nobody asked for would take a fixed port
+                "-s3.port.iceberg=0",  # by default it would take a fixed port
                 "-s3.port.lance=0",
                 f"-s3.config={config}",
             ]
@@ -709,7 +709,7 @@ class OpenSSH(FileServer):
 
 
 class Samba(FileServer):
-    """Samba, with a user of its own who is the user of the tests."""
+    """Samba, with its own user, which is the user of the tests."""
 
     name = "Samba (SMB)"
     scheme = "smb"

@@ -1,4 +1,4 @@
-"""What reading from a real store costs: memory, and requests to the store."""
+"""The cost of reading from a real store: memory, and requests to the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that mean something else in a URL: what a real store holds is what is read."""
+"""Names with a special meaning in a URL: the right file of a real store is read."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_names(site: Site, odd: dict[str, bytes], request: pytest.FixtureRequest
 
 @shows("names with `?` `#` `%41`, spaces, tab, CJK, brackets, quotes")
 def test_names_in_a_folder(site: Site, odd: dict[str, bytes]) -> None:
-    """A whole folder of such names arrives, and again as a zip, where unzip can hold the names."""
+    """A whole folder of such names arrives, and again as a zip, if unzip supports the names."""
     outcome = site.run("UploadFilesOperator", upload_id=site.upload_id, path=site.url())
     assert not outcome.errors, outcome
     assert outcome.result["files"] == len(odd)

@@ -1,4 +1,4 @@
-"""What cannot be read in a real store is an error at once, in the store's words, and spends no retry."""
+"""An unreadable path in a real store is an error immediately, with the store's message, without a retry."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_folder(tree: Site) -> None:
 
 @shows("upload a folder as one zip")
 def test_archive(tree: Site) -> None:
-    """A folder arrives as one zip with its folders, whose entries bear the dates of the files."""
+    """A folder arrives as one zip with its folders, whose entries have the dates of the files."""
     outcome = tree.run("UploadFilesOperator", upload_id=tree.upload_id, path=tree.url(), archive="scan.zip")
     assert not outcome.errors, outcome
     with zipfile.ZipFile(io.BytesIO(tree.held("scan.zip") or b"")) as archive:

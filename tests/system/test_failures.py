@@ -1,4 +1,4 @@
-"""What a night meets in a real Airflow: killed processes, cleared tasks, lost replies, rate limits."""
+"""Failures of a nightly run in a real Airflow: killed processes, cleared tasks, lost replies, rate limits."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def projects_of(site: Site, upload_id: str) -> list[str]:
 def test_worker_killed_during_an_upload(
     site: Site, folder: Path, keep: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An upload whose process is killed between chunks resumes where the server stands, in one project."""
+    """An upload whose process is killed between chunks resumes at the server's mark, in one project."""
     monkeypatch.setattr(site.emulator.store, "keep_cut_bytes", keep)
     site.emulator.faults.add(
         {"on": "PUT /uploads/*/two.e57", "skip": 2, "do": "stall", "seconds": 300, "when": "before_body"}
@@ -225,7 +225,7 @@ def waiting(site: Site, folder: Path, since: Since) -> tuple[Run, str]:
 
 @pytest.mark.long
 def test_triggerer_killed_during_the_wait(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wait for a project goes on in a new triggerer after the old one was killed, and ends in success."""
+    """The wait for a project continues in a new triggerer after the old one was killed, and succeeds."""
     monkeypatch.setattr(site.emulator.store, "processing_seconds", 3600)
     since = Since(site)
     run, name = waiting(site, folder, since)
@@ -334,7 +334,7 @@ def test_clear_the_sensor(site: Site, finished: Run) -> None:
 def test_clear_the_session(
     site: Site, finished: Run, whole: bool, consumed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cleared session task starts over with a second project; its log names what is left behind."""
+    """A cleared session task starts over with a second project; its log names the old session and project."""
     monkeypatch.setattr(site.emulator.store, "_session_consumed", consumed)
     upload_id, project = results(site, finished)
     since = Since(site)
@@ -410,7 +410,7 @@ def test_long_rate_limit(site: Site, folder: Path, dag_id: str, state: str) -> N
     assert projects_of(site, upload_id) == [project]
 
 
-# -- the source is not what it was, or has a strange name
+# -- the source has changed, or has a strange name
 
 
 def test_source_replaced_between_attempts(site: Site, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def sha256(path: Path) -> str:
 
 
 def stored(site: Site, project: str) -> dict[str, str]:
-    """Return name and SHA-256 of what the emulator holds of a project."""
+    """Return name and SHA-256 of the emulator's files of a project."""
     files = site.emulator.store.sessions[project].files
     return {name: sha256(site.emulator.store.file_path(project, name)) for name in files}
 

@@ -63,14 +63,14 @@ class Uploads:
         self.page, self.url = page, url
 
     def open(self, dag_id: str, run_id: str) -> None:
-        """Open a run from the navigation, where it has the whole width."""
+        """Open a run from the navigation, which shows it in full width."""
         self.page.goto(f"{self.url}/plugin/360?{urlencode({'dag': dag_id, 'run': run_id})}")
 
     def row(self, name: str) -> Locator:
         return self.page.get_by_role("listitem").filter(has_text=name)
 
     def percent(self, name: str) -> int | None:
-        """Return what a row's bar shows; None while it knows no number."""
+        """Return the value of a row's bar; None while it has no number."""
         shown = self.row(name).get_by_role("progressbar").get_attribute("aria-valuenow")
         return None if shown is None else int(shown)
 
@@ -159,7 +159,7 @@ def test_without_a_task_state_store(uploads: Uploads, site: Site) -> None:
     """Before Airflow 3.3 the tab of a run shows states, and says why there is no more."""
     files = {"hall.e57": 40 * MIB, "cellar.e57": 1000}  # a busy machine takes its time to load the page
     dag_id, run_id = site.run("wide_upload", folder=str(folder(site, "plain", files)), title="The plain hall")
-    uploads.page.goto(site.airflow.url)  # to sign in, after which 3.1 forgets where one wanted to go
+    uploads.page.goto(site.airflow.url)  # to sign in, after which 3.1 forgets the requested page
     uploads.page.get_by_role("link", name="Home").first.wait_for()
     uploads.page.goto(f"{site.airflow.url}/dags/{dag_id}/runs/{run_id.replace('+', '%2B')}")
     uploads.page.get_by_role("link", name="360 uploads").last.click()

@@ -1,4 +1,4 @@
-"""One session becomes exactly one project in a real Airflow, whatever fails, and nobody has to click."""
+"""One session becomes exactly one project in a real Airflow, despite all failures, without a click."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ LIMIT = {"error": "project_limit_reached"}
 STALL = {"do": "stall", "seconds": 300}
 #: From here on Airflow saves the state of tasks, and obeys the date of a reschedule.
 SAVES_STATE = AIRFLOW >= (3, 3)
-#: Airflow 3.0 fails a task whose process was killed, whatever its retries; a person has to clear it.
+#: Airflow 3.0 fails a task whose process was killed, even if it has retries; a person has to clear it.
 RETRIES_WHAT_WAS_KILLED = AIRFLOW != (3, 0)
 
 
 @dataclass(frozen=True)
 class Case:
-    """What goes wrong in one run.
+    """The failures of one run.
 
     :param faults: the emulator's script. If it stalls a request, the task that sent it is killed.
     :param posts: how many requests for a project are sent.
@@ -84,7 +84,7 @@ TEARDOWNS = {
     "in doubt": AGAIN(({**DOWN[0], "times": 3},), posts=3, dag_id="project_teardown"),
     "refused": Case(({"on": POST, "do": "status", "status": 402, "body": LIMIT},), dag_id="project_teardown"),
 }
-#: What other versions of Airflow run too.
+#: The cases that other versions of Airflow run too.
 IN_MATRIX = {
     "503",
     "portal, rescheduled",
@@ -97,7 +97,7 @@ IN_MATRIX = {
 
 @dataclass
 class Outcome:
-    """One run, its server, and what was seen of it."""
+    """One run, its server, and its results."""
 
     case: Case
     emulator: Emulator
@@ -192,7 +192,7 @@ def outcomes(site: Site, path: Path, request: pytest.FixtureRequest) -> Iterator
 
 
 def logs(site: Site, outcome: Outcome) -> str:
-    """Return what all attempts of the project task logged."""
+    """Return the logs of all attempts of the project task."""
     tries = int(site.airflow.task_instance(*outcome.run, "create_project")["try_number"])
     texts = []
     for number in range(1, tries + 1):
@@ -251,7 +251,7 @@ def test_a_teardown_keeps_a_session_in_doubt(site: Site, outcomes: dict[str, Out
 
 
 def clear(site: Site, outcome: Outcome, task_id: str, keep_state: bool) -> list[Exchange]:
-    """Clear a task and what comes after it, wait for the end, and return the requests that were sent."""
+    """Clear a task and the tasks after it, wait for the end, and return the requests that were sent."""
     before = len(outcome.emulator.exchanges)
     outcome.ended, outcome.states = "", set()
     site.airflow.clear(*outcome.run, [task_id], keep_state=keep_state)

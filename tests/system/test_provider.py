@@ -1,4 +1,4 @@
-"""What Airflow knows of the provider: its connection type, form and test."""
+"""The provider in Airflow: its connection type, form and test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One file into one session, whatever happens on the way."""
+"""One file into one session, despite all failures."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Session:
 
     @property
     def starts(self) -> list[int | None]:
-        """Where each PUT began."""
+        """The first byte of each PUT."""
         return [exchange.start for exchange in requests_of(self.emulator, "PUT", NAME)]
 
 
@@ -128,7 +128,7 @@ def test_one_put(emulator: Emulator, size: int, chunk_size: int | None, ask: boo
     ids=["one byte over", "exact multiple", "multiple and a byte", "three"],
 )
 def test_chunks(emulator: Emulator, size: int, starts: list[int]) -> None:
-    """A larger file goes in chunks, in order, each from where the server stands."""
+    """A larger file is sent in chunks, in order, each from the server's mark."""
     session = Session(emulator, some_bytes(size))
     assert session.upload() == FileProgress(size, size, True)
     assert session.bytes == some_bytes(size)
@@ -169,7 +169,7 @@ def test_complete_already(emulator: Emulator, caplog: pytest.LogCaptureFixture) 
 
 @pytest.mark.parametrize("known", [False, True], ids=["asked", "known"])
 def test_resumes(emulator: Emulator, caplog: pytest.LogCaptureFixture, known: bool) -> None:
-    """An upload goes on from the server's mark, and says so with the byte; nothing before it is read."""
+    """An upload continues from the server's mark, and logs the byte; nothing before it is read."""
     session = Session(emulator)
     session.put(b"012", 0, 10)
     with caplog.at_level(logging.INFO):
@@ -184,7 +184,7 @@ def test_resumes(emulator: Emulator, caplog: pytest.LogCaptureFixture, known: bo
 
 
 def test_resumes_a_small_file_in_a_chunk(emulator: Emulator) -> None:
-    """A file of less than a chunk of which the server holds some goes on with a chunk, not anew."""
+    """If the server has the start of a small file, the rest is sent as a chunk, not the whole file again."""
     session = Session(emulator)
     session.put(b"012", 0, 10)
     session.upload(100)
@@ -193,7 +193,7 @@ def test_resumes_a_small_file_in_a_chunk(emulator: Emulator) -> None:
 
 
 def test_whole_but_not_complete(emulator: Emulator) -> None:
-    """Where the server holds every byte and is not done yet, it is asked until it is, and sent nothing."""
+    """If the server has every byte but is not done, the client polls it until it is, and sends nothing."""
     session = Session(emulator)
     session.upload()
     emulator.exchanges.clear()
@@ -254,7 +254,7 @@ def test_a_broken_chunk_is_followed_by_a_smaller_one(emulator: Emulator) -> None
 
 
 def test_after_silence_a_small_chunk(emulator: Emulator) -> None:
-    """After a PUT without a reply the next one is so small that its refusal can be read; then it goes on."""
+    """After a PUT without a reply the next one is small, so that its refusal can be read."""
     emulator.faults.add({"on": PUT, "do": "lost_reply"})
     session = Session(emulator, zeros(17))
     session.upload(None, clock=Steps(5))
@@ -298,7 +298,7 @@ def test_proxy_limit_for_a_small_file(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("chunk_size", [None, 8 * MIB, 3 * MIB], ids=["adaptive", "given", "given, odd"])
 def test_default_proxy(chunk_size: int | None) -> None:
-    """A proxy that lets a mebibyte through, as nginx does by default, is passed whatever the chunk size."""
+    """An upload passes a proxy that accepts a mebibyte, as nginx does by default, with any chunk size."""
     with strict_emulator(max_body_bytes=MIB) as emulator:
         session = Session(emulator, zeros(9))
         assert session.upload(chunk_size).complete
@@ -330,7 +330,7 @@ def test_the_reader_stays_open(emulator: Emulator) -> None:
     assert (session.source.opened, session.source.open_readers) == ([0], 0)
 
 
-# -- what goes wrong
+# -- failures
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_the_reader_stays_open(emulator: Emulator) -> None:
 def test_one_failure(
     emulator: Emulator, fault: dict[str, Any], starts: list[int], received: list[int]
 ) -> None:
-    """After a failure the server is asked once and the upload goes on from its number, one wait later."""
+    """After a failure the client asks the server once and continues from its number, one wait later."""
     emulator.faults.add({"on": PUT, "skip": 1, **fault})
     session = Session(emulator)
     assert session.upload() == FileProgress(10, 10, True)
@@ -390,7 +390,7 @@ def test_one_failure(
     ids=["5xx before", "5xx after", "lost reply", "reset, kept", "reset, lost", "429"],
 )
 def test_one_failure_of_a_whole_file(emulator: Emulator, fault: dict[str, Any], requests: list[str]) -> None:
-    """A whole-file PUT that fails is not simply sent again: the server is asked what it has of it."""
+    """A whole-file PUT that fails is not simply sent again: first the client asks how many bytes arrived."""
     emulator.faults.add({"on": PUT, **fault})
     session = Session(emulator)
     assert session.upload(100, ask=False).complete
@@ -408,7 +408,7 @@ def test_lost_reply_to_the_last_chunk(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("when", ["before_body", "after_body"])
 def test_stall(emulator: Emulator, when: str) -> None:
-    """A server that falls silent is asked anew after the read time-out, and never has two PUTs at once."""
+    """If the server is silent until the read time-out, it is asked again, and never gets two PUTs at once."""
     emulator.faults.add({"on": PUT, "do": "stall", "when": when, "seconds": 0.4, "skip": 1})
     session = Session(emulator, read_timeout=0.15)
     assert session.upload().complete
@@ -419,7 +419,7 @@ def test_stall(emulator: Emulator, when: str) -> None:
 
 
 def test_server_is_down_for_a_while(emulator: Emulator) -> None:
-    """While the server fails at everything, it is asked with growing waits, and the upload then goes on."""
+    """While the server fails at everything, the client asks it with growing waits, and then continues."""
     emulator.faults.add(
         {"on": PUT, "do": "status", "status": 503, "skip": 1},
         {"on": GET, "do": "status", "status": 503, "skip": 1, "times": 4},
@@ -431,7 +431,7 @@ def test_server_is_down_for_a_while(emulator: Emulator) -> None:
 
 
 def test_server_stays_down(emulator: Emulator) -> None:
-    """A server that does not even say what it holds ends the attempt with its own retryable failure."""
+    """A server that does not even tell its bytes ends the attempt with its own retryable failure."""
     emulator.faults.add(
         {"on": PUT, "do": "status", "status": 503}, {"on": GET, "do": "lost_reply", "skip": 1, "times": 6}
     )
@@ -457,7 +457,7 @@ def test_409_up(emulator: Emulator) -> None:
 
 
 def lose_bytes(session: Session, at: int, left: int) -> Callable[[FileProgress], None]:
-    """Return what makes the server lose bytes, once, as soon as it holds so many."""
+    """Return a function that makes the server lose bytes, once, as soon as it has this number of bytes."""
     done: list[bool] = []
 
     def on_progress(progress: FileProgress) -> None:
@@ -559,7 +559,7 @@ def test_source_shrinks(emulator: Emulator, left: int) -> None:
 
 
 def test_what_a_shrinking_source_tells(emulator: Emulator) -> None:
-    """The error of a source that ends early names the file, and what the server holds of it."""
+    """The error of a source that ends early contains the file, and the bytes that the server has."""
     session = Session(emulator, MemorySource(b"012345", size=10))
     with pytest.raises(SourceChangedError) as raised:
         session.upload(ask=False)
@@ -630,7 +630,7 @@ def test_source_fails_for_good(emulator: Emulator) -> None:
     "at", [MIB, 2 * MIB, 3 * MIB + 1], ids=["in the first", "in the second", "between blocks"]
 )
 def test_source_hiccups(keep: bool, at: int) -> None:
-    """A source whose reader dies once is opened again where it stood, in the middle of the chunk."""
+    """A source whose reader fails once is opened again at the same position, in the middle of the chunk."""
     source = HiccupSource(some_bytes(5 * MIB), at=at)
     with strict_emulator(keep_cut_bytes=keep) as emulator:
         session = Session(emulator, source)
@@ -649,7 +649,7 @@ def test_source_hiccups(keep: bool, at: int) -> None:
     ids=["cut bytes lost", "cut bytes kept"],
 )
 def test_source_fails_for_a_while(keep: bool) -> None:
-    """A source whose readers die several times in one place is waited for, opened anew, and arrives."""
+    """If a source's readers fail several times in one place, it waits, opens a new one, and completes."""
     source = HiccupSource(some_bytes(5 * MIB), at=MIB, readers=3)
     with strict_emulator(keep_cut_bytes=keep) as emulator:
         session = Session(emulator, source, waits=Waits(really=0.2))
@@ -672,7 +672,7 @@ def test_source_fails_for_a_while(keep: bool) -> None:
     ids=["5xx", "resets", "a mark that stays"],
 )
 def test_stall_guard(emulator: Emulator, fault: dict[str, Any]) -> None:
-    """A mark that does not grow is given up when the waits are spent, telling what the server holds."""
+    """An upload whose mark does not grow is given up after all waits, with the server's number of bytes."""
     emulator.faults.add({"on": PUT, "skip": 1, "times": 4, **fault})
     session = Session(emulator, tries=3)
     with pytest.raises(UploadStalledError, match="Run the task again to resume") as raised:
@@ -694,7 +694,7 @@ def test_growth_restores_patience(emulator: Emulator) -> None:
 
 
 def test_patience_is_not_restored_by_bytes_that_were_there_before(emulator: Emulator) -> None:
-    """A mark that falls and climbs back to where it was has not grown."""
+    """A mark that falls and climbs back to its old value has not grown."""
     session = Session(emulator, tries=3)
     file = emulator.store.sessions[session.upload_id].files
 
@@ -708,7 +708,7 @@ def test_patience_is_not_restored_by_bytes_that_were_there_before(emulator: Emul
 
 
 def test_the_last_failure_is_told(emulator: Emulator) -> None:
-    """An upload that is given up says what the last failure was, and holds it as its cause."""
+    """An upload that is given up contains the last failure in its message, and as its cause."""
     emulator.faults.add({"on": PUT, "do": "status", "status": 502, "times": 2})
     session = Session(emulator, tries=1)
     with pytest.raises(UploadStalledError, match="502") as raised:
@@ -824,7 +824,7 @@ UNEXPECTED: dict[str, dict[str, Any]] = {
 def test_replies_that_are_not_the_apis_are_waited_for(
     emulator: Emulator, endpoint: str, fault: dict[str, Any]
 ) -> None:
-    """What a proxy answers in the middle of an upload ends nothing: the server is asked, and it continues."""
+    """A proxy's reply in the middle of an upload ends nothing: the server is asked, and it continues."""
     emulator.faults.add({"on": endpoint, "do": "status", "times": 2, **fault})
     session = Session(emulator)
     assert session.upload().complete
@@ -834,7 +834,7 @@ def test_replies_that_are_not_the_apis_are_waited_for(
 
 @pytest.mark.parametrize("endpoint", ["* /**", PUT])
 def test_another_web_server_is_given_up(emulator: Emulator, endpoint: str) -> None:
-    """A server that always answers with a page is given up after a minute of waits, with what to check."""
+    """A server that always answers with a page is given up after a minute of waits, with the next step."""
     session = Session(emulator, random=lambda: 1.0)
     emulator.faults.add({"on": endpoint, "do": "status", "status": 404, "body": "<p>Not Found", "times": 7})
     with pytest.raises((UnexpectedReplyError, UploadStalledError), match="host is a 360 server") as raised:
@@ -914,11 +914,11 @@ def test_real_rate_limit() -> None:
     assert sum(waits) >= 60
 
 
-# -- what is told
+# -- progress
 
 
 def test_progress_is_the_server_s(emulator: Emulator) -> None:
-    """Progress is what the server answers, in whole numbers of the whole, down as well as up."""
+    """Progress is the server's number, as whole numbers of the whole file, down as well as up."""
     session = Session(emulator)
     session.put(b"01", 0, 10)
     session.upload(on_progress=lose_bytes(session, 6, 1))

@@ -80,7 +80,7 @@ def small_files(count: int, size: int = 3) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Any:
-    """Fail where a test leaves a thread of an upload behind."""
+    """Fail if a test leaves a thread of an upload behind."""
     yield
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("upload")]
 
@@ -166,7 +166,7 @@ def test_progress_in_the_calling_thread(emulator: Emulator) -> None:
 
 
 def test_without_progress(emulator: Emulator) -> None:
-    """Nobody has to listen."""
+    """No callback is required."""
     session = Session(emulator, small_files(3))
     session.upload(on_progress=None)
     assert session.arrived()
@@ -176,7 +176,7 @@ def test_without_progress(emulator: Emulator) -> None:
 
 
 def test_complete_files_are_not_sent_again(emulator: Emulator) -> None:
-    """A second run costs one request in all, opens no source, and counts what was there."""
+    """A second run costs one request in total, opens no source, and counts the existing files."""
     session = Session(emulator, small_files(5))
     session.upload()
     emulator.exchanges.clear()
@@ -188,7 +188,7 @@ def test_complete_files_are_not_sent_again(emulator: Emulator) -> None:
 
 
 def test_a_retry_sends_what_is_missing(emulator: Emulator) -> None:
-    """After a run that broke off, only what is missing is sent, and each file goes on from its mark."""
+    """After an interrupted run, only the missing bytes are sent, and each file continues from its mark."""
     session = Session(emulator, {f"f{n}.e57": some_bytes(10) for n in range(6)}, tries=0)
     emulator.faults.add({"on": session.on("f3.e57"), "do": "status", "status": 503, "skip": 1})
     with pytest.raises(UploadStalledError):
@@ -334,7 +334,7 @@ def test_after_a_415_without_a_list(emulator: Emulator) -> None:
 
 
 def test_only_stalled_files(emulator: Emulator) -> None:
-    """Where every file that is left may pass when tried again, so may the whole."""
+    """If every remaining error is temporary, so is the error of the whole upload."""
     session = Session(emulator, small_files(5), tries=1)
     emulator.faults.add({"on": session.on("f2.e57"), "do": "status", "status": 503, "times": 2})
 
@@ -348,7 +348,7 @@ def test_only_stalled_files(emulator: Emulator) -> None:
 
 
 def test_stalled_and_refused_files(emulator: Emulator) -> None:
-    """Where one file is refused for good, trying the whole again is of no use."""
+    """If one file is refused permanently, a retry of the whole upload does not help."""
     session = Session(emulator, small_files(5), tries=1)
     body = {"error": "file_too_large"}
     emulator.faults.add(
@@ -361,7 +361,7 @@ def test_stalled_and_refused_files(emulator: Emulator) -> None:
     assert session.arrived("f2.e57", "f3.e57")
 
 
-# -- what concerns all
+# -- errors that concern all files
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_stalled_and_refused_files(emulator: Emulator) -> None:
 def test_what_concerns_all_stops_all(
     emulator: Emulator, status: int, code: str, kind: type[ThreeSixtyError]
 ) -> None:
-    """What is no matter of one file ends the others too, with its own error."""
+    """An error that does not concern a single file ends the others too, and is raised itself."""
     session = Session(emulator, small_files(60))
     body = {"error": code}
     on = f"PUT /uploads/{session.upload_id}/*"
@@ -421,7 +421,7 @@ def test_long_rate_limit_stops_all(emulator: Emulator) -> None:
 
 
 def test_a_server_that_is_down_stops_all() -> None:
-    """Where one file after another stalls, it is the server: not every file is waited for to the end."""
+    """If one file after another stalls, the server is the cause: not every file is waited for to the end."""
     with Emulator() as emulator:
         session = Session(emulator, small_files(60), tries=1)
         on = f"PUT /uploads/{session.upload_id}/*"

@@ -1,4 +1,4 @@
-"""What an upload costs: memory that does not grow with the files."""
+"""The cost of an upload: memory that does not grow with the files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def forgotten(path: Path) -> Iterator[None]:
-    """Let the system forget what was read: finding room for gigabytes costs far more than reading them."""
+    """Drop the page cache of the files: finding room for gigabytes costs far more than reading them."""
     done = threading.Event()
 
     def forget() -> None:
@@ -55,7 +55,7 @@ def forgotten(path: Path) -> Iterator[None]:
 
 
 def upload_in_a_process(emulator: Emulator, upload_id: str, path: Path, archive: str = "") -> dict[str, Any]:
-    """Upload in a plain process, and return what it says of itself."""
+    """Upload in a plain process, and return its figures."""
     result = subprocess.run(
         [sys.executable, "-m", peak.__name__, emulator.url, upload_id, str(path), archive],
         cwd=Path(__file__).parents[2],
