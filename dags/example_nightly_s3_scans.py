@@ -1,7 +1,7 @@
 """One dated folder a night from S3, one task per file, one project.
 
 The folder's name is the day on which the data interval began, in the site's time zone. With a cron schedule,
-Airflow 3's ``{{ ds }}`` is the day that has just begun. If you start a run by hand, give it the ``day``.
+Airflow 3's ``{{ ds }}`` is the day that has just started. If you start a run by hand, give it the ``day``.
 """
 
 from __future__ import annotations

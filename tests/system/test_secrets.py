@@ -1,4 +1,4 @@
-"""Failures with the key in memory write it nowhere: not in a log, not in the database."""
+"""Failures with the key in memory never write it, neither into a log nor into the database."""
 
 from __future__ import annotations
 
