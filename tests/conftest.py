@@ -21,7 +21,7 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 from hypothesis import settings  # noqa: E402  (Airflow's folder comes first)
 
-#: System tests that share the second of two real Airflows, chosen so that both take equally long.
+#: Long system tests that share the second of two real Airflows, chosen so that both take equally long.
 SECOND_AIRFLOW = (
     "test_failures.py",
     "test_odd_replies.py",
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the tests of each file in one worker, and all system tests in two, each with a real Airflow."""
+    """Keep each file's tests in one worker, and all system tests in one, or the long ones in two."""
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped,unused-ignore]
 
     class Scheduling(LoadScopeScheduling):  # type: ignore[misc,unused-ignore]
@@ -49,7 +49,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = nodeid.partition("::")[0]
             if not _is_system(file):
                 return file
-            return "second Airflow" if file.endswith(SECOND_AIRFLOW) else "first Airflow"
+            is_second = config.option.markexpr == "long" and file.endswith(SECOND_AIRFLOW)
+            return "second Airflow" if is_second else "first Airflow"
 
     config.option.loadscopereorder = False
     return Scheduling(config, log)

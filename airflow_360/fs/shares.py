@@ -1,6 +1,6 @@
-"""fsspec's file system of Windows shares, with one request for a folder and Python's own errors.
+"""fsspec's file system for Windows shares, with one request per folder and Python's standard errors.
 
-Separate because it imports ``smbclient``, and only a task that reads a share needs that.
+Separate because it imports ``smbclient``, which only a task that reads a share needs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from smbprotocol.header import NtStatus  # type: ignore[import-not-found,import-
 __all__ = ["Shares"]
 
 MICROSECONDS = 1_000_000  # of a second
-#: There is no such share; or a name, such as a glob, that no file can have.
+#: The share does not exist; or no file can have this name, for example a glob.
 MISSING = (NtStatus.STATUS_BAD_NETWORK_NAME, NtStatus.STATUS_OBJECT_NAME_INVALID)
 
 
 class Shares(SMBFileSystem):  # type: ignore[misc]
-    """The shares of one server. A listing says of a file what a look at the file says."""
+    """The shares of one server. A listing returns the same info about a file as :meth:`info`."""
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
         """Return size, type and modification time of a file or folder."""
@@ -35,7 +35,7 @@ class Shares(SMBFileSystem):  # type: ignore[misc]
         return _info(path, kind, status.st_size, status.st_mtime_ns // 1000)
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
-        """List a folder: fsspec asks for each file in it once more."""
+        """List a folder, without fsspec's extra request for each file."""
         folder = path.rstrip("/")
         with _own_errors(path), smbclient.scandir(self._address(path), port=self.port, **kwargs) as entries:
             found = [_info_of_entry(f"{folder}/{entry.name}", entry) for entry in entries]
@@ -62,7 +62,7 @@ def _info(name: str, kind: str, size: int, microseconds: int) -> dict[str, Any]:
 
 @contextmanager
 def _own_errors(path: str) -> Iterator[None]:
-    """Raise what Python raises of a local file that is missing or forbidden."""
+    """Raise the same errors as Python for a local file that is missing or forbidden."""
     try:
         yield
     except SMBOSError as error:

@@ -1,6 +1,6 @@
-"""Windows shares, as a NAS offers them: ``smb://connection@/share/folder/`` from a connection of type samba.
+"""Windows shares, for example of a NAS: ``smb://connection@/share/folder/`` with a connection of type samba.
 
-Separate because Airflow imports it by name, and because Airflow's own samba provider brings no file system.
+Separate because Airflow imports it by name. Airflow's samba provider has no file system.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["get_fs", "schemes"]
 
 schemes = ["smb"]
 DEFAULT_PORT = 445
-#: Others may read a file while it is read; while somebody writes it, it cannot be opened.
+#: Others may read a file at the same time; while somebody writes it, it cannot be opened.
 SHARE_ACCESS = "r"
 
 
@@ -26,7 +26,7 @@ def get_fs(conn_id: str | None, storage_options: dict[str, Any] | None = None) -
     """Return the file system of a server; the first part of a path is the share.
 
     :param conn_id: a connection of type samba: host, login, password, and a port if it is not 445.
-    :param storage_options: more arguments for fsspec's ``SMBFileSystem``; they win over the connection.
+    :param storage_options: more arguments for fsspec's ``SMBFileSystem``; they override the connection.
     :raises ConfigurationError: if the path names no connection, or the connection no host.
     """
     if not conn_id:

@@ -1,4 +1,4 @@
-"""The only place that reads a 360 connection, turns a path into a source, and speaks to Airflow of errors."""
+"""Hook for the 360 API: reads the connection, opens sources, uploads, and translates errors for Airflow."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ __all__ = [
 ]
 
 DEFAULT_CONN_ID = "three_sixty_default"
-#: Seconds for which a person who pressed Test is kept waiting for one reply.
+#: Seconds to wait for one reply in a connection test, because a person waits for the result.
 PATIENCE_OF_A_PERSON = 15.0
 DEFAULT_PORTS = {"http": "80", "https": "443"}
-#: Template fields that take paths.
+#: Template fields that accept paths.
 PATH_FIELDS = ("path", "paths", "download_from")
-#: Errors whose cause is, or may be, what the connection says: the server or the key.
+#: Errors that the connection's settings, the server or the key, can cause.
 OF_A_CONNECTION = (
     AuthenticationError,
     ConfigurationError,
@@ -89,15 +89,15 @@ OF_A_CONNECTION = (
     UnexpectedReplyError,
 )
 
-#: How many triggers of a triggerer begin at a time: a thousand at once would hold its event loop for long.
+#: How many triggers of a triggerer set up at once: a thousand would block its event loop for a long time.
 AT_ONCE = 4
 _doors: WeakKeyDictionary[AbstractEventLoop, Semaphore] = WeakKeyDictionary()
 
 
 class ThreeSixtyHook(BaseHook):
-    """Connect to a 360 server.
+    """A hook for a 360 server.
 
-    :param three_sixty_conn_id: the connection: its host is the server's URL, its password the API key.
+    :param three_sixty_conn_id: the connection; its host is the server's URL, its password the API key.
     """
 
     conn_name_attr = "three_sixty_conn_id"
@@ -109,26 +109,26 @@ class ThreeSixtyHook(BaseHook):
         super().__init__()
         self.three_sixty_conn_id = three_sixty_conn_id
         self._paths = Paths()
-        #: What was moved by this hook, for collectors of lineage.
+        #: The files that this hook moved, for lineage.
         self.lineage = Lineage(self)
 
     @cached_property
     def client(self) -> ThreeSixtyClient:
         """Return the synchronous API client; it raises this package's own errors.
 
-        :raises ThreeSixtyError: when the connection lacks a key, or a field is wrong.
+        :raises ThreeSixtyError: if the connection has no key, or a field is wrong.
         """
         with _settings_of(self.three_sixty_conn_id):
             connection = self.get_connection(self.three_sixty_conn_id)
             return client_from(connection, connection.extra_dejson)
 
     def with_current_key(self, call: Callable[[ThreeSixtyClient], T]) -> T:
-        """Call the API, and once more where the key was replaced meanwhile.
+        """Call the API, and call it again if the key was replaced during the call.
 
-        A long upload may outlive its key: after a 401 the connection is read once more.
+        A long upload may outlive its key: after a 401 the connection is read again.
 
-        :param call: what to do; it goes on where the server stands.
-        :raises AuthenticationError: when the key is refused and is still the connection's.
+        :param call: the function to call; it must continue from the server's number.
+        :raises AuthenticationError: if the key is refused and the connection still has the same key.
         """
         used = self.client
         try:
@@ -146,13 +146,13 @@ class ThreeSixtyHook(BaseHook):
             return call(self.client)
 
     def get_conn(self) -> ThreeSixtyClient:
-        """Return the client, under the name that Airflow's hooks share."""
+        """Return the client; all hooks of Airflow have this method."""
         return self.client
 
     def test_connection(self) -> tuple[bool, str]:
-        """Tell whether server and key are good for an upload, and what is wrong if not; creates nothing.
+        """Check the server and the key, without creating anything on the server.
 
-        :returns: whether they are, and a text for people, which never holds the key.
+        :returns: whether an upload would work, and a message for people, which never contains the key.
         """
         from airflow_360.api.check import check
 
@@ -180,24 +180,25 @@ class ThreeSixtyHook(BaseHook):
         state: TaskState | None = None,
         manifest: bool | str | None = None,
     ) -> dict[str, Any]:
-        """Upload one file into a session, resuming where the server stands; also for use inside a ``@task``.
+        """Upload one file into a session, or resume its upload; you can also call this inside a ``@task``.
 
         :param upload_id: the session.
         :param path: the file: local, ``s3://`` or any ``scheme://`` that Airflow's object storage opens.
-        :param filename: its name on the server; by default that of the path. It is made flat.
-        :param chunk_size: bytes of a chunk; by default it follows the line, so that one takes some seconds.
-        :param aws_conn_id: the connection for ``s3://`` paths that name none themselves.
+        :param filename: its name on the server; by default that of the path. It is flattened.
+        :param chunk_size: bytes of a chunk; by default it adapts to the line, so one takes a few seconds.
+        :param aws_conn_id: the connection for ``s3://`` paths that do not name one.
         :param on_progress: called with the server's numbers; by default they are logged every few seconds.
-        :param size: bytes that the file must have, as a listing found them.
+        :param size: the size in bytes that the file must have, from a listing.
         :param etag: the ETag that it must have.
         :param modified: the modification time that it must have, in seconds since the epoch.
-        :param ask: whether to ask first what the server holds of a file of at most one chunk.
-        :param state: what the task remembers: that the bytes are those of its first attempt is checked by it.
-        :param manifest: True writes name, size and SHA-256 of what was sent into the log; a path writes them
-            there, see :class:`~airflow_360.operators.upload.UploadFileOperator`.
-        :returns: ``{filename, path, size}``; ``filename`` is the name that the server holds.
-        :raises AirflowFailException: when trying again is of no use.
-        :raises AirflowException: when it may be of use.
+        :param ask: whether to ask the server first for its number of bytes, for a file of at most one chunk.
+        :param state: the task's saved state; used to verify that the source has not changed since the first
+            attempt.
+        :param manifest: True writes name, size and SHA-256 of the sent file to the log; a path writes them to
+            a file, see :class:`~airflow_360.operators.upload.UploadFileOperator`.
+        :returns: ``{filename, path, size}``; ``filename`` is the file's name on the server.
+        :raises AirflowFailException: if a retry cannot help.
+        :raises AirflowException: if a retry may help.
         """
         from airflow_360.sources.names import flat_name
         from airflow_360.upload.progress import ProgressLog, size_text
@@ -245,22 +246,22 @@ class ThreeSixtyHook(BaseHook):
         state: TaskState | None = None,
         manifest: bool | str | None = None,
     ) -> dict[str, int]:
-        """Upload several files into a session side by side, resuming where the server stands.
+        """Upload several files into a session in parallel, or resume their upload.
 
         :param upload_id: the session.
-        :param files: what :meth:`list_files` returned.
-        :param names: ``"path"`` joins the folders below the listed path into the name with ``_``;
-            ``"basename"`` takes the last part.
-        :param parallel: how many files at a time.
+        :param files: the result of :meth:`list_files`.
+        :param names: ``"path"`` joins the folders below the listed path with ``_`` into the name;
+            ``"basename"`` uses only the last part.
+        :param parallel: how many files to upload at the same time.
         :param chunk_size: see :meth:`upload`.
         :param aws_conn_id: see :meth:`upload`.
-        :param shards: how many tasks share the files; each is given all of them, and takes its own.
-        :param shard: which of them this is, from 0.
-        :param state: see :meth:`upload`; one digest of the shard's files is kept.
+        :param shards: how many tasks share the files; each task gets the full list and uploads its part.
+        :param shard: the number of this task, from 0.
+        :param state: see :meth:`upload`; it contains one digest of the shard's files.
         :param manifest: see :meth:`upload`.
         :returns: ``{files, bytes}``.
-        :raises AirflowFailException: when trying again is of no use, naming each file that was refused.
-        :raises AirflowException: when it may be of use.
+        :raises AirflowFailException: if a retry cannot help; the message names each refused file.
+        :raises AirflowException: if a retry may help.
         """
         from airflow_360.sources.listing import count_text
         from airflow_360.sources.names import flat_names, shard_of
@@ -310,7 +311,7 @@ class ThreeSixtyHook(BaseHook):
                         )
                     )
                 except UploadError as error:
-                    if state:  # a person may take the files that failed away, and clear the task
+                    if state:  # a person may remove the failed files and clear the task
                         left = [file for file in files if flat[file.path] not in error.failed]
                         state.set("source of", about, value=[_digest(files), _digest(left)])
                         state.set("inodes of", about, value=_inodes(files, left))
@@ -338,21 +339,21 @@ class ThreeSixtyHook(BaseHook):
         state: TaskState | None = None,
         manifest: bool | str | None = None,
     ) -> dict[str, int]:
-        """Upload several files into a session as one stored zip, resuming where the server stands.
+        """Upload several files into a session as one uncompressed zip, or resume its upload.
 
-        The zip is computed while it is sent. What resuming it takes to know of the files that were sent is
-        kept in the task's state; without one it is read again.
+        The zip is computed while it is sent. To resume it, the checksums of the sent files are needed. They
+        are saved in the task's state; without a state, these files are read again.
 
         :param upload_id: the session.
-        :param files: what :meth:`list_files` returned; each is called in the zip as it lies below its folder.
-        :param archive: the zip's name, which ends in ``.zip``. It is made flat.
+        :param files: the result of :meth:`list_files`; each file keeps its path below the listed folder.
+        :param archive: the zip's name, which must end in ``.zip``. It is flattened.
         :param chunk_size: see :meth:`upload`.
         :param aws_conn_id: see :meth:`upload`.
         :param state: see :meth:`upload`.
         :param manifest: see :meth:`upload`; the zip is one file.
-        :returns: ``{files, bytes}`` as the session holds them: one file, and the bytes of the zip.
-        :raises AirflowFailException: when trying again is of no use.
-        :raises AirflowException: when it may be of use.
+        :returns: ``{files, bytes}`` of the session: one file, and the bytes of the zip.
+        :raises AirflowFailException: if a retry cannot help.
+        :raises AirflowException: if a retry may help.
         """
         from airflow_360.hooks.task_state import KeptChecksums, TaskState
         from airflow_360.sources.archive import ArchiveSource, Member
@@ -382,7 +383,7 @@ class ThreeSixtyHook(BaseHook):
             lines = ProgressLog(name, source.size, keep=keep)
 
             def on_progress(progress: FileProgress) -> None:
-                if not progress.complete:  # else nothing is sent that would need it
+                if not progress.complete:  # if it is complete, no checksum is needed any more
                     source.catch_up(progress.received)
                     kept.update()
                 lines.update(progress.received)
@@ -404,13 +405,13 @@ class ThreeSixtyHook(BaseHook):
     def _after_the_project(
         self, upload_id: str, about: str, state: TaskState | None, begun: bool
     ) -> Iterator[None]:
-        """Record that an upload is complete; if its session is gone because it became a project, accept that.
+        """Record that an upload is complete; tolerate a missing session if it became a project.
 
-        Creating a project may end its session. An upload that is cleared after that cannot be checked on the
-        server any more.
+        A session may end when its project is created. If you clear an upload after that, the server can no
+        longer check it.
 
-        :param begun: whether saved state shows that an earlier attempt began this upload.
-        :raises UploadSessionNotFoundError: if there is no project of the session, or this is a first attempt.
+        :param begun: whether saved state shows that an earlier attempt started this upload.
+        :raises UploadSessionNotFoundError: if the session has no project, or this is the first attempt.
         :raises UploadError: if saved state shows that the upload was not complete.
         """
         complete = state is not None and begun and bool(state.get("complete", about))
@@ -480,18 +481,18 @@ class ThreeSixtyHook(BaseHook):
         left_out: LeftOut | None = None,
         follow_links: bool = False,
     ) -> list[Listed]:
-        """Return the files that a path means: a file, folder, prefix or glob.
+        """Return the files of a path, which can be a file, folder, prefix or glob.
 
         :param path: local, ``s3://`` or any ``scheme://``.
-        :param pattern: a glob or a list of globs, without regard to case; None takes all. A glob without
-            ``/`` is compared with the file's name, one with ``/`` with its path below the folder.
+        :param pattern: a glob or a list of globs, case-insensitive; None selects all files. A glob without
+            ``/`` must match the file's name, a glob with ``/`` its path below the folder.
         :param recursive: whether to enter subfolders. If not, a warning counts the files in them.
         :param aws_conn_id: see :meth:`upload`.
-        :param exclude: a glob or a list of globs; files that match are left out.
-        :param left_out: counts what is left out; the log says it too.
+        :param exclude: a glob or a list of globs; matching files are skipped.
+        :param left_out: counts the skipped files, which are logged as well.
         :param follow_links: whether to follow links that lead out of the folder. By default they are refused,
-            because whoever can write into the folder could upload any file that this worker can read.
-        :raises AirflowException: when it cannot be listed.
+            because anybody who can write to the folder could upload any file that this worker can read.
+        :raises AirflowException: if the path cannot be listed.
         """
         from airflow_360.sources.listing import list_files
 
@@ -509,11 +510,11 @@ class ThreeSixtyHook(BaseHook):
         exclude: Globs = None,
         follow_links: bool = False,
     ) -> bool:
-        """Tell whether a path means any file; the listing stops at the first one.
+        """Tell whether a path has any file; the listing stops at the first one.
 
         The parameters are those of :meth:`list_files`.
 
-        :raises AirflowException: when it cannot be listed.
+        :raises AirflowException: if the path cannot be listed.
         """
         from airflow_360.sources.listing import has_files
 
@@ -531,16 +532,16 @@ class ThreeSixtyHook(BaseHook):
         left_out: LeftOut | None = None,
         follow_links: bool = False,
     ) -> list[str]:
-        """Return the paths of the folders directly below a path that hold files.
+        """Return the folders directly below a path that contain files.
 
         :param path: local, ``s3://`` or any ``scheme://``.
         :param pattern: a glob or a list of globs for the files that make a folder a scan, as in
             :meth:`list_files`.
         :param aws_conn_id: see :meth:`upload`.
         :param exclude: a glob or a list of globs for files that do not count.
-        :param left_out: counts what is left out.
+        :param left_out: counts the skipped folders and files.
         :param follow_links: see :meth:`list_files`.
-        :raises AirflowException: when it cannot be listed.
+        :raises AirflowException: if the path cannot be listed.
         """
         from airflow_360.sources.listing import list_scans
 
@@ -554,12 +555,12 @@ class ThreeSixtyHook(BaseHook):
     def look_at_scans(
         self, paths: Sequence[str], aws_conn_id: str | None = "aws_default", *, follow_links: bool = False
     ) -> Iterator[Scan]:
-        """Yield what each of several folders holds at the moment.
+        """Yield a snapshot of each of several folders.
 
-        :param paths: what :meth:`list_scans` returned.
+        :param paths: the result of :meth:`list_scans`.
         :param aws_conn_id: see :meth:`upload`.
         :param follow_links: see :meth:`list_files`.
-        :raises AirflowException: when one cannot be listed.
+        :raises AirflowException: if a folder cannot be listed.
         """
         import time
 
@@ -578,16 +579,16 @@ class ThreeSixtyHook(BaseHook):
         etag: str | None = None,
         modified: float | None = None,
     ) -> Source:
-        """Open one file's bytes.
+        """Open one file for reading.
 
         :param path: local, ``s3://`` or any ``scheme://``.
         :param aws_conn_id: see :meth:`upload`.
-        :param size: bytes that it must have.
+        :param size: the size in bytes that it must have.
         :param etag: the ETag that it must have.
-        :param modified: the modification time that it must have, in seconds since the epoch. A store that
-            has ETags is not asked for it.
-        :raises SourceChangedError: when size, ETag or modification time are others.
-        :raises SourceError: when there is no such file, or it cannot be read.
+        :param modified: the modification time that it must have, in seconds since the epoch. It is
+            not checked in S3 and Google Cloud Storage.
+        :raises SourceChangedError: if size, ETag or modification time are different.
+        :raises SourceError: if the file does not exist or cannot be read.
         """
         location, found = self._find(path, aws_conn_id, size, etag, modified)
         return location.source(found)
@@ -600,7 +601,7 @@ class ThreeSixtyHook(BaseHook):
         etag: str | None,
         modified: float | None,
     ) -> tuple[Location, Listed]:
-        """Return one file and its place; see :meth:`open_source`."""
+        """Return one file and its location; see :meth:`open_source`."""
         from airflow_360.sources.file_info import plain_etag
 
         location = self.open_location(path, aws_conn_id)
@@ -617,22 +618,22 @@ class ThreeSixtyHook(BaseHook):
         """Open a path that a user wrote: a file or a folder.
 
         :param path: local, ``s3://[conn_id@]bucket/key`` or any ``scheme://`` of Airflow's object storage.
-        :param aws_conn_id: the connection for ``s3://`` paths that name none themselves.
+        :param aws_conn_id: the connection for ``s3://`` paths that do not name one.
         :param follow_links: see :meth:`list_files`.
-        :raises SourceError: when the path is empty or names no bucket.
+        :raises SourceError: if the path is empty or has no bucket.
         """
         text: str = path_text(path)
         required(path=text)
         return self._paths.open(text, aws_conn_id, follow_links=follow_links)
 
     def presigned_link(self, path: AnyPath, seconds: int, aws_conn_id: str | None = "aws_default") -> str:
-        """Return a URL by which anybody can read an object for some time: a secret.
+        """Return a presigned URL of an object. It is a secret: anybody who has it can read the object.
 
-        :param path: the object: ``s3://``, or another store whose library makes links (``gs://``, ``abfs://``).
+        :param path: the object: ``s3://``, or a store whose library can sign URLs (``gs://``, ``abfs://``).
         :param seconds: how long the URL is valid.
         :param aws_conn_id: see :meth:`upload`.
-        :raises AirflowFailException: when the store makes no links, or there is no such object.
-        :raises AirflowException: when the store cannot be asked at the moment.
+        :raises AirflowFailException: if the store cannot sign URLs, or the object does not exist.
+        :raises AirflowException: if the store is not available at the moment.
         """
         with airflow_errors(self.three_sixty_conn_id):
             location = self.open_location(path, aws_conn_id)
@@ -645,11 +646,11 @@ class ThreeSixtyHook(BaseHook):
             return str(link(seconds))
 
     def _manifest(self, manifest: bool | str | None, aws_conn_id: str | None) -> Manifest:
-        """Return what collects the rows of a manifest, or does nothing where none is wanted."""
+        """Return the manifest; it does nothing if no manifest is wanted."""
         return Manifest(manifest, lambda conn_id: self._paths.s3_client(conn_id or aws_conn_id))
 
     def _opener(self, file: Listed, aws_conn_id: str | None) -> Callable[[], Source]:
-        # Opened here, in the task's main thread: an AWS connection must not be looked up in another.
+        # Opened here, in the task's main thread: another thread must not look up an AWS connection.
         location = self.open_location(file.path, aws_conn_id)
         return lambda: location.source(file)
 
@@ -667,7 +668,7 @@ class ThreeSixtyHook(BaseHook):
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """Return the form's extra fields, for Airflow before 3.2."""
+        """Return the extra fields of the connection form, for Airflow before 3.2."""
         from flask_appbuilder.fieldwidgets import (  # type: ignore[import-not-found,unused-ignore]
             BS3TextFieldWidget,
         )
@@ -685,22 +686,22 @@ class ThreeSixtyHook(BaseHook):
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Return how the form's own fields are shown, for Airflow before 3.2, which spells the names so."""
+        """Return how the form shows its standard fields, for Airflow before 3.2, in its spelling."""
         return {name.replace("-", "_"): value for name, value in UI_FIELD_BEHAVIOUR.items()}
 
 
 class UsesThreeSixty:
-    """Give an operator or a sensor its hook."""
+    """A mixin that gives an operator or a sensor its hook."""
 
     three_sixty_conn_id: str
 
     def _do_render_template_fields(
         self, parent: Any, template_fields: Iterable[str], *args: Any, **more: Any
     ) -> None:
-        """Render templates, but never what came out of a mapping.
+        """Render templates, except in mapped fields.
 
-        Such values are data, like a file's name: rendered, a name could read any connection. Airflow
-        documents that mapped fields are not rendered, and 3.3 does render them.
+        Mapped values are data, like a file's name: a name that is rendered could read any connection. Airflow
+        documents that mapped fields are not rendered, but 3.3 does render them.
         """
         task = self.dag.task_dict.get(self.task_id) if self.has_dag() else None  # type: ignore[attr-defined]
         partial = getattr(task, "partial_kwargs", None)
@@ -708,7 +709,7 @@ class UsesThreeSixty:
             template_fields = [field for field in template_fields if field in partial]
         super()._do_render_template_fields(parent, template_fields, *args, **more)  # type: ignore[misc]
         for field in PATH_FIELDS:
-            if field in template_fields:  # an XCom, or a mapping of a task group, may hold a path
+            if field in template_fields:  # an XCom, or a mapping of a task group, may contain a path
                 setattr(parent, field, path_text(getattr(parent, field)))
 
     @cached_property
@@ -718,10 +719,10 @@ class UsesThreeSixty:
 
 
 async def async_client(three_sixty_conn_id: str) -> ThreeSixtyClient:
-    """Return a client for use in a trigger, which repeats nothing by itself.
+    """Return a client for a trigger; it does not retry requests.
 
-    :param three_sixty_conn_id: the connection; looked up without blocking the event loop.
-    :raises ThreeSixtyError: when the connection is not defined, lacks a key, or a field is wrong.
+    :param three_sixty_conn_id: the connection; it is looked up without blocking the event loop.
+    :raises ThreeSixtyError: if the connection is not defined or has no key, or a field is wrong.
     """
     import asyncio
 
@@ -732,7 +733,7 @@ async def async_client(three_sixty_conn_id: str) -> ThreeSixtyClient:
         with _settings_of(three_sixty_conn_id):
             connection = await get_async_connection(three_sixty_conn_id, hook=ThreeSixtyHook)
             extra = await get_async_extra_dejson(connection)
-            # In a thread, since it imports requests, which takes a fifth of a second, and reads certificates.
+            # In a thread: it reads certificates and imports requests, which takes a fifth of a second.
             await _mask_key_in_trigger(connection)
         return await asyncio.to_thread(client_from, connection, extra, patient=False, mask=False)
 
@@ -740,19 +741,19 @@ async def async_client(three_sixty_conn_id: str) -> ThreeSixtyClient:
 def _shown(
     state: TaskState | None, chunks: ChunkSizer, **about: str
 ) -> Callable[[dict[str, Any]], None] | None:
-    """Return what shows an upload's numbers to people, where the task has a memory."""
+    """Return a function that saves an upload's progress for the UI, or None if the task has no state."""
     if state is None:
         return None
     return lambda numbers: state.show(**numbers, **about, chunk_size=chunks.size)
 
 
 def required(**values: Any) -> None:
-    """Make sure that templates came out as something.
+    """Require that templates were rendered to a value.
 
-    :raises ThreeSixtyError: when one did not, naming it.
+    :raises ThreeSixtyError: if one is empty; the message names it.
     """
     for name, value in values.items():
-        if not isinstance(value, str) or value.strip() in ("", "None"):  # "None" is how a template says null
+        if not isinstance(value, str) or value.strip() in ("", "None"):  # a template renders None as "None"
             raise ThreeSixtyError(
                 f"{name} came out as {value!r}: check its template, and that the task it comes from has run. "
                 "If you marked that task as success, it returned nothing: clear it instead."
@@ -760,28 +761,28 @@ def required(**values: Any) -> None:
 
 
 def check_literal(name: str, value: Any, *allowed: str) -> None:
-    """Refuse a wrong value while the DAG is parsed, unless it is only known when the task runs.
+    """Refuse a wrong value while the DAG is parsed, unless the value is known only when the task runs.
 
     :param name: the parameter.
-    :param value: what the DAG's author wrote; templates and outputs of tasks pass.
-    :param allowed: the values that may be written.
-    :raises ValueError: naming the parameter and what it may be.
+    :param value: the value in the DAG file; templates and outputs of tasks are accepted.
+    :param allowed: the allowed values.
+    :raises ValueError: if the value is not allowed; the message names the parameter and the allowed values.
     """
     if is_literal(value) and value not in allowed:
         raise ValueError(_choice_text(name, value, allowed))
 
 
 def is_literal(value: Any) -> bool:
-    """Tell whether a parameter's value is known while the DAG is parsed: no template and no task's output."""
+    """Tell whether a value is known while the DAG is parsed: neither a template nor the output of a task."""
     if isinstance(value, str):
         return "{{" not in value and "{%" not in value
     return value is None or isinstance(value, (int, float))
 
 
 def required_choice(name: str, value: Any, *allowed: str) -> None:
-    """Make sure that a value that may have come out of a template is one of those allowed.
+    """Require that a value, which may come from a template, is one of the allowed values.
 
-    :raises ThreeSixtyError: naming the parameter and what it may be.
+    :raises ThreeSixtyError: if not; the message names the parameter and the allowed values.
     """
     if value not in allowed:
         raise ThreeSixtyError(_choice_text(name, value, allowed))
@@ -792,13 +793,13 @@ def _choice_text(name: str, value: Any, allowed: Sequence[str]) -> str:
 
 
 def path_text(path: Any) -> Any:
-    """Return a path as text; what is not known before the task runs passes unchanged.
+    """Return a path as text; a value that is not known before the task runs is returned unchanged.
 
     :param path: a text, a ``Path``, an ``ObjectStoragePath``, or a list of them.
     """
     if isinstance(path, (list, tuple)):
         return [path_text(item) for item in path]
-    # By name, because the import costs half a second. Before Airflow 3 its text omits the connection.
+    # By name, because the import takes half a second. Before Airflow 3, str(path) omits the connection.
     if any(kind.__name__ == "ObjectStoragePath" for kind in type(path).__mro__):
         return str(path.serialize()["path"])
     return os.fspath(path) if isinstance(path, os.PathLike) else path
@@ -806,7 +807,7 @@ def path_text(path: Any) -> Any:
 
 @contextmanager
 def _settings_of(conn_id: str) -> Iterator[None]:
-    """Name the connection in what is wrong with it."""
+    """Add the connection's ID to errors in its settings."""
     try:
         yield
     except AirflowNotFoundException:
@@ -818,12 +819,12 @@ def _settings_of(conn_id: str) -> Iterator[None]:
 
 
 class airflow_errors(ContextDecorator):  # noqa: N801 - used like a function, as contextlib's own are
-    """Turn this package's errors into Airflow's; also a decorator of methods.
+    """A context manager that turns this package's errors into Airflow's; also a decorator for methods.
 
-    :param conn_id: the connection, which is named in errors that it may be the cause of; a decorated method's
-        object knows its own.
-    :raises AirflowFailException: for what trying again cannot fix, so that no retry is spent.
-    :raises AirflowException: for what it may, so that Airflow's retries count.
+    :param conn_id: the connection; errors that it can cause name it. A decorated method uses the connection
+        of its object.
+    :raises AirflowFailException: for permanent errors, so that no retry is spent.
+    :raises AirflowException: for errors that a retry may fix, so that Airflow retries the task.
     """
 
     def __init__(self, conn_id: str | None = None) -> None:
@@ -851,7 +852,7 @@ class airflow_errors(ContextDecorator):  # noqa: N801 - used like a function, as
 
 
 def _connection_of(error: ThreeSixtyError, conn_id: str | None) -> str:
-    """Return which connection an error is about, as a further sentence, if it can be the cause."""
+    """Return a sentence that names the connection if it can be the cause of an error, else nothing."""
     about_connection = isinstance(error, OF_A_CONNECTION) or isinstance(error.__cause__, OF_A_CONNECTION)
     if conn_id is None or not about_connection or repr(conn_id) in str(error):
         return ""
@@ -864,11 +865,11 @@ def client_from(
     """Return a client for a connection.
 
     :param connection: Airflow's connection: host (the server's URL), schema, port, password (the key).
-    :param extra: its extra fields; read by the caller, since a trigger must read them asynchronously.
-    :param patient: whether to repeat requests that are safe to repeat, and to wait for a reply for as long as
-        the connection says; else nobody waits longer than :data:`PATIENCE_OF_A_PERSON`.
-    :param mask: whether to mask the key in logs. Not in a trigger, where Airflow masks asynchronously.
-    :raises ThreeSixtyError: when the key is missing or a field is wrong.
+    :param extra: its extra fields; the caller reads them, because a trigger must read them asynchronously.
+    :param patient: whether to retry requests that are safe to retry, with the timeouts of the connection. If
+        False, there are no retries and no timeout is longer than :data:`PATIENCE_OF_A_PERSON`.
+    :param mask: whether to mask the key in logs. False in a trigger, which must mask it asynchronously.
+    :raises ThreeSixtyError: if the key is missing or a field is wrong.
     """
     from airflow import __version__ as airflow_version
 
@@ -912,7 +913,7 @@ def _unmasked_key(connection: Any) -> str:
 async def _mask_key_in_trigger(connection: Any) -> None:
     """Mask the key as :func:`client_from` does, without blocking the event loop.
 
-    Airflow before 3.2 cannot do this in a trigger. There the key is only redacted from what the server says.
+    Airflow before 3.2 cannot do this in a trigger: there, the key is redacted only from the server's replies.
     """
     if unmasked := _unmasked_key(connection):
         try:
@@ -1010,10 +1011,10 @@ def _archive_name(archive: str) -> str:
 def _same_as_before(
     state: TaskState, about: str, what: str, fingerprint: str, files: Sequence[Listed]
 ) -> bool:
-    """Make sure that a later attempt sends the bytes of the first one; return whether there was one.
+    """Check that a later attempt sends the same bytes as the first one; return False for the first attempt.
 
-    :param fingerprint: of the bytes, on any machine.
-    :param files: what the bytes come from.
+    :param fingerprint: identifies the bytes on any machine.
+    :param files: the files that contain the bytes.
     """
     before, here = state.get("source of", about), _inodes(files)
     host, digests = state.get("inodes of", about) or ("", [])
@@ -1031,11 +1032,11 @@ def _same_as_before(
 
 
 def _inodes(*choices: Sequence[Listed]) -> list[Any]:
-    """Return this machine's name and digests of inodes and change times of its own files, as plain JSON.
+    """Return this machine's name and digests of the inodes and change times of local files, as plain JSON.
 
-    Another machine may see others of the same files, so only the machine that saved them compares them.
+    Another machine may see other values for the same files. Only the machine that saved them compares them.
 
-    :param choices: files, each of which may be all that a later attempt finds.
+    :param choices: lists of files; a later attempt may find exactly the files of any one of them.
     """
     import hashlib
     import socket
@@ -1046,13 +1047,13 @@ def _inodes(*choices: Sequence[Listed]) -> list[Any]:
 
 
 def _check_as_listed(path: str, what: str, listed: T | None, found: T, text: Callable[[T], str]) -> None:
-    """Make sure that a file is what a listing task found.
+    """Check that a file has not changed since it was listed.
 
-    :param what: what is compared, in words.
-    :param listed: what the listing found; None is not compared.
-    :param found: what it is now.
-    :param text: makes a value readable.
-    :raises SourceChangedError: when they differ.
+    :param what: the name of the compared value.
+    :param listed: the value in the listing; None is not compared.
+    :param found: the value now.
+    :param text: formats a value.
+    :raises SourceChangedError: if the values differ.
     """
     if listed is not None and listed != found:
         raise SourceChangedError(
@@ -1063,7 +1064,7 @@ def _check_as_listed(path: str, what: str, listed: T | None, found: T, text: Cal
 
 @contextmanager
 def _clear_the_listing_too(is_listed: bool) -> Iterator[None]:
-    """Say what else to clear after a change of the source: a listing task still holds what it found."""
+    """Add to a changed-source error that the listing task, which has old results, must be cleared too."""
     try:
         yield
     except SourceChangedError as error:
@@ -1084,14 +1085,14 @@ def _bytes_text(count: int) -> str:
 
 
 def _time_text(moment: float) -> str:
-    """Return seconds since the epoch as people read it, exact enough to see what differs."""
+    """Return seconds since the epoch as a readable time, exact enough to show small differences."""
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(moment, UTC).isoformat(sep=" ")
 
 
 def _check_readable(files: Sequence[Listed]) -> None:
-    """Say before the first byte, and not hours later, which local files this worker may not read."""
+    """Fail before the first byte, and not hours later, if this worker may not read some local files."""
     local = [file.path for file in files if "://" not in file.path]
     if unreadable := [path for path in local if not os.access(path, os.R_OK)]:
         raise SourceError(

@@ -1,14 +1,14 @@
-// Uploads of a run, and the latest runs that have any, as a component of Airflow's own page.
+// The uploads of a run, and the latest runs with uploads, as a component of Airflow's UI.
 //
-// All data comes from Airflow's public REST API, asked with the cookie of whoever is signed in: what they may not
-// see, this page cannot show. Names and texts are data; they reach the page as text and never as markup.
+// All data comes from Airflow's public REST API, with the cookie of the signed-in user. So the page cannot show data
+// that this user may not see. Names and texts are data: they are inserted as text, never as markup.
 
 const NAME = "360 uploads"; // as in page.py
-const EVERY = 5000; // milliseconds between two looks at a run that is not over
-const FULL = 12; // each so many looks, all task instances are read anew instead of what has changed
-const ROWS = 25; // rows of a page, and small requests of one look
+const EVERY = 5000; // milliseconds between two polls of a run that is not over
+const FULL = 12; // polls per full read of all task instances; the other polls read only those that changed
+const ROWS = 25; // rows of a page, and small requests of one poll
 const LIMIT = 100; // Airflow's default for the largest page of its API
-const PATIENCE = 30000; // milliseconds for an answer of Airflow's
+const PATIENCE = 30000; // time-out in milliseconds for a reply of Airflow
 const OPEN = "Open in 360"; // as in links/project.py
 const OPERATORS = [
   "CreateProjectOperator", "ListFilesOperator", "ProjectReadySensor", "UploadFileOperator", "UploadFilesOperator",
@@ -40,12 +40,12 @@ async function api(path, params = {}, body) {
     signal: AbortSignal.timeout(PATIENCE),
   });
   if (!reply.ok) throw new Refusal(reply.status);
-  // A proxy before Airflow answers with its own page for signing in.
+  // A proxy in front of Airflow replies with its own sign-in page.
   if (!reply.headers.get("Content-Type")?.includes("json")) throw new Refusal(401);
   return { json: await reply.json(), date: reply.headers.get("Date") };
 }
 
-/** What is not there, or may not be read, is null; any other failure is the caller's. */
+/** Like api, but returns null for data that does not exist or may not be read. */
 async function maybe(path, params) {
   try {
     return (await api(path, params)).json;
@@ -55,7 +55,7 @@ async function maybe(path, params) {
   }
 }
 
-/** A task's XCom, whichever way this version of Airflow writes its JSON. */
+/** Returns a task's XCom; the versions of Airflow write its JSON differently. */
 async function xcom(ti, key) {
   const entry = await maybe(`${taskPath(ti)}/xcomEntries/${part(key)}`, { map_index: ti.map_index });
   if (typeof entry?.value !== "string") return entry?.value;
@@ -66,7 +66,7 @@ async function xcom(ti, key) {
   }
 }
 
-/** How far a project is, as its trigger last said in the task's log: a trigger cannot keep anything. */
+/** Returns a project's last status from its trigger's log, because a trigger cannot store state. */
 async function statusInLog(ti) {
   const path = `${taskPath(ti)}/logs/${ti.try_number}`;
   const log = await maybe(path, { map_index: ti.map_index, full_content: true });
@@ -97,17 +97,17 @@ function duration(seconds) {
 
 const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
-/** The time zone that people chose in Airflow, which keeps it as JSON; the browser's where there is none. */
+/** Returns the time zone that the user chose in Airflow, which stores it as JSON; by default that of the browser. */
 function zone() {
   try {
     const timeZone = JSON.parse(localStorage.getItem("timezone")) ?? undefined;
     return new Intl.DateTimeFormat([], { timeZone }).resolvedOptions().timeZone;
   } catch {
-    return undefined; // one that this browser does not know
+    return undefined; // this browser does not know the time zone
   }
 }
 
-/** A point in time as people read it. */
+/** Returns a point in time as readable text. */
 function time(date) {
   const chosen = { timeZone: zone() };
   const day = (value) => new Date(value).toLocaleDateString([], chosen);
@@ -127,7 +127,7 @@ const GROUP_OF = {
   running: "active", restarting: "active", deferred: "active", up_for_retry: "active", up_for_reschedule: "active",
 };
 
-/** What a task is to this page, told by its fields, so that a subclass counts too. */
+/** Returns the kind of a task for this page; it depends on the task's fields, so that subclasses count too. */
 function kindOf(task) {
   const has = (...fields) => fields.every((field) => task.template_fields?.includes(field));
   if (task.class_ref?.class_name === "ListFilesOperator") return "list";
@@ -140,11 +140,11 @@ function kindOf(task) {
 class Row {
   constructor(kind) {
     this.kind = kind;
-    this.read = 0; // which look last asked for its numbers
+    this.read = 0; // the last poll that asked for its numbers
   }
 
   take(ti) {
-    const again = !ti.state || this.ti?.try_number !== ti.try_number; // cleared, or tried again
+    const again = !ti.state || this.ti?.try_number !== ti.try_number; // cleared or retried
     if (again) Object.assign(this, { numbers: undefined, percent: undefined, page: undefined, result: undefined, fields: {} });
     if (again || this.ti?.state !== ti.state) this.settled = false;
     this.ti = ti;
@@ -155,7 +155,7 @@ class Row {
     return this.kind === "file" || this.kind === "folder";
   }
 
-  /** Whether there is something to ask for; an upload that is over with its size has told all. */
+  /** Whether there is data left to request; for a finished upload with a known size there is none. */
   get due() {
     if (this.settled || this.kind === "list" || this.group === "waiting" || this.group === "skipped") return false;
     return !this.uploads || this.group !== "done" || this.size === undefined;
@@ -169,11 +169,11 @@ class Row {
     const { filename, archive, path: folder } = this.fields;
     const path = filename || archive || this.listed?.filename || folder || this.listed?.path;
     const mapped = this.ti.map_index < 0 ? "" : ` [${this.ti.map_index}]`;
-    const { rendered_map_index: label, map_index: index } = this.ti; // before a task begins, its label is its index
+    const { rendered_map_index: label, map_index: index } = this.ti; // before a task starts, its label is its index
     return (label !== String(index) && label) || last(path) || this.ti.task_display_name + mapped;
   }
 
-  /** Bytes in all, as far as anybody knows by now. */
+  /** The total bytes, if they are known yet. */
   get size() {
     const given = [this.fields.size, this.numbers?.size, this.result?.bytes, this.result?.size, this.listed?.size];
     const known = given.find((value) => value !== undefined && value !== null && value !== "" && value !== "None");
@@ -227,7 +227,7 @@ class Run {
     this.kinds = new Map(kinds.filter(([, kind]) => kind).map(([id, kind]) => [id, kind]));
   }
 
-  /** All task instances that matter, or those that changed since the last look. */
+  /** Reads all relevant task instances, or those that changed since the last poll. */
   async readInstances() {
     const whole = this.looks % FULL === 0;
     const filter = { operator: this.operators, limit: LIMIT, order_by: "id" };
@@ -240,7 +240,7 @@ class Run {
       began ??= date ?? 0;
       got = json.task_instances;
       for (const ti of got) seen.add(this.take(ti));
-      offset += got.length; // Airflow may be set to hand out fewer than were asked for
+      offset += got.length; // Airflow may be configured to return fewer than requested
       total = json.total_entries;
     } while (got.length && offset < total);
     this.since = new Date(Date.parse(began) - 30000).toISOString();
@@ -253,12 +253,12 @@ class Run {
     if (kind) {
       if (!this.rows.has(key)) this.rows.set(key, new Row(kind));
       this.rows.get(key).take(ti);
-      if (ti.map_index >= 0) this.rows.delete(`${ti.task_id} -1`); // it stood for those to come
+      if (ti.map_index >= 0) this.rows.delete(`${ti.task_id} -1`); // it was the placeholder for the mapped ones
     }
     return key;
   }
 
-  /** Give names and sizes to uploads that have not begun, where a listing was mapped over as it is. */
+  /** Sets names and sizes of uploads that have not started, if their task is mapped over an unchanged listing. */
   async readListings() {
     for (const list of this.of("list")) {
       if (list.group === "done" && !list.settled) {
@@ -275,7 +275,7 @@ class Run {
     }
   }
 
-  /** Ask for the numbers of single tasks: a bounded number of requests, the visible and the oldest first. */
+  /** Requests the numbers of single tasks, for a limited number of tasks: the visible and the oldest ones first. */
   async readNumbers(visible) {
     const due = [...this.rows.values()].filter((row) => row.due);
     due.sort((a, b) => visible.has(b) - visible.has(a) || a.read - b.read);
@@ -287,7 +287,7 @@ class Run {
     const { ti, group } = row;
     const unfinished = group === "active" || group === "failed";
     row.read = this.looks + 1;
-    if (!Object.keys(row.fields).length) { // Airflow 3.2 leaves them out of its lists
+    if (!Object.keys(row.fields).length) { // Airflow 3.2 omits them from its lists
       const path = ti.map_index < 0 ? taskPath(ti) : `${taskPath(ti)}/${ti.map_index}`;
       row.fields = (await maybe(path))?.rendered_fields ?? {};
     }
@@ -308,7 +308,7 @@ class Run {
     row.settled = group !== "active";
   }
 
-  /** Bytes, files, rate and time left over all uploads, from what is known. */
+  /** Returns bytes, files and rate over all uploads, from the known numbers. */
   totals() {
     const sum = { received: 0, size: 0, files: 0, filesDone: 0, rate: 0, unknown: 0 };
     const now = Date.now();
@@ -325,14 +325,16 @@ class Run {
         silent ||= this.remembers && row.numbers?.rate === undefined;
       }
     }
-    // Small files are over before they tell a rate: what arrived while this page was open tells it.
+    // Small files are complete before they report a rate, so it is computed from the bytes that arrived since this
+    // page was opened.
     this.arrived = [...this.arrived.filter(([when]) => now - when < 120000), [now, sum.received]];
     const [when, received] = this.arrived[0];
     if (silent && now - when > 15000) sum.rate = Math.max(0, (1000 * (sum.received - received)) / (now - when));
     return sum;
   }
 
-  /** Each task that creates a project, with the one that waits for it: for its name, or alone with it in a group. */
+  /** Returns each task that creates a project with the task that waits for it: the one for its name, or the only one
+   * in its group. */
   projects() {
     const place = ({ ti }) => `${ti.task_id.split(".").slice(0, -1).join(".")} ${ti.map_index}`;
     const alone = (rows) => {
@@ -352,7 +354,7 @@ class Run {
   }
 }
 
-// -- What is shown
+// -- Views
 
 const LOADING = "Loading…";
 
@@ -377,7 +379,7 @@ function bar() {
   return node;
 }
 
-/** Bring a container's children in line with items, keeping the nodes that stay. */
+/** Updates a container's children to match the items; existing nodes are reused. */
 function keyed(container, items, key, make) {
   const nodes = (container.nodes ??= new Map());
   const wanted = items.map((item) => {
@@ -394,7 +396,7 @@ function keyed(container, items, key, make) {
   }
 }
 
-/** A row that shows an item as view tells it. */
+/** Returns a row that shows an item with the result of view. */
 function row(view) {
   const name = el("a", { className: "name" });
   const badge = el("span", { className: "badge" });
@@ -494,7 +496,7 @@ function projectView({ create, wait }, uploading) {
   return view;
 }
 
-/** Pages of rows: hidden where one is enough. */
+/** The pager of rows, hidden if there is only one page. */
 function pager(changed) {
   const text = el("span", { className: "muted small" });
   const back = el("button", { type: "button", ariaLabel: "Previous page" }, "‹");
@@ -549,7 +551,7 @@ class RunPage {
     try {
       await this.model.look(this.visible);
     } finally {
-      if (this.model.kinds) this.show(); // what is known, also where the rest could not be read
+      if (this.model.kinds) this.show(); // show the known data even if the rest could not be read
     }
   }
 
@@ -637,7 +639,7 @@ class RunsPage {
     root.append(el("h1", {}, NAME), el("p", { className: "muted" }, "The latest runs that send scans to 360."), this.note, this.list);
     this.counts = new Map();
     this.looks = 0;
-    this.over = false; // there may always be another run
+    this.over = false; // a new run may start at any time
   }
 
   async look() {
@@ -655,19 +657,19 @@ class RunsPage {
     keyed(this.list, runs, (run) => `${run.dag_id} ${run.dag_run_id}`, () => row((run) => this.view(run)));
   }
 
-  /** Which DAGs send anything: of all that this look asks for, what costs Airflow's database the most. */
+  /** Returns the DAGs that upload; this is the most expensive request of a poll for Airflow's database. */
   async findDags() {
     const filter = { operator: OPERATORS, map_index: [-1, 0], order_by: "-run_after", limit: LIMIT };
     const { json } = await api("dags/~/dagRuns/~/taskInstances", filter);
     return [...new Set(json.task_instances.map((ti) => ti.dag_id))];
   }
 
-  /** A run that is cleared ends at another time. */
+  /** Returns a run's key; it changes if the run is cleared, because then its end date changes. */
   key(run) {
     return `${run.dag_id} ${run.dag_run_id} ${run.end_date}`;
   }
 
-  /** How many uploads of a run are done: two numbers, and no rows. */
+  /** Counts the finished uploads of a run with two numbers, without reading the rows. */
   async countUploads(run) {
     const ask = (state) => maybe(`${runPath(run.dag_id, run.dag_run_id)}/taskInstances`,
       { operator: OPERATORS.filter((name) => name.startsWith("Upload")), limit: 1, ...state });
@@ -689,7 +691,7 @@ class RunsPage {
   }
 }
 
-// -- The element, and the component that Airflow asks for
+// -- The element, and the component that Airflow loads
 
 const STYLE = `
   :host { display: block; color: var(--chakra-colors-fg, CanvasText); container-type: inline-size;
@@ -759,7 +761,7 @@ const STYLE = `
   @media (prefers-reduced-motion: reduce) { * { animation: none !important; transition: none !important; } }
 `;
 
-/** The way back from a run that stands alone, and to where Airflow shows it. */
+/** Returns the navigation of a run's own page: back to all runs, and to the run in Airflow. */
 function way(dag, run) {
   const back = el("a", { className: "name", href: "plugin/360" }, NAME);
   const there = el("a", { className: "name", href: `dags/${part(dag)}/runs/${part(run)}` }, dag, " › ", run);
@@ -795,14 +797,14 @@ class Uploads extends HTMLElement {
     this.page = null;
   }
 
-  /** One look after the other; none while nobody looks, and none once all is over. */
+  /** Runs one poll after the other; pauses while the page is hidden, and stops once everything is over. */
   async look() {
     const page = this.page;
     clearTimeout(this.timer);
     if (this.looking === page) return;
     this.looking = page;
     const error = await page.look().then(() => null, (reason) => reason);
-    if (this.page !== page) return; // it was left meanwhile
+    if (this.page !== page) return; // the user left the page meanwhile
     this.looking = null;
     this.failures = error ? this.failures + 1 : 0;
     this.tell(error);
@@ -820,7 +822,7 @@ class Uploads extends HTMLElement {
     if (this.page.note.textContent === LOADING) this.page.note.hidden = true;
   }
 
-  /** Follow a link inside Airflow without loading Airflow anew. */
+  /** Follows a link inside Airflow without reloading Airflow. */
   go(event) {
     const link = event.target.closest("a.name");
     if (!link || !this.navigate || event.button || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -831,7 +833,8 @@ class Uploads extends HTMLElement {
 
 if (!customElements.get("three-sixty-uploads")) customElements.define("three-sixty-uploads", Uploads);
 
-/** As a tab of a run Airflow says which one; in the navigation the address does, so that it has the whole width. */
+/** The component. In a run's tab Airflow passes the run. In the navigation the run is in the URL, so that the page
+ * has the full width. */
 function Page({ dagId, runId }) {
   const { useLocation, useNavigate } = globalThis.ReactRouterDOM;
   const navigate = useNavigate();

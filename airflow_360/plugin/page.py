@@ -51,7 +51,7 @@ def _built() -> Any:
         headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
         return FileResponse(Path(__file__).parent / name, media_type=FILES[name], headers=headers)
 
-    # A mounted app has no authentication of its own, and its /docs would be public too.
+    # Airflow does not authenticate requests to a mounted app, and its /docs would be public too.
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_api_route("/{name:path}", file, response_model=None, dependencies=[Depends(get_user)])
     return app

@@ -1,7 +1,7 @@
-"""Where bytes come from: a local file, an object in S3, anything that Airflow's object storage opens.
+"""Sources of bytes: a local file, an object in S3, or any file that Airflow's object storage can open.
 
-Separate from the engine, which only ever sees a :class:`Source`, and from Airflow, whose hook opens what is
-handed in here.
+Separate from the engine, which uses only a :class:`Source`, and from Airflow: the hook passes in the clients
+and file systems.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ __all__ = ["Listed", "Location", "Reader", "Scan", "Source"]
 
 
 class Reader(Protocol):
-    """Read a source's bytes in order."""
+    """A reader of a source's bytes, in order."""
 
     def read(self, size: int, /) -> bytes:
-        """Return at most ``size`` bytes, and none only at the end."""
+        """Return at most ``size`` bytes; empty only at the end."""
         ...
 
     def close(self) -> None:
-        """Let go of the file or connection behind it."""
+        """Close the underlying file or connection."""
         ...
 
 
 class Source(Protocol):
-    """One file's bytes, wherever they are.
+    """The bytes of one file, in any store.
 
-    ``open`` may be called any number of times, for any offset, and must give the same bytes each time; it
-    raises :class:`~airflow_360.exceptions.SourceChangedError` where it can tell that they are others now,
-    and :class:`~airflow_360.exceptions.SourceError` where they cannot be read.
+    ``open`` may be called any number of times, for any offset, and must return the same bytes each time. It
+    raises :class:`~airflow_360.exceptions.SourceChangedError` if it notices that they have changed, and
+    :class:`~airflow_360.exceptions.SourceError` if they cannot be read.
     """
 
     @property
@@ -45,7 +45,7 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Return what changes when the bytes change: an ETag, or size and modification time."""
+        """Return a text that changes when the bytes change: an ETag, or size and modification time."""
         ...
 
     def open(self, offset: int) -> Reader:
@@ -53,26 +53,26 @@ class Source(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise :class:`~airflow_360.exceptions.SourceChangedError` where the bytes are others now."""
+        """Raise :class:`~airflow_360.exceptions.SourceChangedError` if the bytes have changed."""
         ...
 
 
 @dataclass(frozen=True)
 class Listed:
-    """Hold one file of a listing.
+    """A file in a listing.
 
     :param path: its path as a user would write it.
     :param relative: its path below the listed folder, with ``/`` between the parts.
     :param size: its length in bytes.
     :param etag: its ETag without quotes, or its generation in Google Cloud Storage; None if there is none.
-    :param modified: when it was changed last, in seconds since the epoch. None if the store does not say, or
-        has what says more: a generation, or the ETag of S3.
-    :param written: when it was written last, in seconds since the epoch, or None where the store does not
-        say. No part of what makes two files the same: it tells whether more is to come.
-    :param local: inode and change time of a file of this machine, as text; empty for others. Another machine
-        may see others of the same file, so it is no part of what makes two files the same.
-    :param fault: why it must not be uploaded, such as "is a named pipe"; empty for an ordinary file.
-    :param many: whether it stands for a folder with any files, because it was not entered.
+    :param modified: the time of its last change, in seconds since the epoch. None if the store does not tell
+        it, or has a better criterion: a generation, or the ETag of S3.
+    :param written: the time of its last write, in seconds since the epoch; None if the store does not tell
+        it. It is not compared; it shows whether somebody may still write the file.
+    :param local: inode and change time of a local file, as text; empty for others. It is not compared,
+        because another machine may see other values for the same file.
+    :param fault: why it must not be uploaded, such as "is a named pipe"; empty for a regular file.
+    :param many: whether it stands for a folder that was not entered, with any number of files.
     """
 
     path: str
@@ -88,13 +88,12 @@ class Listed:
 
 @dataclass(frozen=True)
 class Scan:
-    """Hold what a folder was found to hold.
+    """A snapshot of a folder's contents.
 
     :param path: the folder's path as a user would write it.
     :param fingerprint: changes with the names, sizes, and ETags or modification times of its files.
-    :param age: seconds between now and the nearest moment at which a file was written; a file that is dated
-        well ahead counts like one that is dated back, since nobody is writing it now. None where the store
-        does not say.
+    :param age: seconds since the latest write to one of its files. A file with a date far in the future does
+        not count, because it is not being written now. None if the store does not tell these times.
     """
 
     path: str
@@ -103,28 +102,28 @@ class Scan:
 
 
 class Location(Protocol):
-    """A path that was opened: a file, or a folder to list."""
+    """An opened path: a file, or a folder to list."""
 
     def is_file(self) -> bool:
-        """Tell whether a file is there, rather than a folder or nothing."""
+        """Tell whether the path is a file."""
         ...
 
     def is_folder(self) -> bool:
-        """Tell whether a folder is there, or a prefix that ends with ``/`` and holds something."""
+        """Tell whether the path is a folder, or a prefix that ends with ``/`` and is not empty."""
         ...
 
     def listed(self) -> Listed:
-        """Return the file that is there, as a listing would.
+        """Return the file at the path, as in a listing.
 
-        :raises SourceError: when it is a folder or nothing, or cannot be read.
+        :raises SourceError: if it is a folder, does not exist, or cannot be read.
         """
         ...
 
     def files(self, depth: int | None) -> Iterator[Listed]:
-        """Yield the files below, sorted within each folder; also what must not be uploaded, with its fault.
+        """Yield the files below, sorted within each folder; those that must not be uploaded have a fault.
 
         :param depth: how many levels of folders to enter; 1 is the folder itself, None all.
-        :raises SourceError: when the folder's store or parent is missing or cannot be read.
+        :raises SourceError: if the folder's store or parent is missing or cannot be read.
         """
         ...
 
@@ -143,5 +142,5 @@ class Location(Protocol):
         ...
 
     def source(self, listed: Listed) -> Source:
-        """Return the bytes of a file as it was when it was listed."""
+        """Return the bytes of a listed file in its listed version."""
         ...

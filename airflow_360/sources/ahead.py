@@ -1,7 +1,7 @@
-"""Reading ahead: fetch the next bytes of a remote source while the server still takes the last ones.
+"""Reading ahead: read the next bytes of a remote source while the previous ones are still being sent.
 
-Separate because any reader can be wrapped in it. Without it an upload from a store to the server goes at the
-rate of both sides in turn; with it, at that of the slower one.
+Separate because it can wrap any reader. Without it, an upload from a store alternates between reading and
+sending; with it, both run in parallel, at the rate of the slower one.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from airflow_360.sources import Reader
 __all__ = ["ReadAhead", "reading_ahead"]
 
 BLOCK = 1024 * 1024  # bytes
-BLOCKS = 8  # that are held at most, whatever the object's size
+BLOCKS = 8  # kept in memory at most, for any size of object
 
 
 def reading_ahead(reader: Reader, left: int) -> Reader:
-    """Return a reader that reads ahead, where that is worth a thread.
+    """Return a reader that reads ahead, if that is worth a thread.
 
-    :param reader: the reader of a remote source. A local file is in memory sooner than a thread is asked.
-    :param left: bytes up to the source's end. A block or less is read in one go anyway.
+    :param reader: the reader of a remote source. For local files a thread would only add delay.
+    :param left: bytes up to the source's end. One block or less is read in one piece anyway.
     """
     return ReadAhead(reader) if left > BLOCK else reader
 
 
 class ReadAhead:
-    """Read another reader in a thread of its own, some blocks ahead.
+    """A reader that reads another reader in a separate thread, some blocks ahead.
 
-    What the reader raises is raised where its block would be due, and by each read after that.
+    An exception of the other reader is raised by the read that would return its block, and by each later one.
 
     :param reader: the other reader, which is closed with this one.
-    :param blocks: how many blocks of a mebibyte are held at most.
+    :param blocks: how many blocks of 1 MiB to keep in memory at most.
     """
 
     def __init__(self, reader: Reader, *, blocks: int = BLOCKS) -> None:
@@ -46,9 +46,9 @@ class ReadAhead:
         self._thread.start()
 
     def read(self, size: int, /) -> bytes:
-        """Return at most ``size`` bytes, and none only at the end; wait for them where need be.
+        """Return at most ``size`` bytes, empty only at the end; wait for them if necessary.
 
-        :raises SourceError: what the reader raised.
+        :raises SourceError: the exception of the other reader.
         """
         if not self._rest:
             self._rest = self._next()
@@ -56,7 +56,7 @@ class ReadAhead:
         return block
 
     def close(self) -> None:
-        """End the thread, once a read that is under way is done, and let go of the reader."""
+        """End the thread after its current read, and close the other reader."""
         self._closed = True
         self._room.release()
         self._thread.join()
@@ -78,7 +78,7 @@ class ReadAhead:
                 return
             try:
                 block: bytes | BaseException = self._reader.read(BLOCK)
-            except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the uploading thread
+            except BaseException as error:  # noqa: BLE001 - any error belongs to the uploading thread
                 block = error
             self._blocks.put(block)
             if not isinstance(block, bytes) or not block:

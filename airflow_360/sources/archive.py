@@ -1,8 +1,8 @@
-"""Many files as one stored zip, computed while it is sent: no temporary file, and no list of it in memory.
+"""Many files as one stored zip, computed while it is sent: no temporary file, no directory in memory.
 
-Separate because it is a source made of sources. Stored, not deflated: photos and scans are compressed
-already, and only what is stored has a length that is known before the first byte, and the same bytes at the
-same offset in every attempt.
+Separate because it is a source that consists of sources. The zip is stored, not deflated: photos and scans
+are already compressed, and only a stored zip has a length that is known before the first byte, and the same
+bytes at the same offset in every attempt.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ __all__ = ["ArchiveSource", "Member"]
 
 log = logging.getLogger(__name__)
 
-#: Names the layout in the fingerprint: whoever changes what the bytes are, or ``EVERY``, changes this too.
+#: The layout's name in the fingerprint: change it if you change the bytes of the zip or ``EVERY``.
 LAYOUT = "stored zip 2"
-EVERY = 64 * 1024 * 1024  # bytes of a file between two checksums: what a break in a large one costs to read
+EVERY = 64 * 1024 * 1024  # bytes between two checksums of a file: the most that is read again after a break
 BLOCK = 1024 * 1024
 CHECKSUM = struct.Struct("<I")
 
 
 @dataclass(frozen=True)
 class Member:
-    """Hold one file of an archive.
+    """One file of an archive.
 
-    :param listed: as a listing found it; its name in the archive is the path below the listed folder.
-    :param open_source: opens its bytes, and may be called any number of times.
+    :param listed: the file from a listing; its name in the archive is the path below the listed folder.
+    :param open_source: opens its bytes; may be called any number of times.
     """
 
     listed: Listed
@@ -47,20 +47,20 @@ class Member:
 
 
 class ArchiveSource:
-    """Give the bytes of a stored zip that is nowhere; the same ones in every attempt.
+    """The bytes of a stored zip that exists only while it is sent; they are the same in every attempt.
 
-    The checksum of each file, which stands behind its bytes and once more at the end, is remembered when its
-    bytes are read; of large files also one after every 64 MiB. With those of an earlier attempt (see
-    :meth:`remember`) nothing is read again but the part of a file that a break cut in two; without them,
-    all that lies before the offset is read again, by :meth:`catch_up` or else by :meth:`open`.
+    The zip needs the checksum of each file after its bytes and again in the directory at the end. It is kept
+    in memory when the bytes are read, for large files also one after every 64 MiB. With the checksums of an
+    earlier attempt (see :meth:`remember`), only the part of a file in which the upload broke is read again.
+    Without them, :meth:`catch_up` or else :meth:`open` reads all files before the offset again.
 
-    A change of a file is noticed by its own source, by an end that comes too early, and wherever its bytes
-    are read twice.
+    A change of a file is noticed by its own source, if the file ends too early, and if its bytes are read
+    twice.
 
-    :param path: what to call it in messages.
+    :param path: the name of the zip in messages.
     :param members: the files; the order does not matter.
     :param every: bytes of a file between two checksums.
-    :raises SourceError: when a name cannot stand in an archive, or two files have the same one.
+    :raises SourceError: if a name is not possible in an archive, or two files have the same name.
     """
 
     def __init__(self, path: str, members: Iterable[Member], *, every: int = EVERY) -> None:
@@ -81,12 +81,12 @@ class ArchiveSource:
 
     @property
     def size(self) -> int:
-        """Return the length in bytes, of the whole archive."""
+        """Return the length of the whole archive in bytes."""
         return self._end_offset + len(self._end)
 
     @property
     def fingerprint(self) -> str:
-        """Return a digest of what each file was when it was listed, and of how they are laid out."""
+        """Return a digest of the listed files and their layout."""
         digest = hashlib.sha256(f"{LAYOUT} {self._every}".encode())
         for entry in self._entries:
             listed = entry.member.listed
@@ -97,22 +97,23 @@ class ArchiveSource:
 
     @property
     def checksums(self) -> bytes:
-        """Return the checksums that are known, 4 bytes each, in the order of the archive."""
+        """Return the known checksums, 4 bytes each, in the order of the archive."""
         with self._lock:
             return bytes(self._checksums)
 
     def remember(self, checksums: bytes) -> None:
-        """Take over the checksums that an earlier attempt knew.
+        """Use the checksums of an earlier attempt.
 
-        :param checksums: what :attr:`checksums` gave then, or its beginning, for the same fingerprint.
+        :param checksums: the value of :attr:`checksums` then, or its beginning, for the same fingerprint.
         """
         with self._lock:
             self._checksums[:] = checksums[: min(len(checksums) // 4, self._units) * 4]
 
     def catch_up(self, offset: int) -> None:
-        """Read what lies before an offset for its checksums, where they are not known.
+        """Read the files before an offset if their checksums are not known.
 
-        Costs nothing where they are. Called ahead of a request, so that the server does not wait meanwhile.
+        If they are known, this costs nothing. Call it before a request, so that the server does not have to
+        wait.
 
         :param offset: bytes from the start.
         :raises SourceChangedError: see :meth:`open`.
@@ -141,22 +142,22 @@ class ArchiveSource:
         """Open the archive at an offset.
 
         :param offset: bytes from the start.
-        :raises SourceChangedError: when a file is no longer what was listed, or not what was read before.
-        :raises SourceError: when a file cannot be read.
+        :raises SourceChangedError: if a file changed since it was listed or since it was first read.
+        :raises SourceError: if a file cannot be read.
         """
         self.catch_up(offset)
         return _ArchiveReader(self, offset)
 
     def check(self) -> None:
-        """Do nothing: each file is checked when its last byte was read."""
+        """Do nothing: each file is checked after its last byte was read."""
 
     def parts(self, offset: int, wanted: Callable[[], int]) -> Generator[bytes, None, None]:
-        """Yield the archive from an offset on, in pieces that are not empty.
+        """Yield the archive from an offset on, in non-empty pieces.
 
-        What lies before must be known; see :meth:`catch_up`.
+        The checksums before it must be known; see :meth:`catch_up`.
 
         :param offset: bytes from the start.
-        :param wanted: tells how long the next piece may be.
+        :param wanted: returns the maximum length of the next piece.
         """
         for entry in islice(self._entries, self._entry_at(offset), None):
             yield from _cut(entry.header(), offset - entry.offset, wanted)
@@ -170,8 +171,8 @@ class ArchiveSource:
         yield from _cut(self._end, offset - self._end_offset, wanted)
 
     def _bytes_of(self, entry: _Entry, skip: int, wanted: Callable[[], int]) -> Iterator[bytes]:
-        """Yield a file's bytes without the first ones, learning their checksums."""
-        at = skip // self._every * self._every  # the last place where the checksum is known
+        """Yield a file's bytes after the skipped ones, and keep the checksums."""
+        at = skip // self._every * self._every  # the last position with a known checksum
         unit = entry.first_unit + skip // self._every
         if entry.size == 0:
             entry.member.open_source().check()
@@ -235,13 +236,13 @@ class ArchiveSource:
         return self._known_checksum(entry.first_unit + units - 1) if units else 0
 
     def _entry_at(self, offset: int) -> int:
-        """Return the index of the file that an offset lies in, or how many there are, when it lies after."""
+        """Return the index of the file at an offset, or the number of files if it is after the last one."""
         if not self._entries or offset >= self._entries[-1].end:
             return len(self._entries)
         return bisect_right(self._entries, offset, key=lambda entry: entry.offset) - 1
 
     def _units_before(self, offset: int) -> int:
-        """Return how many checksums are of bytes that end at or before an offset."""
+        """Return the number of checksums whose bytes end at or before an offset."""
         index = self._entry_at(offset)
         if index == len(self._entries):
             return self._units
@@ -252,7 +253,7 @@ class ArchiveSource:
         )
 
     def _place_of(self, unit: int) -> tuple[int, int]:
-        """Return where the bytes begin and end that a checksum is of."""
+        """Return the start and the end of the bytes of a checksum."""
         entry = self._entries[bisect_right(self._entries, unit, key=lambda entry: entry.first_unit) - 1]
         start = (unit - entry.first_unit) * self._every
         end = min(start + self._every, entry.size)
@@ -260,7 +261,7 @@ class ArchiveSource:
 
 
 class _Entry:
-    """Where a file stands in the archive. With slots: there may be a hundred thousand."""
+    """The position of a file in the archive. It has slots, because there may be a hundred thousand."""
 
     __slots__ = ("directory_offset", "first_unit", "member", "name", "offset")
 
@@ -301,7 +302,7 @@ class _ArchiveReader:
         self._parts = archive.parts(offset, lambda: self._wanted)
 
     def read(self, size: int, /) -> bytes:
-        """Return as many bytes as asked for, however small the files: each read is a write to a socket."""
+        """Return as many bytes as requested even if the files are small: each read is a write to a socket."""
         parts, self._wanted = [], size
         while self._wanted:
             part = next(self._parts, b"")
@@ -316,7 +317,7 @@ class _ArchiveReader:
 
 
 def _laid_out(members: Iterable[Member], every: int) -> list[_Entry]:
-    """Return the files in the order of their names, each with its place."""
+    """Return the files sorted by name, each with its position."""
     entries: list[_Entry] = []
     taken: dict[str, str] = {}
     folders: dict[str, str] = {}
@@ -350,7 +351,7 @@ def _laid_out(members: Iterable[Member], every: int) -> list[_Entry]:
 def _name(listed: Listed) -> bytes:
     """Return a file's name in the archive.
 
-    :raises SourceError: when whoever unpacks it would put it elsewhere, or cannot read or write it.
+    :raises SourceError: if unpacking would put it elsewhere, or cannot read or write it.
     """
     if fault := _fault(listed.relative):
         raise SourceError(
@@ -362,7 +363,7 @@ def _name(listed: Listed) -> bytes:
 
 
 def _fault(name: str) -> str:
-    """Return what is wrong with a name, or nothing."""
+    """Return the reason why a name is invalid, or an empty text."""
     if any(part in ("", ".", "..") for part in name.split("/")) or any(
         char < " " or char in "\\\x7f" for char in name
     ):
@@ -379,7 +380,7 @@ def _fault(name: str) -> str:
 
 
 def _cut(record: bytes, skip: int, wanted: Callable[[], int]) -> Iterator[bytes]:
-    """Yield a record without its first bytes, in pieces as long as they are wanted."""
+    """Yield a record without its first bytes, in pieces of the wanted length."""
     at = max(0, skip)
     while at < len(record):
         piece = record[at : at + wanted()]
@@ -388,5 +389,5 @@ def _cut(record: bytes, skip: int, wanted: Callable[[], int]) -> Iterator[bytes]
 
 
 def _count(size: int, every: int) -> int:
-    """Return how many checksums a file has: one per so many bytes, and one at its end."""
+    """Return how many checksums a file has: one after every ``every`` bytes, and one at its end."""
     return -(-size // every)

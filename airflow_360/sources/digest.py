@@ -1,7 +1,7 @@
-"""The SHA-256 of a source, taken from the bytes on their way to the server.
+"""The SHA-256 of a source, computed while its bytes are sent to the server.
 
-A wrapper around any source, so that who wants no digest pays nothing. What an upload did not read from the
-first byte on, because an earlier attempt had sent it, is read once more when the digest is asked for.
+A wrapper around any source, so that an upload without a digest costs nothing extra. Bytes that an earlier
+attempt sent are read again when the digest is needed.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ __all__ = ["DigestedSource"]
 log = logging.getLogger(__name__)
 
 BLOCK = 1024 * 1024
-NOTABLE = 64 * BLOCK  # to read so much again is worth a line in the log
+NOTABLE = 64 * BLOCK  # reading this much again is worth a line in the log
 
 
 class DigestedSource:
-    """Read a source, and take its SHA-256 on the way.
+    """A source whose SHA-256 is computed while it is read.
 
-    :param source: the source; it may be opened for any offset, any number of times, as before.
+    :param source: the source; it can still be opened any number of times, for any offset.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._hash = hashlib.sha256()
-        self._digested = 0  # bytes from the first on
+        self._digested = 0  # bytes, counted from the start
 
     @property
     def path(self) -> str:
@@ -43,7 +43,7 @@ class DigestedSource:
 
     @property
     def fingerprint(self) -> str:
-        """Return what changes when the bytes change."""
+        """Return a text that changes when the bytes change."""
         return self._source.fingerprint
 
     def open(self, offset: int) -> Reader:
@@ -51,21 +51,21 @@ class DigestedSource:
         return _Reader(self, self._source.open(offset), offset)
 
     def check(self) -> None:
-        """Raise :class:`~airflow_360.exceptions.SourceChangedError` where the bytes are others now."""
+        """Raise :class:`~airflow_360.exceptions.SourceChangedError` if the bytes have changed."""
         self._source.check()
 
     def saw(self, offset: int, data: bytes) -> None:
-        """Take note of bytes that were read; only what follows on what was seen so far counts."""
+        """Add bytes that were read to the digest; bytes that do not continue it are ignored."""
         known = self._digested - offset
         if 0 <= known < len(data):
             self._hash.update(memoryview(data)[known:])
             self._digested = offset + len(data)
 
     def digest(self) -> str:
-        """Return the SHA-256 in hexadecimal, after reading what the upload did not.
+        """Return the SHA-256 in hexadecimal, after reading the bytes that the upload did not read.
 
-        :raises SourceChangedError: when the bytes are others now.
-        :raises SourceError: when they cannot be read.
+        :raises SourceChangedError: if the bytes have changed.
+        :raises SourceError: if they cannot be read.
         """
         if self._digested < self.size:
             if self.size - self._digested >= NOTABLE:

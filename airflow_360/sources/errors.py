@@ -1,4 +1,4 @@
-"""What is said of paths alike, whatever store they are in."""
+"""Errors about paths that are the same for all stores."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["changed", "missing", "not_a_file", "refused", "refused_file"]
 
 
 def missing(path: str) -> SourceError:
-    """Return the error for a path that leads to nothing."""
+    """Return the error for a path that does not exist."""
     return SourceError(
         f"{printable(path)} does not exist. Check the path, and that this worker can see it.", path=path
     )
 
 
 def changed(path: str, before: Listed | None = None, now: Listed | None = None) -> SourceChangedError:
-    """Return the error for a file that was replaced or written to.
+    """Return the error for a file that was replaced or modified.
 
     :param path: the file.
-    :param before: what it was when it was listed, if that is known.
-    :param now: what it is now.
+    :param before: the file as it was listed, if known.
+    :param now: the file now.
     """
     what = f" ({_difference(before, now)})" if before and now else ""
     return SourceChangedError(
@@ -41,10 +41,10 @@ def _difference(before: Listed, now: Listed) -> str:
 
 
 def refused(path: str, found: Sequence[Listed]) -> SourceError:
-    """Return the error for what must not be uploaded.
+    """Return the error for files that must not be uploaded.
 
-    :param path: the folder that was listed.
-    :param found: what its listing found, with a fault.
+    :param path: the listed folder.
+    :param found: the files of the listing that have a fault.
     """
     faults = [f"{printable(file.path)} {file.fault}" for file in found]
     links = any("leads out" in file.fault for file in found)
@@ -62,5 +62,5 @@ def refused_file(path: str, fault: str) -> SourceError:
 
 
 def not_a_file(path: str) -> SourceError:
-    """Return the error for a folder where a file is meant."""
+    """Return the error for a folder that is used as a file."""
     return SourceError(f"{path} is a folder, not a file: for folders use UploadFilesOperator.", path=path)

@@ -1,4 +1,4 @@
-"""What a store's library says about a file, in one form. Pure.
+"""The info of a store's library about a file, in one common form. Pure.
 
 Separate because each library has its own names and types for the same facts.
 """
@@ -12,15 +12,15 @@ from typing import Any
 
 __all__ = ["etag_of", "modified_of", "plain_etag", "version_of"]
 
-#: Names of the time of the last change, in the libraries of fsspec: the first one that is told counts.
+#: Names for the time of the last change in fsspec libraries; the first one that is present is used.
 TIME_KEYS = ("mtime", "last_modified", "LastModified", "updated", "modified", "modify")
 ETAG_KEYS = ("etag", "ETag", "e_tag")
 
 
 def modified_of(info: Mapping[str, Any]) -> float | None:
-    """Return when a file was changed last, in seconds since the epoch; None if its store does not say.
+    """Return the time of a file's last change, in seconds since the epoch; None if the store does not tell.
 
-    :param info: what ``info`` or ``ls`` of the library returned.
+    :param info: the result of ``info`` or ``ls`` in the library.
     """
     for key in TIME_KEYS:
         if (seconds := _seconds(info.get(key))) is not None:
@@ -31,14 +31,14 @@ def modified_of(info: Mapping[str, Any]) -> float | None:
 def version_of(info: Mapping[str, Any]) -> str | None:
     """Return a file's generation, or else its ETag; None if its store tells neither.
 
-    A generation (Google Cloud Storage) changes with the bytes only, the ETag there with metadata too.
+    A generation (Google Cloud Storage) changes only with the bytes, the ETag there also with the metadata.
     """
     generation = info.get("generation")
     return str(generation) if generation else etag_of(info)
 
 
 def etag_of(info: Mapping[str, Any]) -> str | None:
-    """Return a file's ETag, as :func:`plain_etag` does; None if its store tells none."""
+    """Return a file's ETag in the form of :func:`plain_etag`; None if its store tells none."""
     for key in ETAG_KEYS:
         if etag := info.get(key):
             return plain_etag(str(etag))
@@ -46,12 +46,12 @@ def etag_of(info: Mapping[str, Any]) -> str | None:
 
 
 def plain_etag(etag: str) -> str:
-    """Return an ETag without quotes; a weak one, like ``W/"a"``, as it is."""
+    """Return an ETag without quotes; a weak one, like ``W/"a"``, is returned unchanged."""
     return etag if etag.startswith("W/") else etag.strip('"')
 
 
 def _seconds(value: object) -> float | None:
-    """Read seconds, a ``datetime`` or a text. 0 and what cannot be read tell nothing."""
+    """Read seconds, a ``datetime`` or a text. Return None for 0 and for unreadable values."""
     if isinstance(value, str):
         value = _parsed(value)
     if isinstance(value, datetime):
@@ -62,7 +62,7 @@ def _seconds(value: object) -> float | None:
 
 
 def _parsed(text: str) -> datetime | None:
-    """Read a time as ISO 8601, FTP (RFC 3659) or HTTP write it."""
+    """Read a time in the format of ISO 8601, FTP (RFC 3659) or HTTP."""
     readers = (
         datetime.fromisoformat,
         lambda text: datetime.strptime(f"{text[:14]}+0000", "%Y%m%d%H%M%S%z"),

@@ -1,4 +1,4 @@
-"""Which files a path means: a file, a folder, a prefix or a glob, in any store."""
+"""Listing: the files of a path, which can be a file, a folder, a prefix or a glob, in any store."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ log = logging.getLogger(__name__)
 
 #: Opens a path that a user wrote.
 Open = Callable[[str], Location]
-#: One glob or several; None is no condition.
+#: One glob or several; None matches everything.
 Globs = str | Sequence[str] | None
 
-#: Files in subfolders that are counted for a warning; of an object store's millions nobody needs the number.
+#: The most files in subfolders to count for a warning; an object store may have millions.
 MAX_COUNTED_FILES = 10_000
-#: A file that is dated ahead by less may be in the making, on a machine whose clock is ahead.
+#: If a file's date is less far in the future, a machine whose clock is ahead may still be writing it.
 MAX_CLOCK_DIFFERENCE_SECONDS = 86400.0
 
 
 class LeftOut:
-    """Counts of what listings left out, and why."""
+    """Counts of the files and folders that listings skipped, with the reasons."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str]] = Counter()
@@ -50,10 +50,10 @@ class LeftOut:
         self._in_subfolders = 0
 
     def add(self, noun: str, why: str = "", count: int = 1) -> None:
-        """Count something that was left out.
+        """Count skipped files or folders.
 
-        :param noun: what it is, in the singular; it gets an *s* if there are several.
-        :param why: the reason, which follows the noun; empty if the noun says it.
+        :param noun: the noun for one of them, in the singular; it gets an *s* if there are several.
+        :param why: the reason, which follows the noun; empty if the noun is enough.
         :param count: how many.
         """
         self._counts[noun, why] += count
@@ -99,19 +99,19 @@ def list_files(
     exclude: Globs = None,
     left_out: LeftOut | None = None,
 ) -> list[Listed]:
-    """Return the files that a path means, sorted by path.
+    """Return the files of a path, sorted by path.
 
-    What is left out is counted, and the log says it in one line.
+    The skipped files are counted and logged in one line.
 
     :param open_location: opens a path.
-    :param path: a file, which is taken whatever its name; a folder; a prefix in an object store; or a glob,
-        whose wildcards stay within one folder.
-    :param pattern: a glob or several, such as ``*.e57``, without regard to case; None takes all. One without
-        ``/`` is compared with the file's name, one with ``/`` with its path below the folder.
+    :param path: a file with any name; a folder; a prefix in an object store; or a glob, whose wildcards do
+        not match ``/``.
+    :param pattern: a glob or several, such as ``*.e57``, case-insensitive; None selects all files. A glob
+        without ``/`` must match the file's name, a glob with ``/`` its path below the folder.
     :param recursive: whether to enter the folders below.
-    :param exclude: a glob or several, compared in the same way. Files that match are left out.
-    :param left_out: counts what is left out.
-    :raises SourceError: when the path's store or parent is missing or cannot be read, or if one of the files
+    :param exclude: a glob or several, used in the same way; matching files are skipped.
+    :param left_out: counts the skipped files.
+    :raises SourceError: if the path's store or parent is missing or cannot be read, or if one of the files
         must not be uploaded: a link that leads out of the folder, a pipe, or a name that is not UTF-8.
     """
     counts, wanted = LeftOut(), _Wanted(pattern, exclude)
@@ -133,7 +133,7 @@ def list_files(
 def has_files(
     open_location: Open, path: str, pattern: Globs = None, recursive: bool = True, *, exclude: Globs = None
 ) -> bool:
-    """Tell whether a path means any file; the listing stops at the first one.
+    """Tell whether a path has any file; the listing stops at the first one.
 
     The parameters are those of :func:`list_files`.
 
@@ -158,15 +158,15 @@ def list_scans(
     exclude: Globs = None,
     left_out: LeftOut | None = None,
 ) -> list[str]:
-    """Return the folders directly below a path that hold at least one file, at any depth.
+    """Return the folders directly below a path that contain at least one file, at any depth.
 
     :param open_location: opens a path.
     :param path: a folder, or a prefix in an object store that ends with ``/``.
     :param pattern: a glob or several for the files that make a folder a scan, as in :func:`list_files`; None
         counts every file.
-    :param exclude: a glob or several for files that do not.
-    :param left_out: counts what is left out.
-    :raises SourceError: when the path is a file, its store or parent is missing or cannot be read, or if a
+    :param exclude: a glob or several for files that do not count.
+    :param left_out: counts the skipped folders and files.
+    :raises SourceError: if the path is a file, its store or parent is missing or cannot be read, or if a
         folder must not be entered: a link that leads out of the path, or a name that is not UTF-8.
     """
     wanted = _Wanted(pattern, exclude)
@@ -189,12 +189,12 @@ def list_scans(
 
 
 def look_at_scan(folder: Location, path: str, now: float) -> Scan:
-    """Return what a scan's folder holds, at any depth; hidden files and litter do not count.
+    """Return a snapshot of a scan's folder, at any depth; hidden files and litter do not count.
 
-    :param folder: the folder, opened.
-    :param path: its path, as :func:`list_scans` returned it.
-    :param now: the present, in seconds since the epoch.
-    :raises SourceError: when it cannot be read.
+    :param folder: the opened folder.
+    :param path: its path from :func:`list_scans`.
+    :param now: the current time, in seconds since the epoch.
+    :raises SourceError: if it cannot be read.
     """
     digest, age, dated = sha256(), float("inf"), True
     for file in folder.files(None):
@@ -208,7 +208,7 @@ def look_at_scan(folder: Location, path: str, now: float) -> Scan:
 
 
 def _age(file: Listed, now: float) -> float:
-    """Return for how many seconds nobody has written a file."""
+    """Return the seconds since the last write to a file."""
     age = now - (file.written or 0.0)
     if age < -MAX_CLOCK_DIFFERENCE_SECONDS:
         log.warning(
@@ -221,18 +221,18 @@ def _age(file: Listed, now: float) -> float:
 
 
 class _Wanted:
-    """What tells the files to take from those to leave out."""
+    """The filter that selects files by ``pattern`` and ``exclude``."""
 
     def __init__(self, pattern: Globs, exclude: Globs) -> None:
         self.pattern = _globs("pattern", pattern)
         self.exclude = _globs("exclude", exclude)
 
     def excludes(self, folder: Listed) -> bool:
-        """Tell whether ``exclude`` leaves out a folder that was not entered, or all that is in it."""
+        """Tell whether ``exclude`` matches a folder that was not entered, or everything in it."""
         return any(_matches_any(path, self.exclude) for path in (folder.relative, f"{folder.relative}/*"))
 
     def reason_against(self, relative: str) -> tuple[str, str] | None:
-        """Return what a file is and why it is left out, or None if it is taken.
+        """Return the noun for a file and the reason to skip it, or None if it is selected.
 
         :param relative: its path below the listed folder.
         """
@@ -286,7 +286,7 @@ def _count_subfolders(open_location: Open, path: str, wanted: _Wanted, left_out:
         )
         for relative in islice(below, MAX_COUNTED_FILES):
             left_out.add_in_subfolder(str(PurePosixPath(relative).parent))
-    except SourceError as error:  # they were not asked for
+    except SourceError as error:  # the caller did not ask for these files
         log.warning("%s: the files in subfolders could not be counted: %s", path, error)
     if left_out.subfolders:
         log.warning("%s: %s will not be uploaded.", path, left_out.subfolders)
@@ -295,13 +295,13 @@ def _count_subfolders(open_location: Open, path: str, wanted: _Wanted, left_out:
 def _folder_and_glob(open_location: Open, path: str, location: Location) -> tuple[Location, str]:
     """Return the folder to list, and the glob that the files' paths below it must match; empty for all."""
     base, glob = _split_glob(path)
-    if not glob or location.is_folder():  # a name may look like a glob
+    if not glob or location.is_folder():  # a folder's name may look like a glob
         return location, ""
     return open_location(base), glob
 
 
 def _check_exists(path: str, wanted: _Wanted) -> None:
-    """Refuse a path that leads to nothing and looks like a file's."""
+    """Refuse a path that looks like a file but does not exist."""
     if not wanted.pattern and not _split_glob(path)[1] and extension(path) in KNOWN_EXTENSIONS:
         raise SourceError(
             f"{path} does not exist. Check the path, and that this worker can see it.", path=path
@@ -313,7 +313,7 @@ def _holds_scan(folder: Location, wanted: _Wanted) -> bool:
 
 
 def count_text(count: int, noun: str) -> str:
-    """Return a number with its noun as people read it: ``1 file``, ``2,000 files``."""
+    """Return a number with its noun for people: ``1 file``, ``2,000 files``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
@@ -323,8 +323,8 @@ def globs_text(globs: Globs) -> str:
 
 
 def _globs(name: str, value: object) -> tuple[str, ...]:
-    """Return one glob or several, in one case and one Unicode form."""
-    if value is None or value in ("", "None"):  # how templates say nothing
+    """Return one glob or several, in lower case and normalized Unicode."""
+    if value is None or value in ("", "None"):  # how templates render None
         return ()
     globs = (value,) if isinstance(value, str) else value
     if not isinstance(globs, Sequence) or not all(isinstance(glob, str) and glob for glob in globs):
@@ -343,15 +343,15 @@ def _matches_any(relative: str, globs: Sequence[str]) -> bool:
 
 
 def _folded(text: str) -> str:
-    # macOS spells "ü" in two characters.
+    # macOS writes "ü" as two characters.
     return unicodedata.normalize("NFC", text).lower()
 
 
 def _fits(relative: str, glob: str, recursive: bool) -> bool:
-    """Tell whether a path below a folder is meant by a glob of that folder, or by the folder itself."""
+    """Tell whether a path below a folder is selected by a glob there, or, without a glob, by the folder."""
     if not glob:
         return recursive or "/" not in relative
-    # An absolute pattern must match the whole of an absolute path, and its wildcards stop at "/".
+    # An absolute pattern must match the whole absolute path, and its wildcards stop at "/".
     if PurePosixPath(f"/{relative}").match(f"/{glob}"):
         return True
     return recursive and any(
@@ -360,7 +360,7 @@ def _fits(relative: str, glob: str, recursive: bool) -> bool:
 
 
 def _may_contain(folder: Listed, glob: str) -> bool:
-    """Tell whether a folder that was not entered may contain a file that a glob means."""
+    """Tell whether a folder that was not entered may contain a file that matches a glob."""
     beginning = PurePosixPath(glob).parts[: len(PurePosixPath(folder.relative).parts)]
     return _fits(folder.relative, "/".join(beginning), True)
 

@@ -1,7 +1,7 @@
-"""Flat names that the server keeps as they are, and files that nobody means to upload. Pure.
+"""Flat names, which the server does not change, and litter files, which are never uploaded. Pure.
 
-The server flattens names in a way that differs between deployments; a name that is flat already comes out
-the same on all of them.
+The server flattens names, and deployments do this in different ways. A name that is already flat stays the
+same on all of them.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ __all__ = [
     "shard_of",
 ]
 
-#: What a default server accepts; the list that counts arrives with a 415.
+#: The extensions that a default server accepts; a server's own list arrives with a 415.
 KNOWN_EXTENSIONS = frozenset(
     "7z csv dat db e57 exr frag glb gpx ifc jpeg jpg json kml kmz ksplat las laz lgs lgsx mp4 mtl obj opt out"
     " pdf ply png pts ptx rad rar rmx sog splat spz stl tif tiff txt xyz zip".split()
 )
 LITTER = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
-#: Bytes of a name that common file systems hold.
+#: Maximum bytes of a name in common file systems.
 LONGEST = 255
 
 
 def extension(filename: str) -> str:
-    """Return a name's extension in lower case and without the dot; empty where it has none."""
+    """Return a name's extension in lower case and without the dot; empty if it has none."""
     stem, dot, last = filename.rpartition(".")
     return last.lower() if dot and stem else ""
 
 
 def flat_name(name: str) -> str:
-    """Return the name under which a file is sent: ASCII, without folders, extension in lower case.
+    """Return the flat name of a file: ASCII, without folders, extension in lower case.
 
-    Applying it twice changes nothing more.
+    A flat name is returned unchanged.
 
     :param name: any name; a path is joined with ``_``.
-    :raises SourceError: when the name comes out longer than 255 characters.
+    :raises SourceError: if the flat name is longer than 255 characters.
     """
     flat = _flat(unicodedata.normalize("NFC", name).strip("/").lstrip(".")).rstrip("._")
     stem, dot, last = flat.rpartition(".")
@@ -70,7 +70,7 @@ def filename_for(relative: str, names: str) -> str:
     """Return the flat name of a listed file.
 
     :param relative: its path below the listed folder.
-    :param names: ``"basename"`` takes the last part, ``"path"`` joins the folders into it with ``_``.
+    :param names: ``"basename"`` uses only the last part, ``"path"`` joins the folders with ``_`` into it.
     """
     if names not in ("basename", "path"):
         raise SourceError(f'names must be "basename" or "path", not {names!r}.', path=relative)
@@ -83,7 +83,7 @@ def flat_names(files: Iterable[tuple[str, str]], names: str) -> Mapping[str, str
     :param files: path and relative path of each.
     :param names: see :func:`filename_for`.
     :returns: path to flat name.
-    :raises SourceError: when two files end up with one name, without regard to case; it names both.
+    :raises SourceError: if two files get the same name, ignoring case; the message names both.
     """
     taken: dict[str, str] = {}
     flat: dict[str, str] = {}
@@ -102,19 +102,19 @@ def flat_names(files: Iterable[tuple[str, str]], names: str) -> Mapping[str, str
 
 
 def shard_of(filename: str, shards: int) -> int:
-    """Return which of several tasks takes a file: the same on every machine, whatever else is listed.
+    """Return the number of the task that uploads a file, the same on every machine and for every listing.
 
-    It follows from the name alone, so that no two tasks ever send one name, even where their listings differ.
+    It depends only on the name. So two tasks never send the same name, even if their listings differ.
 
     :param filename: its flat name.
-    :param shards: how many tasks there are.
+    :param shards: the number of tasks.
     """
     digest = hashlib.sha256(filename.casefold().encode()).digest()
     return int.from_bytes(digest[:8], "big") % shards
 
 
 def is_utf8(name: str) -> bool:
-    """Tell whether a name is UTF-8 on the disk: Python reads other bytes as lone surrogates."""
+    """Tell whether a name is UTF-8 on the disk: Python decodes other bytes to lone surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -123,7 +123,7 @@ def is_utf8(name: str) -> bool:
 
 
 def printable(path: str) -> str:
-    """Return a path as a message can show it: bytes that are not UTF-8, and control characters, escaped."""
+    """Return a path for use in a message: control characters and bytes that are not UTF-8 are escaped."""
     text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
@@ -134,7 +134,7 @@ def is_hidden(name: str) -> bool:
 
 
 def is_litter(relative: str) -> bool:
-    """Tell whether a listed file is one that nobody means to upload.
+    """Tell whether a listed file is hidden or litter, which is never uploaded.
 
     :param relative: its path below the listed folder.
     """

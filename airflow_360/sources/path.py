@@ -1,4 +1,4 @@
-"""Files of this machine, or of a share that is mounted on it.
+"""Files on this machine, or on a share that is mounted on it.
 
 Separate from ``store``, because a local file may be a link, a pipe or a device, and has an inode.
 """
@@ -23,7 +23,7 @@ __all__ = ["PathLocation", "PathSource"]
 
 log = logging.getLogger(__name__)
 
-#: What is never a passing fault.
+#: Errors that are permanent.
 PERMANENT = (FileNotFoundError, NotADirectoryError, PermissionError, ValueError)
 NOT_UTF8 = "has a name that is not UTF-8"
 KINDS = {stat.S_IFIFO: "is a named pipe", stat.S_IFSOCK: "is a socket", stat.S_IFCHR: "is a device"}
@@ -31,13 +31,13 @@ KINDS[stat.S_IFBLK] = KINDS[stat.S_IFCHR]
 
 
 class PathSource:
-    """Read a local file.
+    """A local file.
 
-    A change is noticed at each ``open`` and before the last byte: size, modification time, inode and change
-    time must be those of the listing. Permissions and hard links that change are a change, too.
+    It is checked for changes at each ``open`` and before the last byte: size, modification time, inode and
+    change time must be those of the listing. Changed permissions or hard links also count as a change.
 
     :param path: the file.
-    :param listed: the file, as it must be.
+    :param listed: the file in its listed version.
     """
 
     def __init__(self, path: Path, listed: Listed) -> None:
@@ -51,7 +51,7 @@ class PathSource:
 
     @property
     def size(self) -> int:
-        """Return the length in bytes, as it was listed."""
+        """Return the listed length in bytes."""
         return self.listed.size
 
     @property
@@ -60,11 +60,11 @@ class PathSource:
         return f"{self.listed.size}-{self.listed.modified}"
 
     def open(self, offset: int) -> Reader:
-        """Open the file and go to an offset.
+        """Open the file at an offset.
 
         :param offset: bytes from the start.
-        :raises SourceChangedError: when it is another file now, or was written to.
-        :raises SourceError: when the file cannot be read.
+        :raises SourceChangedError: if the file was replaced or modified.
+        :raises SourceError: if the file cannot be read.
         """
         self.check()
         with _reading(self._path):
@@ -77,9 +77,9 @@ class PathSource:
         return _PathReader(file, self._path)
 
     def check(self) -> None:
-        """Look at the file again.
+        """Check the file again.
 
-        :raises SourceChangedError: when it is another file now, or was written to.
+        :raises SourceChangedError: if the file was replaced or modified.
         """
         with _reading(self._path):
             status = self._path.stat()
@@ -103,9 +103,9 @@ class _PathReader:
 
 
 class PathLocation:
-    """List and open what lies at a path of this machine.
+    """A path on this machine.
 
-    Links within a folder that lead out of it are not followed, because whoever can write into the folder
+    Links within a folder that lead out of it are not followed, because anybody who can write to the folder
     could then upload any file that the worker can read. The path itself may be a link.
 
     :param path: the path.
@@ -122,19 +122,19 @@ class PathLocation:
         return str(self._path)
 
     def is_file(self) -> bool:
-        """Tell whether a file is there; also a pipe, socket or device, which :meth:`listed` refuses."""
+        """Tell whether the path is a file, or a pipe, socket or device, which :meth:`listed` refuses."""
         with _reading(self._path):
             return self._path.is_file() or self._is_special()
 
     def is_folder(self) -> bool:
-        """Tell whether a folder is there."""
+        """Tell whether the path is a folder."""
         with _reading(self._path):
             return self._path.is_dir()
 
     def listed(self) -> Listed:
-        """Return the file that is there.
+        """Return the file at the path.
 
-        :raises SourceError: when it is a folder, nothing, or no ordinary file, or cannot be read.
+        :raises SourceError: if it is a folder or no regular file, does not exist, or cannot be read.
         """
         with _reading(self._path):
             if self._path.is_dir():
@@ -145,13 +145,13 @@ class PathLocation:
         return _listed(self._path, self._path.name, status)
 
     def files(self, depth: int | None) -> Iterator[Listed]:
-        """Yield the files below, and what must not be uploaded, with its fault.
+        """Yield the files below; those that must not be uploaded have a fault.
 
-        Hidden folders are not entered, nor are links to folders that are listed anyway. A folder that is
-        missing from a parent that exists holds no files, as in an object store.
+        Hidden folders, and links to folders that are listed anyway, are not entered. If the folder is missing
+        but its parent exists, there are no files, as in an object store.
 
         :param depth: how many levels of folders to enter; None all.
-        :raises SourceError: when it is a file, its parent is missing, or it cannot be read.
+        :raises SourceError: if it is a file, its parent is missing, or it cannot be read.
         """
         return _Walk(self._path, self._follow_links).files(self._children(), "", depth)
 
@@ -170,7 +170,7 @@ class PathLocation:
         return (_refused(child, child.name, fault, many=True) for child, fault in self._folders() if fault)
 
     def source(self, listed: Listed) -> PathSource:
-        """Return the bytes of a file as it was when it was listed; nothing is asked yet."""
+        """Return the bytes of a listed file in its listed version, without opening it."""
         return PathSource(Path(listed.path), listed)
 
     def _folders(self) -> Iterator[tuple[Path, str]]:
@@ -206,13 +206,13 @@ class _Walk:
     def __init__(self, folder: Path, follow_links: bool) -> None:
         self._root = os.path.realpath(folder)
         self._follow_links = follow_links
-        self._entered: set[str] = set()  # folders outside that a link leads to: so that a loop ends
+        self._entered: set[str] = set()  # targets of links outside the folder, so that a loop ends
 
     def files(self, children: list[Path], prefix: str, depth: int | None) -> Iterator[Listed]:
-        """Yield the files of a folder and below, and what must not be uploaded, with its fault."""
+        """Yield the files of a folder and below; those that must not be uploaded have a fault."""
         for child in children:
             relative = f"{prefix}{child.name}"
-            if is_hidden(child.name):  # nobody asks for its size, and a hidden link may lead nowhere
+            if is_hidden(child.name):  # its size is not needed, and a hidden link may be broken
                 yield Listed(str(child), relative, 0)
                 continue
             listed, below = self._visit(child, relative, depth)
@@ -221,7 +221,7 @@ class _Walk:
             yield from self.files(below, f"{relative}/", depth and depth - 1)
 
     def fault_of(self, child: Path) -> str:
-        """Return why a file or folder must not be uploaded, by its name or as a link; empty if it may be."""
+        """Return why a file or folder must not be uploaded, because of its name or as a link; else empty."""
         if not is_utf8(child.name):
             return NOT_UTF8
         target = _target(child)
@@ -230,7 +230,7 @@ class _Walk:
         return ""
 
     def _visit(self, child: Path, relative: str, depth: int | None) -> tuple[Listed | None, list[Path]]:
-        """Return the file, if it is one, and what is below, if it is a folder."""
+        """Return the file, or the children of a folder."""
         with _reading(child):
             try:
                 folder = child.is_dir()
@@ -256,7 +256,7 @@ class _Walk:
         return _listed(child, relative, status), []
 
     def _may_enter(self, folder: Path) -> bool:
-        """Tell whether to list a folder's files: those behind a link only if nothing else lists them."""
+        """Tell whether to list a folder's files; behind a link only if nothing else lists them."""
         if not (target := _target(folder)):
             return True
         if self._holds(target) or target in self._entered:
@@ -270,7 +270,7 @@ class _Walk:
 
 
 def _target(path: Path) -> str:
-    """Return where a link leads in the end; empty if it is no link."""
+    """Return the final target of a link; empty if the path is no link."""
     return os.path.realpath(path) if path.is_symlink() else ""
 
 
@@ -284,7 +284,7 @@ def _listed(path: Path, relative: str, status: os.stat_result) -> Listed:
 
 
 def _kind(status: os.stat_result) -> str:
-    """Return what a pipe, socket or device is; empty for anything else."""
+    """Return the kind of a pipe, socket or device; empty for anything else."""
     return KINDS.get(stat.S_IFMT(status.st_mode), "")
 
 
@@ -299,7 +299,7 @@ def _sorted_children(folder: Path) -> list[Path]:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn whatever the system raises into an error that names the path."""
+    """Turn all exceptions of the system into errors that name the path."""
     try:
         yield
     except (SourceError, SourceChangedError):

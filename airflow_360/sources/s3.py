@@ -1,7 +1,7 @@
-"""Objects in S3, read as one stream from any offset over a boto3 client that is handed in.
+"""Objects in S3, read as one stream from any offset, with a boto3 client that the caller provides.
 
 Separate from ``path`` because a streaming GetObject with ``If-Match`` is several times faster than a file
-system on top of it and cannot mix two versions of an object.
+system on top of S3 and cannot mix two versions of an object.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ __all__ = ["S3Location", "S3Source"]
 log = logging.getLogger(__name__)
 
 DENIED = "access is denied (needs s3:GetObject and s3:ListBucket)"
-_SIGNER = "choose-signer.s3.GetObject"  # asked by botocore, by its own account, before it signs
+_SIGNER = "choose-signer.s3.GetObject"  # the event that botocore emits before it signs
 
 
 class S3Source:
-    """Stream one object.
+    """An object, read as a stream.
 
-    Every read carries ``If-Match``, so that bytes of another version are never mixed in. A weak ETag never
-    matches there (RFC 9110), and some stores that speak S3 ignore the condition, so the ETag of each reply is
-    compared too.
+    Every read has an ``If-Match`` header, so that two versions are never mixed. A weak ETag never matches
+    there (RFC 9110), and some S3-compatible stores ignore the condition, so the ETag of each reply is also
+    compared.
 
     :param client: a boto3 S3 client.
     :param bucket: the bucket's name.
     :param key: the object's key.
     :param path: the path as a user would write it.
     :param size: length in bytes.
-    :param etag: the ETag, without quotes; a weak one as it is.
+    :param etag: the ETag, without quotes; a weak one is unchanged.
     """
 
     def __init__(self, client: Any, bucket: str, key: str, *, path: str, size: int, etag: str) -> None:
@@ -64,11 +64,11 @@ class S3Source:
         return self._etag
 
     def open(self, offset: int) -> Reader:
-        """Start a GetObject at an offset, which is read ahead of the upload.
+        """Start a GetObject at an offset, and read ahead of the upload.
 
         :param offset: bytes from the start; less than ``size``.
-        :raises SourceChangedError: when the object has another ETag now.
-        :raises SourceError: when it cannot be read.
+        :raises SourceChangedError: if the object has another ETag now.
+        :raises SourceError: if it cannot be read.
         """
         condition = {} if _is_weak(self._etag) else {"IfMatch": f'"{self._etag}"'}
         with _reading(self._path):
@@ -81,7 +81,7 @@ class S3Source:
         return reading_ahead(_S3Reader(reply["Body"], self._path), self._size - offset)
 
     def check(self) -> None:
-        """Do nothing: every read is bound to the ETag already."""
+        """Do nothing: every read already checks the ETag."""
 
 
 class _S3Reader:
@@ -99,10 +99,10 @@ class _S3Reader:
 
 
 class S3Location:
-    """List and open what lies at a key or prefix of a bucket.
+    """A key or prefix of a bucket.
 
     :param client: a boto3 S3 client.
-    :param authority: what stands between ``s3://`` and the key: the bucket, perhaps after ``conn_id@``.
+    :param authority: the part between ``s3://`` and the key: the bucket, perhaps after ``conn_id@``.
     :param key: a key, or a prefix; empty is the whole bucket.
     """
 
@@ -130,15 +130,15 @@ class S3Location:
         return True
 
     def is_folder(self) -> bool:
-        """Tell whether any key lies below this one: one ListObjectsV2."""
+        """Tell whether there is any key below this one, with one ListObjectsV2."""
         with _reading(self.path):
             reply = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._folder(), MaxKeys=1)
         return bool(reply.get("KeyCount"))
 
     def listed(self) -> Listed:
-        """Return the object with this key: one HeadObject.
+        """Return the object with this key, with one HeadObject.
 
-        :raises SourceError: when there is none, or it cannot be read.
+        :raises SourceError: if it does not exist or cannot be read.
         """
         if not self._key or self._key.endswith("/"):
             raise not_a_file(self.path)
@@ -149,10 +149,10 @@ class S3Location:
     def files(self, depth: int | None) -> Iterator[Listed]:
         """Yield the objects below, in the order of their keys.
 
-        The key is taken as a folder; where that holds nothing, as a bare prefix.
+        The key is used as a folder; if there is nothing in it, as a plain prefix.
 
         :param depth: how many levels of folders to enter; None all.
-        :raises SourceError: when the bucket is missing or may not be listed.
+        :raises SourceError: if the bucket is missing or listing it is not allowed.
         """
         folder = self._folder()
         if folder == self._key or self.is_folder():
@@ -162,7 +162,7 @@ class S3Location:
     def folders(self) -> Iterator[str]:
         """Yield the paths of the folders directly below that are not hidden, each ending with ``/``.
 
-        A folder without a name, as in ``a//b``, is none: its path would mean the folder above it.
+        A folder without a name, as in ``a//b``, is skipped: its path would mean the folder above it.
 
         :raises SourceError: as :meth:`files`.
         """
@@ -182,17 +182,17 @@ class S3Location:
         return iter(())
 
     def source(self, listed: Listed) -> S3Source:
-        """Return the bytes of a listed object, as they were then."""
+        """Return the bytes of a listed object in its listed version."""
         key = listed.path.removeprefix(self._path_of(""))
         return S3Source(
             self._client, self._bucket, key, path=listed.path, size=listed.size, etag=listed.etag or ""
         )
 
     def link(self, seconds: int) -> str:
-        """Return a URL by which anybody can read the object for some time: a secret.
+        """Return a presigned URL of the object. It is a secret: anybody who has it can read the object.
 
-        :param seconds: how long it is valid, where the credentials are valid that long themselves.
-        :raises SourceError: when there is no such object, or it cannot be read: one HeadObject.
+        :param seconds: how long it is valid, if the credentials are valid that long.
+        :raises SourceError: if the object does not exist or cannot be read, checked with one HeadObject.
         """
         self.listed()
         parameters = {"Bucket": self._bucket, "Key": self._key}
@@ -239,13 +239,13 @@ def _code(error: BaseException | None) -> str:
 
 
 def _as_of_today(signature_version: Any, **_: Any) -> Any:
-    """Keep boto3 from signing links in the old way, which encrypted objects and newer regions refuse."""
+    """Prevent boto3 from signing URLs in the old way, which encrypted objects and newer regions refuse."""
     return "s3v4-query" if signature_version == "v4-query" else None
 
 
 @contextmanager
 def _silent(logger: str) -> Iterator[None]:
-    """Keep a library from logging at debug level, where botocore writes each signature."""
+    """Prevent a library from logging at debug level, because botocore logs each signature there."""
     log = logging.getLogger(logger)
     before = log.level
     log.setLevel(logging.INFO)
@@ -257,7 +257,7 @@ def _silent(logger: str) -> Iterator[None]:
 
 @contextmanager
 def _reading(path: str) -> Iterator[None]:
-    """Turn what boto3 raises into an error that names the path."""
+    """Turn exceptions of boto3 into errors that name the path."""
     try:
         yield
     except (SourceError, SourceChangedError):

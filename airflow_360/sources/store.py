@@ -1,7 +1,7 @@
 """Files in any store that has an fsspec file system: Google Cloud Storage, Azure, SFTP, SMB and others.
 
-Separate from ``s3``, which streams over boto3, and from ``path``, which knows links and pipes. It believes
-what ``info`` and ``ls`` say of a file, and asks past every listing that the library has kept.
+Separate from ``s3``, which streams over boto3, and from ``path``, which handles links and pipes. It trusts
+the results of ``info`` and ``ls``, and never uses the library's cached listings.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ __all__ = ["OBJECT_STORES", "Store", "StoreLocation", "StoreSource", "store_erro
 
 log = logging.getLogger(__name__)
 
-#: Stores of objects under keys, which are listed a page at a time and read by ranges, without opening a file.
+#: Object stores: they are listed page by page and read with ranged requests, without opening a file.
 OBJECT_STORES = frozenset(("abfs", "abfss", "adl", "az", "gcs", "gs"))
-#: Bytes of one ranged read of an object: long enough that the time to the first byte does not count.
+#: Bytes of one ranged read of an object: so many that the time to the first byte does not matter.
 RANGE_BYTES = 8 * 1024 * 1024
-#: Up to this size a file is compared once, before its last byte. A longer one is also compared before its
-#: first byte, so that a wrong file is not sent for hours.
+#: Up to this size a file is checked for changes once, before its last byte. A larger one is also checked
+#: before its first byte, so that a wrong file is not sent for hours.
 SMALL_BYTES = RANGE_BYTES
 MAX_REASON_CHARACTERS = 300
-#: The type of a link that leads nowhere; one of our own.
+#: The type of a broken link; defined only in this package.
 DANGLING = "dangling link"
 
-#: What is never a passing fault, whatever store it comes from.
+#: Errors that are permanent in every store.
 PERMANENT = (FileNotFoundError, ImportError, NotADirectoryError, PermissionError, ValueError)
-#: Parts of the names of errors that stores' own libraries raise, which are no :class:`PermissionError`.
+#: Parts of the names of permanent errors in the stores' libraries that are no :class:`PermissionError`.
 PERMANENT_NAMES = (
     "AccessDenied",
     "Authentication",
@@ -47,21 +47,21 @@ PERMANENT_NAMES = (
     "LogonFailure",
     "NotFoundException",
     "PermissionDenied",
-    "RefreshError",  # Google: the key is wrong, or was withdrawn
+    "RefreshError",  # Google: the key is wrong or was revoked
 )
 PERMANENT_STATUSES = (401, 403)
-#: What libraries raise if the connection lacks a setting, when they log in or sign.
+#: Errors that libraries raise during login or signing if the connection lacks a setting.
 SETTING_ERRORS = (AttributeError, KeyError, TypeError)
 
 
 class Store:
-    """One file system, with the connection that it belongs to.
+    """One file system, with its connection.
 
-    After a fault that may pass it is made anew, because some libraries (sshfs) keep a lost line for ever.
+    After a temporary error it is opened again, because some libraries (sshfs) keep a broken connection.
 
     :param fs: an fsspec file system.
     :param scheme: the scheme of its paths.
-    :param authority: what stands between ``scheme://`` and the path: a connection, a bucket, or both.
+    :param authority: the part between ``scheme://`` and the path: a connection, a bucket, or both.
     """
 
     def __init__(self, fs: Any, scheme: str, authority: str) -> None:
@@ -74,7 +74,7 @@ class Store:
         self._root = _root(fs, scheme, bucket)
 
     def inner(self, path: str) -> str:
-        """Return a path as the library wants it.
+        """Return a path in the library's form.
 
         :param path: the path as a user writes it.
         """
@@ -82,7 +82,7 @@ class Store:
         return inner.rstrip("/") or self._root
 
     def below(self, path: str, relative: str) -> str:
-        """Return the path, as a user writes it, of what lies below a folder.
+        """Return the path of a file or folder below a folder, as a user writes it.
 
         :param path: the folder, as a user writes it.
         :param relative: the path below it.
@@ -92,10 +92,10 @@ class Store:
 
     @contextmanager
     def reading(self, path: str, fs: Any = None) -> Iterator[Any]:
-        """Lend the file system; turn whatever its library raises into an error of ours.
+        """Provide the file system, and turn all exceptions of its library into this package's errors.
 
         :param path: the path as a user writes it.
-        :param fs: the file system that is used, if it is not the present one: that of an open file.
+        :param fs: the file system of an open file; by default the current one.
         """
         fs = fs or self._fs
         try:
@@ -109,17 +109,17 @@ class Store:
             raise translated from error
 
     def info(self, path: str) -> Mapping[str, Any]:
-        """Ask the store for what it knows of a file or folder.
+        """Ask the store for its info about a file or folder.
 
         :param path: the path as a user writes it.
-        :raises SourceError: when there is nothing, or it cannot be read.
+        :raises SourceError: if it does not exist or cannot be read.
         """
         with self.reading(path) as fs:
             info: Mapping[str, Any] = fs.info(self.inner(path))
             return info
 
     def listed(self, info: Mapping[str, Any], path: str, relative: str) -> Listed:
-        """Return a file of a listing; warn once if its store cannot tell two versions of it apart."""
+        """Return a file in a listing; warn once if the store cannot distinguish two versions of a file."""
         version, written = version_of(info), modified_of(info)
         if version is None and written is None and info.get("type", "file") == "file" and not self._warned:
             self._warned = True
@@ -141,22 +141,22 @@ class Store:
     def _renew(self, failed: Any) -> None:
         with self._lock:
             if self._fs is not failed:
-                return  # another thread has
+                return  # another thread has already renewed it
             try:
                 options = {**failed.storage_options, "skip_instance_cache": True}
                 self._fs = _uncached(type(failed)(*failed.storage_args, **options))
-            except Exception as error:  # noqa: BLE001 - the old one fails again, and says why
+            except Exception as error:  # noqa: BLE001 - the old one fails again and reports the reason
                 log.debug("The file system could not be opened again: %s", type(error).__name__)
 
 
 @dataclass(frozen=True)
 class StoreSource:
-    """Read a file of a store.
+    """A file of a store.
 
-    A change is noticed when it is opened, where it is long or resumed, and before its last byte.
+    It is checked for changes before its last byte, and, if it is large or resumed, also when it is opened.
 
     :param store: its store.
-    :param listed: the file, as it must be.
+    :param listed: the file in its listed version.
     """
 
     store: Store
@@ -169,20 +169,20 @@ class StoreSource:
 
     @property
     def size(self) -> int:
-        """Return the length in bytes, as it was listed."""
+        """Return the listed length in bytes."""
         return self.listed.size
 
     @property
     def fingerprint(self) -> str:
-        """Return size, version (generation or ETag) and modification time, as far as the store tells them."""
+        """Return size, version (generation or ETag) and modification time, if the store tells them."""
         return f"{self.listed.size}-{self.listed.etag}-{self.listed.modified}"
 
     def open(self, offset: int) -> Reader:
         """Open the file at an offset, and read ahead of the upload.
 
         :param offset: bytes from the start.
-        :raises SourceChangedError: when it is another file now.
-        :raises SourceError: when it cannot be read.
+        :raises SourceChangedError: if the file has changed.
+        :raises SourceError: if it cannot be read.
         """
         if offset or self.size > SMALL_BYTES:
             self.check()
@@ -195,9 +195,9 @@ class StoreSource:
         return reading_ahead(reader, self.size - offset)
 
     def check(self) -> None:
-        """Ask the store again: one request, two in Google Cloud Storage.
+        """Ask the store again, with one request, or two in Google Cloud Storage.
 
-        :raises SourceChangedError: when it is another file now.
+        :raises SourceChangedError: if the file has changed.
         """
         now = self.store.listed(self.store.info(self.path), self.path, self.listed.relative)
         if _differ(self.listed, now):
@@ -217,7 +217,7 @@ class _FileReader:
     def close(self) -> None:
         try:
             self._file.close()
-        except Exception as error:  # noqa: BLE001 - a lost line cannot be closed well
+        except Exception as error:  # noqa: BLE001 - a broken connection cannot be closed properly
             log.debug("%s could not be closed: %s", self._source.path, type(error).__name__)
 
 
@@ -241,7 +241,7 @@ class _RangeReader:
                 block: bytes = fs.cat_file(inner, start=self._offset, end=self._offset + wanted)
                 return block
         except SourceError as error:
-            if error.retryable:  # a store refuses a range of an object that is shorter now
+            if error.retryable:  # a store refuses a range if the object is shorter now
                 self._source.check()
             raise
 
@@ -250,7 +250,7 @@ class _RangeReader:
 
 
 class StoreLocation:
-    """List and open what lies at a path of a store.
+    """A path of a store.
 
     :param store: the store.
     :param path: the path as a user writes it.
@@ -266,18 +266,18 @@ class StoreLocation:
         return self._path
 
     def is_file(self) -> bool:
-        """Tell whether a file is there."""
+        """Tell whether the path is a file."""
         info = self._found()
         return bool(info) and not _is_folder(info) and not self._path.endswith("/")
 
     def is_folder(self) -> bool:
-        """Tell whether a folder is there."""
+        """Tell whether the path is a folder."""
         return _is_folder(self._found())
 
     def listed(self) -> Listed:
-        """Return the file that is there.
+        """Return the file at the path.
 
-        :raises SourceError: when it is a folder or nothing, or cannot be read.
+        :raises SourceError: if it is a folder, does not exist, or cannot be read.
         """
         info = self._store.info(self._path)
         if _is_folder(info) or self._path.endswith("/"):
@@ -288,12 +288,12 @@ class StoreLocation:
         return listed
 
     def files(self, depth: int | None) -> Iterator[Listed]:
-        """Yield the files below. Hidden folders are not entered, nor are links to folders.
+        """Yield the files below. Hidden folders and links to folders are not entered.
 
-        A folder that is missing from a parent that exists holds no files.
+        If the folder is missing but its parent exists, there are no files.
 
         :param depth: how many levels of folders to enter; None all.
-        :raises SourceError: when it is a file, its parent is missing, or it cannot be read.
+        :raises SourceError: if it is a file, its parent is missing, or it cannot be read.
         """
         found = self._find() if self._store.is_object_store and depth is None else None
         if found is None:
@@ -311,18 +311,18 @@ class StoreLocation:
                 yield self._store.below(self._path, name)
 
     def refused_folders(self) -> Iterator[Listed]:
-        """Yield nothing: whom a link in a store may lead to is up to the store."""
+        """Yield nothing: the store decides which targets its links may have."""
         return iter(())
 
     def source(self, listed: Listed) -> StoreSource:
-        """Return the bytes of a file as it was when it was listed; nothing is asked yet."""
+        """Return the bytes of a listed file in its listed version, without a request."""
         return StoreSource(self._store, listed)
 
     def link(self, seconds: int) -> str:
-        """Return a URL by which anybody can read the file for some time: a secret.
+        """Return a presigned URL of the file. It is a secret: anybody who has it can read the file.
 
         :param seconds: how long it is valid.
-        :raises SourceError: when there is no such file, or the store or its connection makes no links.
+        :raises SourceError: if the file does not exist, or the store or its connection cannot sign URLs.
         """
         self.listed()
         with self._store.reading(self._path) as fs:
@@ -346,8 +346,8 @@ class StoreLocation:
             raise
 
     def _find(self) -> Iterator[tuple[Mapping[str, Any], str]] | None:
-        """List all objects below, a page at a time; None if the library does not, as adlfs if an object has
-        the folder's name.
+        """List all objects below, page by page; None if the library cannot, as adlfs if an object has the
+        folder's name.
         """
         inner = self._store.inner(self._path)
         base = f"{inner}/"
@@ -381,7 +381,7 @@ class StoreLocation:
                 yield from self._walk(self._children(path), f"{relative}/", depth and depth - 1)
 
     def _behind(self, path: str) -> Mapping[str, Any]:
-        """Return what a link leads to."""
+        """Return the info about the target of a link."""
         try:
             return self._store.info(path)
         except SourceError as error:
@@ -390,7 +390,7 @@ class StoreLocation:
             raise
 
     def _children(self, path: str) -> list[tuple[Mapping[str, Any], str]]:
-        """Return what lies directly in a folder, with its name, sorted: one request for each page."""
+        """Return the direct children of a folder with their names, sorted, with one request per page."""
         inner = self._store.inner(path)
         try:
             with self._store.reading(path) as fs:
@@ -416,7 +416,7 @@ class StoreLocation:
         )
 
     def _check_parent(self) -> None:
-        """Refuse a folder that cannot be there: its parent, or in an object store its bucket, is missing."""
+        """Refuse a folder if its parent, or in an object store its bucket, is missing."""
         inner = self._store.inner(self._path)
         parent = inner.split("/", 1)[0] if self._store.is_object_store else inner.rpartition("/")[0]
         if not parent:
@@ -425,19 +425,19 @@ class StoreLocation:
             with self._store.reading(self._path) as fs:
                 fs.info(parent)
         except SourceError as error:
-            # Who may list objects need not be allowed to ask for the bucket.
+            # An account that may list objects may have no permission to read the bucket's info.
             denied = not error.retryable and not isinstance(error.__cause__, FileNotFoundError)
             if not (denied and self._store.is_object_store):
                 raise
 
 
 def store_error(error: Exception, path: str, conn_id: str, *, opening: bool = False) -> SourceError:
-    """Return what a store's library raised as an error that names path and connection.
+    """Return an error of a store's library as an error that names path and connection.
 
     :param error: the library's error.
     :param path: the path as a user writes it.
     :param conn_id: the connection; empty for the default one.
-    :param opening: whether the library was logging in or signing, which a missing setting ends in odd errors.
+    :param opening: whether the library was logging in or signing; a missing setting raises odd errors then.
     """
     if isinstance(error, FileNotFoundError):
         return missing(path)
@@ -486,17 +486,17 @@ def _open(fs: Any, inner: str, offset: int) -> IO[bytes]:
 
 
 def _is_itself(entries: Sequence[Mapping[str, Any]], inner: str) -> bool:
-    """Tell whether a listing is that of a file: many libraries answer with the file."""
+    """Tell whether a listing is that of a file: many libraries return the file itself."""
     return len(entries) == 1 and str(entries[0]["name"]) == inner and not _is_folder(entries[0])
 
 
 def _is_marker(info: Mapping[str, Any], has_folder: bool) -> bool:
-    """Tell whether an object stands for a folder: adlfs takes the slash from the marker's name."""
+    """Tell whether an object stands for a folder: adlfs removes the slash from the marker's name."""
     return _is_folder(info) or (has_folder and not info.get("size"))
 
 
 def _folders_of(names: Iterable[str]) -> set[str]:
-    """Return all folders that names of objects imply."""
+    """Return all folders that the names of objects imply."""
     folders: set[str] = set()
     for name in names:
         while (name := name.rpartition("/")[0]) and name not in folders:
@@ -505,7 +505,7 @@ def _folders_of(names: Iterable[str]) -> set[str]:
 
 
 def _differ(listed: Listed, now: Listed) -> bool:
-    """Compare what the store told both times: some tell less in a listing."""
+    """Compare the values that the store told both times: some stores tell less in a listing."""
     told = ((listed.etag, now.etag), (listed.modified, now.modified))
     return (
         listed.size != now.size
@@ -515,9 +515,9 @@ def _differ(listed: Listed, now: Listed) -> bool:
 
 
 def _root(fs: Any, scheme: str, bucket: str) -> str:
-    """Return how the library writes the topmost path. Names below it are never parsed as a URL."""
+    """Return the top-level path in the library's form. Names below it are never parsed as a URL."""
     known = (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
-    own = scheme if scheme in known else known[0]  # it may have been attached under another name
+    own = scheme if scheme in known else known[0]  # Airflow may have registered it under another name
     return str(fs._strip_protocol(f"{own}://{bucket}/x")).removesuffix("x")
 
 
@@ -526,7 +526,7 @@ def _is_inner(path: object) -> bool:
 
 
 def _uncached(fs: Any) -> Any:
-    """Keep a file system from answering from an earlier listing, and from parsing names as URLs."""
+    """Prevent a file system from using cached listings and from parsing names as URLs."""
     cache = getattr(fs, "dircache", None)
     if cache is not None and hasattr(cache, "use_listings_cache"):
         cache.clear()

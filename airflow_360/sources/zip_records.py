@@ -1,10 +1,10 @@
-"""What stands in a stored zip beside the bytes of its files. Pure.
+"""The records of a stored zip: everything except the bytes of its files. Pure.
 
-Separate from the archive, which knows where the bytes come from. Python's own ``zipfile`` does not write
-them: it promises no particular bytes, and a retry may run under another version of Python.
+Separate from the archive, which reads the files. Python's own ``zipfile`` does not guarantee the exact
+bytes, and a retry may run under another version of Python.
 
-A file's checksum is not known before its bytes were read, so it follows them in a data descriptor. Names are
-UTF-8 and marked as such. What does not fit into 32 bits goes into zip64 fields, and only that.
+A file's checksum is not known before its bytes are read, so it follows them in a data descriptor. Names are
+UTF-8 and marked as such. Only numbers that do not fit into 32 bits are written to zip64 fields.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ LATEST = (2107, 12, 31, 23, 59, 58)
 
 
 def dos_time(modified: float | None) -> int:
-    """Return a time as zip keeps it, to two seconds: the date in the upper 16 bits.
+    """Return a time in zip's format, exact to two seconds, with the date in the upper 16 bits.
 
-    :param modified: seconds since the epoch, written as UTC so that each worker writes the same; None, and
-        what zip cannot express, become the nearest time that it can.
+    :param modified: seconds since the epoch, written as UTC so that all workers write the same. None, and a
+        time outside of zip's range, become the nearest possible time.
     """
     year, month, day, hour, minute, second = max(EARLIEST, min(_utc(modified or 0.0), LATEST))
     return (year - 1980) << 25 | month << 21 | day << 16 | hour << 11 | minute << 5 | second // 2
 
 
 def local_header(name: bytes, size: int, time: int) -> bytes:
-    """Return what stands before a file's bytes.
+    """Return the record before a file's bytes.
 
     :param name: the name, in UTF-8.
     :param size: bytes of the file.
@@ -75,7 +75,7 @@ def local_header_size(name: bytes, size: int) -> int:
 
 
 def descriptor(size: int, checksum: int) -> bytes:
-    """Return what stands after a file's bytes: their checksum and number.
+    """Return the record after a file's bytes: their checksum and number.
 
     :param size: bytes of the file.
     :param checksum: their CRC-32.
@@ -89,12 +89,12 @@ def descriptor_size(size: int) -> int:
 
 
 def directory_entry(name: bytes, size: int, time: int, offset: int, checksum: int) -> bytes:
-    """Return what the directory at the end says of a file.
+    """Return a file's entry in the directory at the end.
 
     :param name: the name, in UTF-8.
     :param size: bytes of the file.
     :param time: see :func:`dos_time`.
-    :param offset: where its local header begins.
+    :param offset: the offset of its local header.
     :param checksum: the CRC-32 of its bytes.
     """
     large = ([size, size] if size >= FULL else []) + ([offset] if offset >= FULL else [])
@@ -129,10 +129,10 @@ def directory_entry_size(name: bytes, size: int, offset: int) -> int:
 
 
 def end_records(entries: int, offset: int, size: int) -> bytes:
-    """Return what stands after the directory.
+    """Return the records after the directory.
 
-    :param entries: how many files there are.
-    :param offset: where the directory begins.
+    :param entries: the number of files.
+    :param offset: the offset of the directory.
     :param size: bytes of the directory.
     """
     records = b""
@@ -152,7 +152,7 @@ def end_records(entries: int, offset: int, size: int) -> bytes:
             offset,
             b"PK\6\7",
             0,
-            offset + size,  # where the zip64 record begins
+            offset + size,  # the offset of the zip64 record
             1,
         )
     count = min(entries, MOST_ENTRIES)

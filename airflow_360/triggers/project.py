@@ -28,7 +28,7 @@ from airflow_360.projects.waiting import (
     poll_project,
     ready_event,
 )
-from airflow_360.triggers.round import Seat, seat_in_round
+from airflow_360.triggers.poll_queue import QueuedWait, queued_wait
 
 if TYPE_CHECKING:
     from airflow_360.api.client import ThreeSixtyClient
@@ -114,8 +114,8 @@ class ProjectReadyTrigger(BaseTrigger):
         client = await async_client(self.three_sixty_conn_id)
         while True:
             try:
-                with seat_in_round(client, self.poll_interval) as seat:
-                    return ready_event(await self._ready_project(seat))
+                with queued_wait(client, self.poll_interval) as wait:
+                    return ready_event(await self._ready_project(wait))
             except AuthenticationError as error:
                 if error.status != 401:
                     raise
@@ -124,7 +124,7 @@ class ProjectReadyTrigger(BaseTrigger):
                     raise
                 log.warning("The connection's API key has changed. Continuing with the new key.")
 
-    async def _ready_project(self, seat: Seat) -> Project:
+    async def _ready_project(self, wait: QueuedWait) -> Project:
         """Return the project once it is ready.
 
         :raises AuthenticationError: if the key is refused.
@@ -132,35 +132,35 @@ class ProjectReadyTrigger(BaseTrigger):
         """
         logged = 0.0
         while True:
-            if not logged / LOG_INTERVAL_FACTOR < seat.every < logged * LOG_INTERVAL_FACTOR:
-                logged = self._log_interval(seat)
-            match await self._poll(seat):
+            if not logged / LOG_INTERVAL_FACTOR < wait.every < logged * LOG_INTERVAL_FACTOR:
+                logged = self._log_interval(wait)
+            match await self._poll(wait):
                 case Ready(project):
                     return project
                 case GiveUp(error):
                     raise error
                 case PollAgain(record, seconds):
                     self._record = record
-                    seat.not_before(seconds)
+                    wait.not_before(seconds)
 
-    async def _poll(self, seat: Seat) -> Ready | PollAgain | GiveUp:
-        outcome = await seat.ask(lambda client: poll_project(lambda: client.get_project(self.project_name)))
+    async def _poll(self, wait: QueuedWait) -> Ready | PollAgain | GiveUp:
+        outcome = await wait.poll(lambda client: poll_project(lambda: client.get_project(self.project_name)))
         step = next_step(
             self._record, outcome, time.monotonic(), stall_timeout=self.stall_timeout, times=self.times
         )
-        log_step(outcome, step, seat.every)
+        log_step(outcome, step, wait.every)
         if not isinstance(outcome, ThreeSixtyError) and outcome.status not in (self._record.status, 100):
             log_status(outcome)
         return step
 
-    def _log_interval(self, seat: Seat) -> float:
+    def _log_interval(self, wait: QueuedWait) -> float:
         """Log how often the project is polled, and return the interval."""
-        every = seat.every
+        every = wait.every
         log.info(
             "Polling project %s about every %.0f s (projects that this triggerer polls: %s).",
             self.project_name,
             every,
-            f"{seat.among:,}",
+            f"{wait.among:,}",
         )
         return every
 

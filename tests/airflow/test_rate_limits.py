@@ -19,7 +19,7 @@ from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import CreateUploadSessionOperator
 from airflow_360.triggers.pause import PauseTrigger
 from tests.airflow.conftest import AIRFLOW, AirflowRescheduleException, StateStore, connect, context
-from tests.airflow.test_round import VirtualLoop
+from tests.airflow.test_poll_queue import VirtualLoop
 
 LIMIT = {"on": "POST /uploads", "do": "rate_limit", "retry_after": 3000}
 

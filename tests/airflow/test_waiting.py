@@ -37,7 +37,7 @@ from tests.airflow.conftest import (
     connect,
     context,
 )
-from tests.airflow.test_round import VirtualLoop
+from tests.airflow.test_poll_queue import VirtualLoop
 from tests.fakes import client_for
 
 #: Failures are tolerated for a moment only.

@@ -15,7 +15,8 @@ import pytest
 
 from airflow_360.api.backoff import Backoff
 from airflow_360.api.client import ThreeSixtyClient
-from airflow_360.api.transport import MAX_REPLY_BYTES, Transport
+from airflow_360.api.replies import MAX_REPLY_BYTES
+from airflow_360.api.transport import Transport
 from airflow_360.emulator import Emulator
 from airflow_360.exceptions import ApiError, NoReplyError, ThreeSixtyError, UnexpectedReplyError
 from tests.api.servers import JSON_REPLY, DrippingServer, KeepingServer

@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from airflow_360.api.budget import Endpoint
-from airflow_360.api.transport import Transport, _Reply
+from airflow_360.api.replies import Reply
+from airflow_360.api.transport import Transport
 from airflow_360.emulator.server import STATUS
 from airflow_360.emulator.store import Refusal, Store
 from airflow_360.exceptions import NoReplyError
@@ -177,7 +178,7 @@ class Server:
         projects = self.store.projects.values()
         return [p.name for p in projects if p.session and p.session.upload_id == upload_id]
 
-    def exchange(self, method: str, segments: Sequence[str], body: Any) -> _Reply:
+    def exchange(self, method: str, segments: Sequence[str], body: Any) -> Reply:
         """Carry out one request, with its fault."""
         what = f"{method} /{'/'.join(segments)}"
         project_post = method == "POST" and segments[0] == "projects"
@@ -219,7 +220,7 @@ class Server:
             self._late.append(late)
             self.clock.at(late.due, late.happen)
 
-    def _carry_out(self, method: str, segments: Sequence[str], body: Any) -> _Reply:
+    def _carry_out(self, method: str, segments: Sequence[str], body: Any) -> Reply:
         try:
             return _json_reply(200, self._by_the_rules(method, segments, body))
         except Refusal as refusal:
@@ -280,19 +281,19 @@ class WirelessTransport(Transport):
     def server_now(self) -> float:
         return self._server.clock.now
 
-    def _send(self, endpoint: Endpoint, url: str, options: Mapping[str, Any]) -> _Reply:
+    def _send(self, endpoint: Endpoint, url: str, options: Mapping[str, Any]) -> Reply:
         path = url.removeprefix(f"{URL}/api/v1/")
         body = options["data"] if options["json"] is None else options["json"]
         return self._server.exchange(endpoint[0], [unquote(part) for part in path.split("/")], body)
 
 
-def _arrive(answer: Answer) -> _Reply:
+def _arrive(answer: Answer) -> Reply:
     if answer.status is None:
         raise NoReplyError("nothing arrived", sent=answer.sent, timed_out=answer.timed_out)
     headers = {} if answer.retry_after is None else {"Retry-After": f"{answer.retry_after:.0f}"}
     text = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
-    return _Reply(answer.status, headers, text.encode())
+    return Reply(answer.status, headers, text.encode())
 
 
-def _json_reply(status: int, body: Any) -> _Reply:
-    return _Reply(status, {}, json.dumps(body).encode())
+def _json_reply(status: int, body: Any) -> Reply:
+    return Reply(status, {}, json.dumps(body).encode())

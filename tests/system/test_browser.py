@@ -19,7 +19,7 @@ from tests.system.conftest import AIRFLOW, Site
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 CONN_ID = "my_360_server"
 KEY = "sk_typed_into_the_form"

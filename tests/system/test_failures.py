@@ -159,7 +159,8 @@ def test_worker_killed_during_an_upload(
     assert identical(site, upload_id, folder)
 
 
-@pytest.mark.parametrize("consumed", [True, pytest.param(False, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("consumed", [True, False])
 def test_worker_killed_before_the_project_is_noted(
     site: Site, folder: Path, consumed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +294,7 @@ def finished(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
+@pytest.mark.long
 def test_clear_an_upload(site: Site, finished: Run) -> None:
     """A cleared upload of a finished run costs one question and no bytes, and the project stays the one."""
     upload_id, project = results(site, finished)
@@ -305,6 +307,7 @@ def test_clear_an_upload(site: Site, finished: Run) -> None:
     assert results(site, finished) == (upload_id, project)
 
 
+@pytest.mark.long
 def test_clear_the_project(site: Site, finished: Run) -> None:
     """A cleared project task reuses the project that it created."""
     upload_id, project = results(site, finished)
@@ -329,8 +332,9 @@ def test_clear_the_sensor(site: Site, finished: Run) -> None:
     assert site.airflow.xcom(*finished, "ready")["name"] == project
 
 
-@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.long)])
-@pytest.mark.parametrize("consumed", [False, pytest.param(True, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("consumed", [False, True])
 def test_clear_the_session(
     site: Site, finished: Run, whole: bool, consumed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,6 +417,7 @@ def test_long_rate_limit(site: Site, folder: Path, dag_id: str, state: str) -> N
 # -- the source has changed, or has a strange name
 
 
+@pytest.mark.long
 def test_source_replaced_between_attempts(site: Site, tmp_path: Path) -> None:
     """A file that another one of its size has replaced is not sent, and no further try is spent on it."""
     path = tmp_path / "scan.e57"

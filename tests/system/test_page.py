@@ -106,6 +106,7 @@ def uploads(page: Page, site: Site) -> Uploads:
     return Uploads(page, site.airflow.url)
 
 
+@pytest.mark.long
 def test_a_run(uploads: Uploads, site: Site) -> None:
     """A run is watched from its first bytes to the button of its project, without loading the page again."""
     scan = folder(site, "town-hall", {name: size * MIB for name, size in SCAN.items()})

@@ -6,7 +6,7 @@ import pytest
 
 from tests.system.conftest import Site
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.long]
 
 
 @pytest.mark.usefixtures("hasty")

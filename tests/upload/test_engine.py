@@ -973,7 +973,7 @@ def test_idle_connection_that_is_closed(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, stood: str, rst: bool
 ) -> None:
     """A PUT on an idle connection that is being closed goes out again after a question, as no failure."""
-    monkeypatch.setattr("airflow_360.api.transport.IDLE", -1.0 if stood == "idle" else 60.0)
+    monkeypatch.setattr("airflow_360.api.connections.IDLE", -1.0 if stood == "idle" else 60.0)
     emulator.faults.add({"on": PUT, "do": "hang_up", "rst": rst, "skip": 1})
     session = Session(emulator, some_bytes(6000))
     session.upload(2000)
