@@ -1,4 +1,4 @@
-"""The machine's own browser, for the tests that look at pages."""
+"""The machine's own browser, for the tests of pages."""
 
 from __future__ import annotations
 

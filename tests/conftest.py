@@ -21,7 +21,7 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 from hypothesis import settings  # noqa: E402  (Airflow's folder comes first)
 
-#: Long system tests that share the second of two real Airflows, chosen so that both take equally long.
+#: Long system tests that share the second of two real Airflows, chosen so that both need equally long.
 SECOND_AIRFLOW = (
     "test_failures.py",
     "test_odd_replies.py",
@@ -29,7 +29,7 @@ SECOND_AIRFLOW = (
     "test_retry_and_clear.py",
 )
 
-# How long an example takes says more about the machine's other work than about the code.
+# The time of an example depends more on the machine's other work than on the code.
 settings.register_profile("360", deadline=None)
 settings.load_profile("360")
 

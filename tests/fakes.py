@@ -54,9 +54,9 @@ class Waits(list[float]):
 
 
 class Steps:
-    """Take the place of a clock: each look at it is some seconds later than the one before.
+    """A clock that advances with each reading.
 
-    :param steps: seconds between two looks; the last one stands for all further ones.
+    :param steps: seconds between two readings; the last one applies to all further ones.
     """
 
     def __init__(self, *steps: float) -> None:
@@ -81,9 +81,9 @@ def client_for(
     budget: RequestBudget | None = None,
     **backoff: Any,
 ) -> ThreeSixtyClient:
-    """Return a client of an emulator, or of any address, that never really waits.
+    """Return a client of an emulator, or of any URL, that never really waits.
 
-    :param backoff: fields of :class:`Backoff`; ``sleep`` is a recorder unless it is given.
+    :param backoff: fields of :class:`Backoff`; ``sleep`` is a recorder by default.
     """
     transport = Transport(
         server.url if isinstance(server, Emulator) else server,
@@ -110,7 +110,7 @@ def strict_emulator(**settings: Any) -> Iterator[Emulator]:
 
 
 def held(emulator: Emulator, upload_id: str, filename: str) -> bytes:
-    """Return the bytes that the emulator holds of a file."""
+    """Return the bytes of a file on the emulator."""
     return emulator.store.file_path(upload_id, filename).read_bytes()
 
 
@@ -133,12 +133,12 @@ def some_bytes(size: int) -> bytes:
 
 
 class MemorySource:
-    """Bytes in memory that remember how they were read.
+    """Bytes in memory that record how they were read.
 
     :param data: the bytes.
-    :param size: the length that the source says it has; by default that of the bytes.
+    :param size: the size that the source reports; by default that of the bytes.
 
-    ``changed`` is set by a test to let it notice, when it is asked, that its bytes are others now.
+    A test sets ``changed`` to make the source report, when it is checked, that its bytes have changed.
     """
 
     fingerprint = "memory"
@@ -223,7 +223,7 @@ class Sized:
 
 
 def http_reply(status: int, body: Any = None, headers: Mapping[str, str] | None = None) -> bytes:
-    """Return a whole HTTP reply as it goes over the wire; a body that is no text goes as JSON."""
+    """Return a whole HTTP reply as raw bytes; a body that is not a text is sent as JSON."""
     text = body if isinstance(body, str) else json.dumps(body)
     lines = {"Content-Length": str(len(text.encode())), "Connection": "close", **(headers or {})}
     head = [f"HTTP/1.1 {status} Whatever", *(f"{name}: {value}" for name, value in lines.items()), "", text]
@@ -232,7 +232,7 @@ def http_reply(status: int, body: Any = None, headers: Mapping[str, str] | None 
 
 @dataclass(frozen=True)
 class Heard:
-    """Hold one request that a recorder heard."""
+    """One request that a recorder received."""
 
     method: str
     target: str

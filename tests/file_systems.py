@@ -57,7 +57,7 @@ class FakeFileSystem(MemoryFileSystem):  # type: ignore[misc]
         raise NotImplementedError
 
     def listed_facts(self, number: int) -> Mapping[str, Any]:
-        """Return the same as a listing tells it."""
+        """Return the same metadata in the form of a listing."""
         return self.facts(number)
 
     def info(self, path: str, **more: Any) -> dict[str, Any]:
@@ -316,7 +316,7 @@ class TextTimes(Disk):
 
 
 class Silent(Disk):
-    """A store that tells nothing but sizes."""
+    """A store that reports only sizes."""
 
     protocol = "silent"
 
@@ -325,7 +325,7 @@ class Silent(Disk):
 
 
 class TightLipped(Disk):
-    """A store whose listings tell less than its answers about one file."""
+    """A store whose listings contain less than its replies about one file."""
 
     protocol = "tight"
 
@@ -337,7 +337,7 @@ class TightLipped(Disk):
 
 
 class HiddenSizes(Disk):
-    """A store that does not tell sizes, as some web servers."""
+    """A store that does not report sizes, like some web servers."""
 
     protocol = "hidden"
 
@@ -350,9 +350,9 @@ class SFTPNoConnection(Exception):  # noqa: N818 - asyncssh's name
 
 
 class LostLine(Sftp):
-    """A file system that loses its line, and then fails for good; a new one does not.
+    """A file system that loses its connection, and then fails permanently; a new one does not.
 
-    :cvar lose_at: at how many more requests the line is lost.
+    :cvar lose_at: the number of further requests until the connection is lost.
     """
 
     protocol = "lossy"
@@ -416,7 +416,7 @@ REFUSALS: dict[str, Exception] = {
 
 #: All stores that listings are tested on.
 KINDS: dict[str, type[FakeFileSystem]] = {"gs": GoogleCloud, "abfs": Azure, "sftp": Sftp, "smb": Disk}
-#: All that tell a time or an ETag, in one way or another.
+#: All that report a time or an ETag, in one way or another.
 TELLING: dict[str, type[FakeFileSystem]] = {**KINDS, "ftp": TextTimes, "tight": TightLipped}
 
 
@@ -426,14 +426,14 @@ def fresh(kind: type[FakeFileSystem]) -> Any:
 
 
 def store_of(kind: type[FakeFileSystem], authority: str = "") -> Store:
-    """Return the store that the package makes of a file system."""
+    """Return the package's store for a file system."""
     protocol = kind.protocol if isinstance(kind.protocol, str) else kind.protocol[0]
     return Store(kind(), protocol, authority)
 
 
 @contextmanager
 def attached(kind: type[FakeFileSystem], protocol: str, conn_id: str = "") -> Iterator[Any]:
-    """Give Airflow a file system for a scheme, as a DAG file does with ``attach``; yields it."""
+    """Register a file system for a scheme in Airflow, as a DAG file does with ``attach``; yields it."""
     import sys
 
     from airflow_360.hooks.paths import _attach

@@ -67,7 +67,7 @@ def imported(tree: ast.AST) -> set[str]:
 
 
 def made(tree: ast.Module) -> list[set[str]]:
-    """Return the names that a module makes: its classes and functions, and its constants and types."""
+    """Return the names that a module defines: its classes and functions, and its constants and types."""
     code: set[str] = set()
     values: set[str] = set()
     for statement in statements(tree.body):
@@ -118,7 +118,7 @@ def test_the_arrows_hold() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_all_equals_the_public_names(path: Path) -> None:
-    """A module's `__all__` names all classes and functions that it makes, constants if it likes, no more."""
+    """A module's `__all__` contains all classes and functions that it defines, maybe constants, no more."""
     tree = tree_of(path)
     code, values = made(tree)
     if path.name == "__init__.py" and path.parent != PACKAGE:
@@ -249,7 +249,7 @@ def test_what_airflow_loads_first_imports_nothing(name: str) -> None:
     ],
 )
 def test_no_clock_is_read_that_was_not_given(name: str) -> None:
-    """The rules, the arithmetic and the waiting call no clock, no sleep and no dice of their own."""
+    """The rules, the arithmetic and the waits use only the clock, sleep and random numbers passed to them."""
     calls = [
         ast.unparse(node.func) for node in ast.walk(tree_of(PACKAGE / name)) if isinstance(node, ast.Call)
     ]
@@ -258,7 +258,7 @@ def test_no_clock_is_read_that_was_not_given(name: str) -> None:
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the sdist's files are not a checkout's")
 def test_nothing_foreign_is_in_the_repository() -> None:
-    """No file of the repository is over 1 MiB, names a registry's host, or knows a path of one machine."""
+    """No file of the repository is over 1 MiB, or contains a registry's host or a path of one machine."""
     # As -c rather than from the configuration, so that a checkout of another user's can be read too.
     listed = subprocess.run(
         ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

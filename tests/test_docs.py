@@ -47,7 +47,7 @@ DAGS = [
 
 @pytest.mark.parametrize("block", DAGS)
 def test_dags_in_pages(block: str) -> None:
-    """A DAG in a page is complete: copied into a file, it makes a DAG with tasks."""
+    """A DAG in a page is complete: copied into a file, it defines a DAG with tasks."""
     from airflow.providers.common.compat.sdk import DAG
 
     if "ThreeSixtyRetryPolicy" in block and AIRFLOW < (3, 3):
@@ -105,7 +105,7 @@ def test_everything_public_has_a_page() -> None:
 
 
 def test_every_example_is_shown() -> None:
-    """Each example DAG is on the page of examples, taken from its file."""
+    """Each example DAG is on the page of examples, included from its file."""
     page = (DOCS / "examples.md").read_text("utf-8")
     assert set(re.findall(r"\.\./dags/(\w+\.py)", page)) == {
         path.name for path in (ROOT / "dags").glob("*.py")

@@ -200,7 +200,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         return project.name
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Continue after a deferral; if the project was not ready in time, say so."""
+        """Continue after a deferral; if the project was not ready in time, raise an error with its page."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout as error:

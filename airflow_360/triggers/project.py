@@ -47,7 +47,7 @@ MAX_PAUSE_SECONDS = 86400.0
 
 
 class ProjectReadyTrigger(BaseTrigger):
-    """Poll a project until its status is 100, and return its record to the task.
+    """A trigger that polls a project until its status is 100, and returns its record to the task.
 
     The event is ``{"status": "ready", "record": {…}}``, or ``{"status": "error", "message": …, "retryable":
     …}``. Both are plain JSON without secrets, and the trigger never raises.

@@ -33,7 +33,7 @@ CHUNK = 10_000
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A photo set in folders, and litter beside it."""
+    """A photo set in folders, with litter files next to it."""
     for name, size in FILES.items():
         path = tmp_path / "set" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,12 +74,12 @@ def arrived(emulator: Emulator, upload_id: str) -> dict[str, bytes]:
 
 
 def break_off(emulator: Emulator, chunks: int) -> None:
-    """Let some chunks pass, and refuse the next one for good."""
+    """Let some chunks pass, and refuse the next one permanently."""
     emulator.faults.add({"on": "PUT /uploads/*/*", "skip": chunks, "do": "status", "status": 402})
 
 
 def test_everything_below(emulator: Emulator, upload_id: str, folder: Path) -> None:
-    """All that lies below the path arrives in one zip with its folders, and becomes a project."""
+    """All files below the path arrive in one zip with their folders, and become a project."""
     summary = archive_task(upload_id, folder).execute(context())
     assert arrived(emulator, upload_id) == {name: some_bytes(size) for name, size in FILES.items()}
     assert summary == {"files": 1, "bytes": len(held(emulator, upload_id, "photos.zip"))}
@@ -88,7 +88,7 @@ def test_everything_below(emulator: Emulator, upload_id: str, folder: Path) -> N
 
 
 def test_again(emulator: Emulator, upload_id: str, folder: Path, opened: list[str]) -> None:
-    """Running it again costs one request, and no file is opened."""
+    """A second run costs one request, and opens no file."""
     archive_task(upload_id, folder).execute(context())
     before, opened[:] = len(emulator.exchanges), []
     archive_task(upload_id, folder).execute(context(try_number=2))
@@ -136,7 +136,7 @@ def test_changed_between_attempts(emulator: Emulator, upload_id: str, folder: Pa
     ],
 )
 def test_name(emulator: Emulator, upload_id: str, folder: Path, archive: str, error: str) -> None:
-    """A name that is none of a zip is refused before any request about it."""
+    """A name that does not end in .zip is refused before any request about it."""
     before = len(emulator.exchanges)
     with pytest.raises(AirflowFailException, match=error):
         archive_task(upload_id, folder, archive=archive).execute(context())
@@ -216,7 +216,7 @@ class TestKeptChecksums:
         assert later.checksums == archive.checksums
 
     def test_of_something_else(self) -> None:
-        """The checksums of other files are not taken over."""
+        """The checksums of other files are not used."""
         store, first, other = StateStore(), self.archive(5), self.archive(6)
         state = TaskState(context(store=store))
         kept = KeptChecksums(state, "s photos.zip", first)
@@ -257,7 +257,7 @@ class Written(StateStore):
         super().set(key, value)
 
     def numbers(self) -> list[str]:
-        """Return the last word of each key that was written since this was asked last."""
+        """Return the last word of each key that was written since the last call."""
         keys, self._keys = self._keys, []
         return [key.rpartition(" ")[2] for key in keys]
 

@@ -59,7 +59,7 @@ def test_good(server: Emulator, tmp_path: Path, command: list[str]) -> None:
 
 
 def test_bad(server: Emulator, tmp_path: Path) -> None:
-    """A key without a scope ends with 1 and says which, on the error output, without the key."""
+    """With a key without a scope it exits with 1 and names the scope on stderr, without the key."""
     uri = f"three-sixty://:sk_MARKERread@{server.url.removeprefix('http://')}/http"
     done = run([*MODULE, "check", "--conn-id", "other"], tmp_path, AIRFLOW_CONN_OTHER=uri)
     assert done.returncode == 1
@@ -69,7 +69,7 @@ def test_bad(server: Emulator, tmp_path: Path) -> None:
 
 
 def test_wrong_usage(tmp_path: Path) -> None:
-    """Without a command it ends with 2 and says which there are."""
+    """Without a command it exits with 2 and lists the commands."""
     done = run(MODULE, tmp_path)
     assert done.returncode == 2
     assert "check" in done.stderr

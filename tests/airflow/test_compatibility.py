@@ -39,7 +39,7 @@ def test_versions_are_those_of_the_matrix() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "constraints").iterdir()), ids=lambda path: path.stem)
 def test_pins_are_plain(path: Path) -> None:
-    """A constraints file holds a name and a version on each line, and no address."""
+    """A constraints file has a name and a version on each line, and no URL."""
     for line in path.read_text("utf-8").splitlines():
         assert re.fullmatch(r"[a-z0-9.-]+==[\w.!+-]+( ; [\w\s.*'\"=<>!()-]+)?", line), line
 

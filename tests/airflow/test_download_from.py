@@ -67,7 +67,7 @@ def project_of(path: str, **more: Any) -> CreateProjectOperator:
 
 @pytest.mark.parametrize("path", [SCAN, SCAN.replace("s3://", "s3://my_aws@")], ids=["default", "named"])
 def test_link(emulator: Emulator, s3: None, path: str) -> None:
-    """The server gets a link that gives the object's bytes to anybody, for a day."""
+    """The server gets a link with which anybody can read the object, for a day."""
     more = {} if "my_aws" not in path else {"aws_conn_id": "missing"}
     name = project_of(path, **more).execute(context())
     assert name in emulator.store.projects
@@ -81,7 +81,7 @@ def test_link(emulator: Emulator, s3: None, path: str) -> None:
 def test_secret(
     emulator: Emulator, s3: None, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The link stands neither in logs at debug level, nor in the task, its XComs and its memory."""
+    """The link is neither in logs at debug level, nor in the task, its XComs and its saved state."""
     caplog.set_level(logging.DEBUG)
     store, task, given = StateStore(), project_of(SCAN), context()
     given["task_state_store"] = store

@@ -20,7 +20,7 @@ AIRFLOW = Path(airflow.__file__).parent
 
 
 class Field:
-    """Stands in for a field of wtforms, which remembers its arguments just so until it is bound to a form."""
+    """A replacement for a field of wtforms, which keeps its arguments until it is bound to a form."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args, self.kwargs = args, kwargs

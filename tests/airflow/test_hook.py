@@ -229,7 +229,7 @@ def test_a_client_for_a_person_waits_for_a_whole_reply_at_most_fifteen_seconds(
 
 
 def test_connection_test_without_connection() -> None:
-    """The Test button and the command say that there is no such connection, and do not raise."""
+    """The Test button and the command report a missing connection, and do not raise."""
     ok, said = ThreeSixtyHook("nowhere").test_connection()
     assert (ok, said[:33]) == (False, "There is no connection 'nowhere':")
 
@@ -249,7 +249,7 @@ def test_errors_that_may_pass() -> None:
 
 
 def test_a_refused_certificate_spends_no_retry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate that is not trusted fails a task for good, and names the connection's field."""
+    """An untrusted certificate fails a task permanently, and the message names the connection's field."""
     with Emulator(tls=certificate(tmp_path)) as emulator:
         connect(monkeypatch, host=emulator.url)
         said = "extra field `verify`.* The connection is 'three_sixty_default'"
@@ -280,7 +280,7 @@ def test_a_long_maintenance_gives_the_slot_back(
 
 
 def test_upload(emulator: Emulator, tmp_path: Path) -> None:
-    """A file goes up from a ``@task``, under a flat name, and the numbers are the server's."""
+    """A file is uploaded from a ``@task``, under a flat name, and the numbers are the server's."""
     scan = tmp_path / "Größe 1.E57"
     scan.write_bytes(b"x" * 3000)
     hook, seen = ThreeSixtyHook(), []
@@ -301,7 +301,7 @@ def test_upload(emulator: Emulator, tmp_path: Path) -> None:
     ],
 )
 def test_bad_paths(emulator: Emulator, tmp_path: Path, path: str, said: str) -> None:
-    """A path that is no file fails for good, before the server hears of it."""
+    """A path that is not a file fails permanently, before any request."""
     with pytest.raises(AirflowFailException, match=said):
         ThreeSixtyHook().upload("any", path.format(folder=tmp_path))
     assert emulator.exchanges == []

@@ -90,7 +90,7 @@ def test_hook_lineage(emulator: Emulator, folder: Path) -> None:
     (plugins / "reads.py").write_text(PLUGIN, "utf-8")
     seen = told(folder, plugins)
     session = f"{emulator.url}/api/v1/uploads/{seen['upload_id']}"
-    # Airflow leaves the slash at the end of an asset's address away.
+    # Airflow removes the slash at the end of an asset's URL.
     assert list(dict.fromkeys(seen["inputs"])) == [
         f"file://{folder}/one.e57",
         f"file://{folder}/many",
@@ -112,7 +112,7 @@ def test_without_a_reader(emulator: Emulator, folder: Path) -> None:
 
 
 def test_openlineage(emulator: Emulator, folder: Path) -> None:
-    """OpenLineage is told the same of each task as it ends, in its own names."""
+    """OpenLineage gets the same from each task at its end, under its own names."""
     pytest.importorskip("airflow.providers.openlineage")
     seen = told(folder, folder / "none")
     session = [emulator.url, f"api/v1/uploads/{seen['upload_id']}"]
@@ -155,7 +155,7 @@ def test_what_the_server_fetches(emulator: Emulator, origin: dict[str, Any], inp
     ],
 )
 def test_addresses(path: str, uri: str, dataset: tuple[str, str]) -> None:
-    """A source's address holds no connection, no password and no signature."""
+    """A source's URL contains no connection, no password and no signature."""
     assert uri_of(path) == uri
     assert dataset_of(uri) == dataset
 

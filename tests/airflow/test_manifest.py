@@ -184,7 +184,7 @@ def test_a_file_that_is_added_twice_has_one_row(tmp_path: Path) -> None:
 def test_s3(
     monkeypatch: pytest.MonkeyPatch, emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path
 ) -> None:
-    """A manifest goes to S3 too, by the connection that the path names."""
+    """A manifest can be written to S3 too, with the connection in the path."""
     with LocalS3(tmp_path / "s3") as s3:
         monkeypatch.setenv("AIRFLOW_CONN_LISTS", s3.connection_json)
         s3.make_bucket("lists")
@@ -205,7 +205,7 @@ def test_cannot_be_written(emulator: Emulator, upload_id: str, folder: Path, tmp
 
 @pytest.mark.parametrize("wanted", [None, False, "", "None"])
 def test_not_wanted(wanted: Any) -> None:
-    """Without a manifest a source is read as it is: nothing stands between, and nothing is digested."""
+    """Without a manifest a source is read directly, and nothing is digested."""
     manifest, source = Manifest(wanted, json.loads), MemorySource(b"x")
     opener = lambda: source  # noqa: E731
     assert manifest.digested(source) is source
@@ -214,7 +214,7 @@ def test_not_wanted(wanted: Any) -> None:
 
 
 def test_memory(tmp_path: Path) -> None:
-    """Twenty thousand rows take a few mebibytes."""
+    """Twenty thousand rows need a few mebibytes."""
     manifest = Manifest(str(tmp_path / "manifest.csv"), json.loads)
     names = [f"DJI_{number}.jpg" for number in range(20_000)]
     tracemalloc.start()

@@ -24,7 +24,7 @@ LEFT = 3
 
 
 class ManyObjects:
-    """An S3 client of a bucket that holds a hundred thousand objects of three bytes."""
+    """An S3 client of a bucket with a hundred thousand objects of three bytes."""
 
     def get_paginator(self, operation: str) -> ManyObjects:
         return self

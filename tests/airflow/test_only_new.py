@@ -85,7 +85,7 @@ class Nights:
         return list(self.scans.hook.look_at_scans([str(path) for path in sorted(self.folder.iterdir())]))
 
     def make(self, run: str, scan: str) -> str:
-        """Make one scan's project, as the task of a run does that is mapped to it."""
+        """Create one scan's project, like the task of a run that is mapped to it."""
         self.made += 1  # its own session
         link = f"https://example.com/{scan}.e57?{self.made}"
         maker = CreateProjectOperator(task_id="create", download_link=link, path=str(self.folder / scan))
@@ -151,7 +151,7 @@ def test_cleared_run(nights: Nights, emulator: Emulator) -> None:
 
 
 def test_task_cleared_late(nights: Nights, emulator: Emulator) -> None:
-    """A failed project task that is cleared after a later run made the scan makes no second project."""
+    """A failed project task creates no second project if it is cleared after a later run's success."""
     nights.put("bridge")
     nights.lists("monday")
     emulator.faults.add({"on": "POST /projects", "do": "status", "status": 402})
@@ -179,7 +179,7 @@ def test_backfill(nights: Nights, emulator: Emulator) -> None:
 
 
 def test_backfill_of_dated_folders(tmp_path: Path, stores: Any, emulator: Emulator) -> None:
-    """With a folder for each date, a backfill makes the date that never ran, and not the one that did."""
+    """With a folder for each date, a backfill processes the date that never ran, and not the other one."""
     for date in ("2026-06-01", "2026-06-02"):
         Nights(tmp_path / date, stores).put("bridge")
     nights = Nights(tmp_path / "2026-06-02", stores)
@@ -246,7 +246,7 @@ def test_changed_scan(nights: Nights) -> None:
 
 
 def test_made_meanwhile(nights: Nights, emulator: Emulator) -> None:
-    """Of two runs that were handed the same scan, the second one makes no project of it, and says why."""
+    """If two runs list the same scan, the second one creates no project of it, and logs the reason."""
     nights.put("bridge")
     nights.lists("monday")
     nights.lists("tuesday")
@@ -267,7 +267,7 @@ def test_nothing_is_recorded_without_a_project(nights: Nights, emulator: Emulato
 
 
 def test_unknown_path(nights: Nights, capfd: pytest.CaptureFixture[str]) -> None:
-    """A project task whose path was not handed out makes its project, records nothing, and says so."""
+    """A project task whose path was not listed creates its project, records nothing, and logs this."""
     nights.put("bridge")
     nights.make("monday", "bridge")
     assert "it is not recorded as done" in capfd.readouterr().out
@@ -328,7 +328,7 @@ def dated(path: Path, seconds: float) -> None:
 
 
 def test_settle_seconds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A folder in which any file is younger than the time to settle is left out, and the log says which."""
+    """A folder with any file younger than the time to settle is left out, and the log names it."""
     for scan, ages in {"old": (-700, -5000), "young": (-5000, -60), "ahead": (90000,), "soon": (50,)}.items():
         (tmp_path / scan).mkdir()
         for number, age in enumerate(ages):
@@ -336,7 +336,7 @@ def test_settle_seconds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
             dated(tmp_path / scan / f"{number}.e57", age)
     operator = ListScansOperator(task_id="list", path=str(tmp_path), settle_seconds=600)
     given: Any = {"ti": TaskInstance()}
-    # A camera whose clock is wrong must not hold its scans back for ever.
+    # If a camera's clock is wrong, its scans must not be delayed for ever.
     assert operator.execute(given) == [str(tmp_path / "ahead"), str(tmp_path / "old")]
     assert (
         f"{tmp_path / 'young'} is left to a later run: a file in it was written 60 s ago."
@@ -347,7 +347,7 @@ def test_settle_seconds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
 
 
 def test_settle_seconds_of_hidden_files(tmp_path: Path) -> None:
-    """Litter and hidden files that were just written hold no scan back, and make none new."""
+    """Litter and hidden files that were just written delay no scan, and make no scan new."""
     nights = Nights(tmp_path, None, settle_seconds=600)
     nights.put("bridge")
     dated(tmp_path / "bridge/sub/a.e57", -700)

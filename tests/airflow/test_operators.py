@@ -49,7 +49,7 @@ def sent(emulator: Emulator) -> list[str]:
 
 class TestListFiles:
     def test_entries_are_arguments_of_an_upload_task(self, folder: Path) -> None:
-        """Each entry holds the keyword arguments of an upload task; hidden files and litter are left out."""
+        """Each entry has the keyword arguments of an upload task; hidden files and litter are left out."""
         entries = ListFilesOperator(task_id="list", path=str(folder), recursive=False).execute(context())
         assert entries == [
             {
@@ -63,12 +63,12 @@ class TestListFiles:
         ]
 
     def test_subfolders_are_entered_and_kept_apart(self, folder: Path) -> None:
-        """By default a folder means everything below it, under names that are made of paths."""
+        """By default a folder means all files below it, under names made from their paths."""
         operator = ListFilesOperator(task_id="list", path=str(folder), pattern="*.LAS")
         assert [entry["filename"] for entry in operator.execute(context())] == ["b.las", "sub_c.las"]
 
     def test_patterns_and_exclude(self, folder: Path) -> None:
-        """`pattern` and `exclude` take a glob or a list of globs, without regard to case."""
+        """`pattern` and `exclude` accept a glob or a list of globs, without regard to case."""
         both = ListFilesOperator(
             task_id="list", path=str(folder), pattern=["*.LAS", "A.*"], exclude=["SUB/*", "*.txt"]
         )
@@ -118,7 +118,7 @@ class TestListFiles:
 
 class TestListScans:
     def test_folders(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """Only folders that hold a file count, and files beside them are warned of."""
+        """Only folders with a file count, and a warning names files next to them."""
         (folder / "empty").mkdir()
         (folder / ".cache").mkdir()
         scans = ListScansOperator(task_id="list", path=str(folder)).execute(context())
@@ -126,14 +126,14 @@ class TestListScans:
         assert "2 files beside the folders will not be uploaded" in caplog.text
 
     def test_pattern(self, folder: Path) -> None:
-        """A folder without a file of the pattern is no scan."""
+        """A folder without a file of the pattern is not a scan."""
         with pytest.raises(AirflowSkipException):
             ListScansOperator(task_id="list", path=str(folder), pattern="*.e57").execute(context())
 
 
 class TestUploadFile:
     def test_result(self, emulator: Emulator, folder: Path) -> None:
-        """The result names the file as the server holds it."""
+        """The result contains the file's name on the server."""
         operator = UploadFileOperator(
             task_id="upload", upload_id=session(emulator), path=str(folder / "a.E57")
         )
@@ -207,7 +207,7 @@ class TestUploadFile:
             operator.execute(context())
 
     def test_session_gone(self, emulator: Emulator, folder: Path) -> None:
-        """A session that is gone fails for good and says which task to clear."""
+        """A session that is gone fails permanently, and the message names the task to clear."""
         operator = UploadFileOperator(task_id="upload", upload_id="gone0000", path=str(folder / "b.las"))
         with pytest.raises(AirflowFailException, match="clear the session task"):
             operator.execute(context())
@@ -268,7 +268,7 @@ class TestUploadFiles:
     def test_nothing_left_out_is_not_worth_a_line(
         self, emulator: Emulator, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """If nothing was left out, no line says so."""
+        """If nothing was left out, the log has no line about it."""
         UploadFilesOperator(task_id="upload", upload_id=session(emulator), path=str(folder / "sub")).execute(
             context()
         )
@@ -282,7 +282,7 @@ class TestUploadFiles:
         assert sent(emulator)[5:] == [f"GET /uploads/{upload_id}"]
 
     def test_paths(self, emulator: Emulator, folder: Path) -> None:
-        """Several paths go into one session."""
+        """Several paths are uploaded into one session."""
         operator = UploadFilesOperator(
             task_id="upload", upload_id=session(emulator), paths=[str(folder / "a.E57"), str(folder / "sub")]
         )
@@ -312,7 +312,7 @@ class TestUploadFiles:
         assert sum(".docx" in line for line in sent(emulator)) == 1
 
     def test_unreadable(self, emulator: Emulator, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A file that the worker may not read is said before a byte of any file is sent."""
+        """A file that the worker cannot read is an error before a byte of any file is sent."""
         # Root may read everything, so the question is answered for it.
         monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("b.las"))
         with pytest.raises(AirflowFailException, match=r"may not read .*b\.las"):
@@ -370,7 +370,7 @@ class TestCreateProject:
         return CreateProjectOperator(task_id="project", upload_id=upload_id, **more)
 
     def test_fields(self, emulator: Emulator, folder: Path) -> None:
-        """The server gets the fields that were given, private by default, and the page's address is kept."""
+        """The server gets the given fields, private by default, and the page's URL is saved."""
         upload_id = session(emulator)
         uploads = upload_all(upload_id, folder)
         operator = self.create(
@@ -389,7 +389,7 @@ class TestCreateProject:
         assert given["ti"].pushed == {"project_request": "asked", "project_url": page}
 
     def test_again(self, emulator: Emulator, folder: Path) -> None:
-        """Running it again takes over the project and makes no second one, even when the session is gone."""
+        """A second run reuses the project and creates no second one, even if the session is gone."""
         upload_id = session(emulator)
         operator = self.create(upload_id, uploads=upload_all(upload_id, folder))
         store = StateStore()
@@ -434,7 +434,7 @@ class TestCreateProject:
         assert self.create(upload_id, uploads=results).execute(context()) == upload_id
 
     def test_incomplete(self, emulator: Emulator) -> None:
-        """A session with a file that is not complete becomes no project."""
+        """No project is created from a session with an incomplete file."""
         upload_id = session(emulator)
         client = self.create(upload_id).hook.client
         client.put_chunk(upload_id, "a.e57", b"12345", "bytes 0-4/10")
@@ -443,7 +443,7 @@ class TestCreateProject:
         assert not emulator.store.projects
 
     def test_empty_session(self, emulator: Emulator) -> None:
-        """An empty session becomes no project."""
+        """No project is created from an empty session."""
         with pytest.raises(AirflowFailException, match="it is empty"):
             self.create(session(emulator)).execute(context())
 
@@ -477,7 +477,7 @@ class TestCreateProject:
         assert emulator.store.projects[name].options["privacy_mode"] == 2
 
     def test_a_field_that_is_given_twice(self, emulator: Emulator) -> None:
-        """An option that the operator has a parameter for fails before the server is asked."""
+        """An option for which the operator has a parameter fails before any request."""
         with pytest.raises(AirflowFailException, match="options must not hold title"):
             self.create("x", title="a", options={"title": "b"}).execute(context())
         assert emulator.exchanges == []

@@ -25,7 +25,7 @@ from airflow_360.task_groups import scan_to_project
 from tests.airflow.conftest import context
 
 TEMPLATE = "{{ params.choice }}"
-#: Each parameter with the operators that take it.
+#: Each parameter with its operators.
 CHOICES: list[tuple[str, str, Callable[..., Any]]] = [
     ("names", "path", lambda **more: ListFilesOperator(task_id="t", path="/", **more)),
     ("names", "basename", lambda **more: UploadFilesOperator(task_id="t", upload_id="x", path="/", **more)),
@@ -137,7 +137,7 @@ class TestPaths:
         assert hook.upload(upload_id, file)["path"] == path_text(file)
 
     def test_the_hook_keeps_folders_apart(self, emulator: Emulator, upload_id: str, folder: Path) -> None:
-        """By default the hook takes subfolders too, and names made of paths, as the operators do."""
+        """By default the hook includes subfolders too, and makes names from paths, as the operators do."""
         hook = ThreeSixtyHook()
         assert hook.upload_files(upload_id, hook.list_files(folder / "scan"))["files"] == 2
         assert set(emulator.store.sessions[upload_id].files) == {"a.e57", "sub_b.e57"}
@@ -169,7 +169,7 @@ class TestPaths:
             assert getattr(tested, name) == path_text(value)
 
     def test_a_template_in_a_path(self) -> None:
-        """A `Path` may hold a template, as a text may."""
+        """A `Path` may contain a template, as a text may."""
         with DAG("d", schedule=None):
             operator = ListFilesOperator(task_id="l", path=Path("/scans") / "{{ ds }}")
         operator._do_render_template_fields(

@@ -86,7 +86,7 @@ AZURE = "abfs://connection@container/folder/"
     ],
 )
 def test_advice(path: str, parts: list[str]) -> None:
-    """A path that cannot be opened is a final error that names it and says how to write it."""
+    """A path that cannot be opened is a permanent error that names it and shows the right form."""
     error = str(refusal(path))
     for part in [path, *parts]:
         assert part in error
@@ -174,7 +174,7 @@ def test_a_store_without_a_slash() -> None:
 
 
 def test_s3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every spelling of S3 goes over boto3, once for each connection; the path's one wins."""
+    """Every spelling of S3 uses boto3, once for each connection; the connection in the path wins."""
     asked: list[Any] = []
 
     class Hook:
@@ -225,7 +225,7 @@ def test_unknown_connection(shares: Any) -> None:
 
 
 def test_no_connection(shares: Any) -> None:
-    """A share without a connection says that it needs one."""
+    """A share without a connection is an error that says that it needs one."""
     assert "smb://connection@/share/folder/" in str(refusal("smb:///share/a.e57"))
 
 

@@ -87,7 +87,7 @@ def test_anonymous(path: str) -> None:
 @with_pages
 @pytest.mark.parametrize("path", ["", "docs", "redoc", "openapi.json", "page.py", *FILES])
 def test_signed_in(path: str) -> None:
-    """Who is signed in is given the page's files and nothing else."""
+    """A signed-in user gets the page's files and nothing else."""
     from airflow.api_fastapi.core_api.security import get_user
     from fastapi.testclient import TestClient
 

@@ -108,7 +108,7 @@ class Waits:
         return max(bisect.bisect_left(moments, moment + 60) - n for n, moment in enumerate(moments))
 
     def longest_gap(self) -> float:
-        """The longest time for which a project was not asked for."""
+        """The longest time without a poll of a project."""
         return max(
             later - sooner for moments in self.asked.values() for sooner, later in itertools.pairwise(moments)
         )
@@ -175,7 +175,7 @@ def test_first_come_first_served() -> None:
 
 
 def test_intervals_of_their_own() -> None:
-    """A project that is to be asked for more often is, while the limit has room for all."""
+    """A project with a shorter interval is polled more often, while the limit has room for all."""
     with Waits() as waits:
         client, names = waits.client(), waits.projects(11)
 
@@ -192,7 +192,7 @@ def test_intervals_of_their_own() -> None:
 
 
 def test_429_slows_everyone() -> None:
-    """A 429 stops all waits until the moment that the server named; then they go on, slower at first."""
+    """A 429 stops all waits until the time from the server; then they continue, slower at first."""
     with Waits() as waits:
         client, names = waits.client(), waits.projects(200)
         waits.emulator.faults.add({"on": "GET /projects/*", "do": "rate_limit", "retry_after": 300})

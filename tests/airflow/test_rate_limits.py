@@ -50,7 +50,7 @@ def test_reschedules(emulator: Emulator) -> None:
 def test_where_dates_are_not_obeyed(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
-    """An Airflow that would run a rescheduled task at once fails it instead, to be retried."""
+    """If Airflow would run a rescheduled task immediately, the task fails instead and is retried."""
     monkeypatch.setattr("airflow.__version__", version)
     emulator.faults.add(LIMIT)
     operator = CreateUploadSessionOperator(task_id="session", deferrable=False)
@@ -63,7 +63,7 @@ def test_where_dates_are_not_obeyed(
 
 @pytest.mark.skipif(AIRFLOW >= (3, 1), reason="reschedules: see the test before")
 def test_left_to_retries(emulator: Emulator) -> None:
-    """An Airflow that would reschedule for at once gets a failure that its retries count."""
+    """If Airflow would reschedule the task immediately, the task fails, and its retries count this."""
     emulator.faults.add(LIMIT)
     with pytest.raises(AirflowException, match="429") as caught:
         CreateUploadSessionOperator(task_id="session", deferrable=False).execute(context())
@@ -103,7 +103,7 @@ def test_not_by_the_hour(emulator: Emulator) -> None:
 
 
 class Night:
-    """Forty mapped scans on a server with the contract's limits, in a time of their own."""
+    """Forty mapped scans on a server with the contract's limits, on a virtual clock."""
 
     def __init__(self, scans: int) -> None:
         self.now = 1_700_000_000.0

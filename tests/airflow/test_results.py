@@ -75,7 +75,7 @@ def test_malformed_results(uploads: Any, said: str) -> None:
 
 
 def test_a_project_of_malformed_results(emulator: Emulator) -> None:
-    """The project task fails for good, and creates nothing."""
+    """The project task fails permanently, and creates nothing."""
     operator = CreateProjectOperator(task_id="p", upload_id="AAAAAAAA", uploads=[{"filename": "a.e57"}])
     upload_id = operator.hook.client.create_upload_session().upload_id
     operator.upload_id = upload_id

@@ -99,7 +99,7 @@ def test_circle_of_causes() -> None:
 
 
 def test_rate_limit() -> None:
-    """A rate limit is waited for as long as the server said, and the reason says how long."""
+    """After a rate limit the task waits as long as the server asked, and the reason contains the time."""
     decision = decide(RateLimitedError("Slow down.", retry_after=1234.0, window=3600.0), context())
     assert decision.action is policies.RetryAction.RETRY
     assert decision.retry_delay == timedelta(seconds=1234)

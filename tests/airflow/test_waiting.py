@@ -44,7 +44,7 @@ from tests.fakes import client_for
 SHORT = WaitTimes(failure_tolerance=0.3, missing_interval=0.05)
 
 
-#: So many times the server's limits, so that polls need not wait for their turn.
+#: The factor for the server's limits, so that polls need not wait for their turn.
 FAST = {"rate_limits": 1000}
 
 
@@ -100,7 +100,7 @@ def event_of(trigger: ProjectReadyTrigger) -> dict[str, Any]:
 
 
 def test_poke(emulator: Emulator, project: str) -> None:
-    """A sensor that pokes returns the full record and keeps the page's address."""
+    """A sensor in poke mode returns the full record and saves the page's URL."""
     given = context()
     record = sensor(project, mode="poke", poke_interval=0.2).execute(given)
     assert (record["name"], record["status"]) == (project, 100)
@@ -155,7 +155,7 @@ def test_ready_does_not_defer(emulator: Emulator, project: str) -> None:
 @pytest.mark.parametrize("name", [None, "None", "", " "], ids=repr)
 @pytest.mark.parametrize("more", [{"deferrable": True}, {"mode": "poke"}, {"soft_fail": True}], ids=str)
 def test_a_project_task_that_was_marked_as_success(emulator: Emulator, name: Any, more: Any) -> None:
-    """A sensor without a project name fails at once, and says that the project task must be cleared."""
+    """A sensor without a project name fails immediately, and asks you to clear the project task."""
     with pytest.raises(AirflowFailException, match="clear") as caught:
         sensor(name, **more).execute(context())
     assert "success" in str(caught.value)
@@ -178,7 +178,7 @@ def test_retryable_event(emulator: Emulator) -> None:
 
 
 def test_errors_of_a_ready_project(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
-    """A project that is ready with errors is a warning, or a failure if that was asked for."""
+    """A ready project with errors is a warning, or with `fail_on_errors` a failure."""
     event = {"status": "ready", "record": {"name": "x", "status": 100, "errors": 3}}
     assert sensor("x").execute_complete(context(), event)["errors"] == 3
     assert "ready with 3 errors" in caplog.text
@@ -229,7 +229,7 @@ def test_a_status_that_cannot_be_right_for_a_moment(emulator: Emulator, project:
 
 
 def test_status_goes_backwards(emulator: Emulator, project: str) -> None:
-    """A status that goes backwards is waited on."""
+    """If a status goes backwards, the wait continues."""
     emulator.store.projects[project].processing_seconds = 2
     emulator.faults.add(altered(50), altered(10))
     assert event_of(trigger(project, 0.2))["status"] == "ready"
@@ -266,7 +266,7 @@ def test_poked_and_gone_for_a_moment(emulator: Emulator, project: str) -> None:
 
 
 def test_a_sensor_without_saved_state_repeats_a_404_at_once(emulator: Emulator, project: str) -> None:
-    """A sensor that is rescheduled and cannot save its state tells a deleted project within one run."""
+    """A rescheduled sensor that cannot save its state detects a deleted project within one run."""
     emulator.faults.add(gone(2))
     assert not sensor(project).poke(context()).is_done
     assert len(emulator.exchanges) == 3
@@ -383,7 +383,7 @@ def test_failures_between_replies_are_tolerated(emulator: Emulator, project: str
 
 
 def test_unknown_project(emulator: Emulator) -> None:
-    """A project that does not exist fails for good, poked or triggered."""
+    """A project that does not exist fails permanently, in poke mode and in the trigger."""
     with pytest.raises(AirflowFailException, match="nobody"):
         sensor("nobody", mode="poke", poke_interval=0.1).execute(context())
     event = event_of(trigger("nobody"))
@@ -393,7 +393,7 @@ def test_unknown_project(emulator: Emulator) -> None:
 
 
 def test_status_stands_still(emulator: Emulator, project: str) -> None:
-    """A status that stands still ends the wait if that was asked for, in the trigger and when poked."""
+    """With `stall_timeout` a status that does not change ends the wait, in the trigger and in poke mode."""
     emulator.store.projects[project].processing_seconds = 3600
     event = event_of(trigger(project, stall_timeout=0.3))
     assert "has stood at status 0" in event["message"]
@@ -467,7 +467,7 @@ def test_a_rescheduled_sensor_obeys_a_rate_limit(
 
 @pytest.mark.skipif(AIRFLOW < (3, 0), reason="Airflow 2 asks its database when it reschedules")
 def test_a_rate_limit_does_not_outlast_the_time_out(emulator: Emulator, project: str) -> None:
-    """A sensor that is told to wait for longer than its time-out is rescheduled for the end of that."""
+    """If a pause is longer than the sensor's time-out, the sensor is rescheduled for the time-out's end."""
     emulator.faults.add(limited(3000))
     store = StateStore()
     with pytest.raises(AirflowRescheduleException) as rescheduled:
@@ -661,7 +661,7 @@ def test_trigger_does_not_block(emulator: Emulator, project: str) -> None:
 def test_dripping_projects_do_not_hold_up_other_waits(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the replies of four projects drip, other waits go on, and the drips count as failed polls."""
+    """While the replies of four projects drip, other waits continue, and the drips count as failed polls."""
     emulator.store.processing_seconds = 1
     create = emulator.store.create_project
     names = [str(create({"download_link": "https://x/y.e57"})["name"]) for _ in range(8)]

@@ -27,7 +27,7 @@ from tests.fakes import Waits
 
 
 class Failing:
-    """A request that fails so many times and then answers, and counts how often it was sent."""
+    """A request that fails a given number of times and then succeeds, and counts how often it was sent."""
 
     def __init__(self, times: int, error: ThreeSixtyError) -> None:
         self.times = times
@@ -137,7 +137,7 @@ def test_passing_errors_are_waited_for(error: ThreeSixtyError) -> None:
 
 
 def test_other_errors_come_through() -> None:
-    """An error that is not this package's is a defect: it comes out at once."""
+    """An error from elsewhere is a defect: it is raised immediately."""
     waits = Waits()
 
     def request() -> None:
@@ -157,7 +157,7 @@ def test_other_errors_come_through() -> None:
 def test_short_retry_after_is_obeyed(
     kind: type[RateLimitedError | ServerError], asked: float | None, waited: float
 ) -> None:
-    """A wait that the server asked for and that may be spent here is spent in full, and never cut short."""
+    """A wait that the server asked for is done in full if it is short enough, and never cut short."""
     waits = Waits()
     Backoff(sleep=waits, longest_rate_limit_wait=60).wait(kind(retry_after=asked), 1.5)
     assert waits == [waited]

@@ -33,7 +33,7 @@ NAMES = {
 
 
 class World:
-    """A server with the emulator's limits, and clients that wait, in a time of their own."""
+    """A server with the emulator's limits, and clients that wait, on a virtual clock."""
 
     def __init__(self, endpoint: Endpoint = PUT) -> None:
         self.now = 1000.0
@@ -255,7 +255,7 @@ def test_without_limits_a_429_that_names_no_time_stops_everyone_for_a_second() -
 
 
 def test_the_key_is_not_kept() -> None:
-    """The budgets that a process shares do not hold the key."""
+    """The budgets that a process shares do not contain the key."""
     budget = shared_budget("https://scans.example.org", "sk_marker")
     assert shared_budget("https://scans.example.org", "sk_marker") is budget
     assert "sk_marker" not in repr(shared_budget.__globals__["_budgets"])
@@ -277,7 +277,7 @@ class SharedClock:
 
 
 def test_many_small_files() -> None:
-    """Small files beyond the limit cost one PUT each and one list, and the server refuses none of them."""
+    """Small files beyond the limit cost one PUT each and one list, and none is refused."""
     clock, count = SharedClock(), 1500
     with strict_emulator(limits="real", clock=clock) as emulator:
         client = client_for(emulator, budget=RequestBudget(clock=clock, sleep=clock.sleep))
@@ -319,7 +319,7 @@ def test_one_refusal_for_all_clients_without_limits(emulator: Emulator) -> None:
 
 
 def test_what_goes_out_again_is_paced_too(emulator: Emulator) -> None:
-    """A GET that goes out once more, since its idle connection was closed, counts once more."""
+    """A GET that is sent again, because its idle connection was closed, counts once more."""
     clock = SharedClock()
     budget = RequestBudget(1 / 60, clock=clock, sleep=clock.sleep)
     client, began = client_for(emulator, budget=budget), clock()
@@ -355,7 +355,7 @@ def test_a_short_wait_for_a_limit_by_the_hour_is_waited_for(
 
 
 def test_a_429_without_a_time_ends(emulator: Emulator) -> None:
-    """A server that never stops to refuse a POST is asked seven times, and the refusal is raised."""
+    """If a server never stops refusing a POST, it is sent seven times, and the refusal is raised."""
     emulator.faults.add(
         {"on": "POST /uploads", "do": "rate_limit", "retry_after": 0, "times": 7},
     )

@@ -69,7 +69,7 @@ def test_a_refused_certificate_is_one_attempt(tmp_path: Path, wrong: str, said: 
 
 
 def test_uploads_and_waits_end_at_once(tmp_path: Path) -> None:
-    """A certificate that is refused in the middle ends an upload and a wait at once."""
+    """A certificate that is refused in the middle ends an upload and a wait immediately."""
     paths = certificate(tmp_path)
     waits = Waits()
     with Emulator(tls=paths) as emulator:
@@ -88,7 +88,7 @@ def test_uploads_and_waits_end_at_once(tmp_path: Path) -> None:
 
 
 def test_the_connection_test_says_what_is_wrong(tmp_path: Path) -> None:
-    """The Test button names the field, and does not call the server something else than a 360 server."""
+    """The Test button names the field, and does not claim that the server is not a 360 server."""
     with Emulator(tls=certificate(tmp_path)) as emulator:
         good, said = check(client_for(emulator, tries=0))
     assert not good

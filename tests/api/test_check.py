@@ -108,7 +108,7 @@ def test_refusals(emulator: Emulator, skip: int, status: int, code: str | None, 
 
 
 def test_other_word_for_a_session_that_is_not_there(emulator: Emulator) -> None:
-    """A server that calls the made-up session's id invalid has looked at the key before it."""
+    """A server that calls the made-up session's id invalid has checked the key first."""
     body = {"error": "invalid_upload_id"}
     emulator.faults.add({"on": "GET /uploads/*", "do": "status", "status": 400, "body": body})
     assert checked(emulator.url)[0]

@@ -89,7 +89,7 @@ def test_the_whole_way(emulator: Emulator) -> None:
 
 
 def test_empty_file(emulator: Emulator) -> None:
-    """An empty body goes as a whole file of no bytes, with its length, and is complete at once."""
+    """An empty body is sent as a whole file of no bytes, with its length, and is complete immediately."""
     with Recorder(http_reply(200, {"received": 0, "total": 0, "complete": True})) as server:
         assert client_for(server.url).put_file("AAAAAAAA", "a.e57", b"").complete
     (heard,) = server.heard
@@ -188,7 +188,7 @@ def test_creating_a_session_is_retried_twice(emulator: Emulator, fault: dict[str
 
 @pytest.mark.parametrize("fault", UNKNOWN_RESULTS.values(), ids=UNKNOWN_RESULTS.keys())
 def test_creating_a_session_is_not_retried_more_often(emulator: Emulator, fault: dict[str, Any]) -> None:
-    """The third failure comes out, and Airflow's retries take over; rate limits in between do not count."""
+    """The third failure is raised, for Airflow's retries; rate limits in between do not count."""
     emulator.faults.add(
         {"on": "POST /uploads", "times": 2, **fault},
         {"on": "POST /uploads", "do": "rate_limit", "retry_after": 1},
@@ -202,7 +202,7 @@ def test_creating_a_session_is_not_retried_more_often(emulator: Emulator, fault:
 
 @pytest.mark.parametrize("endpoint", ["POST /uploads", "POST /projects"])
 def test_a_post_that_was_surely_not_done_is_repeated(emulator: Emulator, endpoint: str) -> None:
-    """A POST goes out again after a 429, as the server asks; a long wait comes out instead."""
+    """A POST is sent again after a 429, as the server asks; a long wait is raised instead."""
     emulator.faults.add(
         {"on": endpoint, "do": "rate_limit", "retry_after": 7},
         {"on": endpoint, "do": "rate_limit", "retry_after": 600},
@@ -247,7 +247,7 @@ def test_a_put_waits_for_nobody(emulator: Emulator) -> None:
 
 
 def test_a_kept_connection_that_was_closed(emulator: Emulator) -> None:
-    """A POST over a kept connection that the server has closed meanwhile is sent once and arrives."""
+    """A POST over a kept connection that the server has closed in the meantime is sent once and arrives."""
     client = client_for(emulator)
     for _ in range(3):
         client.list_projects()
@@ -260,7 +260,7 @@ def test_a_kept_connection_that_was_closed(emulator: Emulator) -> None:
 @pytest.mark.parametrize("rst", [False, True], ids=["FIN", "RST"])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_an_idle_connection_that_was_closed(emulator: Emulator, method: str, rst: bool) -> None:
-    """A GET or DELETE on an idle connection that is being closed goes out again at once, as no failure."""
+    """A GET or DELETE on an idle connection that is being closed is sent again at once, not as a failure."""
     waits = Waits()
     client = client_for(emulator, sleep=waits)
     upload_id = client.create_upload_session().upload_id
@@ -297,7 +297,7 @@ PROMISED = {
 @pytest.mark.parametrize("body", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
 @pytest.mark.parametrize(("endpoint", "call"), PROMISED.items(), ids=PROMISED.keys())
 def test_no_answer(emulator: Emulator, endpoint: str, call: Call, body: Any) -> None:
-    """A reply that is not the object that the contract promises is never taken for an answer."""
+    """A reply that is not the object of the contract is never accepted."""
     emulator.faults.add({"on": endpoint, "do": "status", "status": 200, "body": body})
     with pytest.raises(NoReplyError):
         call(client_for(emulator, tries=0))
@@ -309,7 +309,7 @@ def test_no_answer(emulator: Emulator, endpoint: str, call: Call, body: Any) -> 
     ids=str,
 )
 def test_no_answer_to_delete(emulator: Emulator, body: Any) -> None:
-    """Only the contract's own reply says that a session is discarded."""
+    """Only the contract's own reply means that a session is discarded."""
     emulator.faults.add({"on": "DELETE /uploads/*", "do": "status", "status": 200, "body": body})
     with pytest.raises(NoReplyError):
         client_for(emulator, tries=0).delete_upload_session("AAAAAAAA")
@@ -340,7 +340,7 @@ GOOD = {"name": "a.e57", "received": 1, "total": 2, "complete": False}
     ids=str,
 )
 def test_bad_lists(emulator: Emulator, body: Any) -> None:
-    """A list of a session with one entry that makes no sense is no list."""
+    """A list of a session with one invalid entry is not accepted."""
     emulator.faults.add({"on": "GET /uploads/*", "do": "status", "status": 200, "body": body})
     with pytest.raises(NoReplyError):
         client_for(emulator, tries=0).list_files("AAAAAAAA")
@@ -360,7 +360,7 @@ def test_bad_lists(emulator: Emulator, body: Any) -> None:
 def test_only_the_contract_says_that_a_file_is_unknown(
     emulator: Emulator, body: Any, kind: type[Exception] | None
 ) -> None:
-    """A 404 says that nothing was uploaded only in the contract's own words."""
+    """A 404 means that nothing was uploaded only in the contract's own words."""
     emulator.faults.add({"on": "GET /uploads/*/*", "do": "status", "status": 404, "body": body})
     outcome = outcome_of(lambda: client_for(emulator, tries=0).get_file_progress("AAAAAAAA", "a.e57"))
     assert outcome is None if kind is None else type(outcome) is kind
@@ -427,7 +427,7 @@ def test_addresses(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("upload_id", ["..", "", "a\nb"], ids=["dots", "empty", "line break"])
 def test_ids_that_change_the_address(emulator: Emulator, upload_id: str) -> None:
-    """An id that would ask for something else is refused before anything is sent, and not repeated."""
+    """An id that would change the request is refused before anything is sent, and not repeated."""
     waits = Waits()
     with pytest.raises(ThreeSixtyError):
         client_for(emulator, sleep=waits).list_files(upload_id)

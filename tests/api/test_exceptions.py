@@ -78,7 +78,7 @@ def test_every_error_is_in_the_table() -> None:
 
 
 def test_what_a_rejection_carries() -> None:
-    """A rejection gives limit, extension and allowed extensions as the server named them, without dots."""
+    """A rejection has limit, extension and allowed extensions from the server's reply, without dots."""
     large = FileRejectedError(detail={"limit": 5})
     foreign = FileRejectedError(detail={"extension": "exe", "allowed": [".E57", "las"]})
     assert (large.limit, large.extension, large.allowed) == (5, None, [])
@@ -86,7 +86,7 @@ def test_what_a_rejection_carries() -> None:
 
 
 def test_a_rejection_says_no_more_than_a_line() -> None:
-    """Extensions that a server makes up are cut and cleaned before a message may hold them."""
+    """Extensions that a server invents are truncated and cleaned before they get into a message."""
     error = FileRejectedError(detail={"extension": "e\n57" + 99 * "x", "allowed": 999 * ["\x1b[31mlas"]})
     assert (len(error.extension or ""), len(error.allowed), set(error.allowed)) == (19, 200, {"[31mlas"})
     assert (error.extension or "").isprintable()

@@ -78,7 +78,7 @@ def test_a_refusal_that_repeats_the_link(emulator: Emulator, spell: Callable[[st
 
 
 def test_a_redirect_that_repeats_the_link(emulator: Emulator) -> None:
-    """The address of a redirect that holds the link, encoded again, is redacted."""
+    """The URL of a redirect that contains the link, encoded again, is redacted."""
     headers = {"Location": f"https://login.example.org/?next={quote(LINK, safe='')}"}
     emulator.faults.add({"on": "POST /projects", "do": "status", "status": 302, "headers": headers})
     error = outcome_of(lambda: client_for(emulator, tries=0).create_project({"download_link": LINK}))
@@ -160,7 +160,7 @@ def test_empty_secrets_are_ignored() -> None:
 
 
 def test_long_texts_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A megabyte of escapes takes seconds at most, and a long text that holds a secret is redacted."""
+    """A megabyte of escapes takes seconds at most, and a long text with a secret is redacted."""
     redactor, began = Redactor([KEY, *secrets_of_link(LINK)]), time.monotonic()
     for escapes in ("\\", "%", "%25", "&amp;", "%41"):
         text = escapes * (1024 * 1024 // len(escapes))
@@ -199,7 +199,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_reply_that_repeats_the_key(reply: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """The error of a reply that cannot be read does not repeat the key that stands in it."""
+    """The error of an unreadable reply does not repeat the key in it."""
     caplog.set_level(logging.DEBUG)
     with KeepingServer(reply) as server:
         error = outcome_of(client_for(server.url, key=KEY, tries=0, read_timeout=0.5).list_projects)

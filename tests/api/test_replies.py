@@ -1,4 +1,4 @@
-"""Replies are bounded in size and time, and say whether the request was sent."""
+"""Replies are bounded in size and time, and the errors tell whether the request was sent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def impatient(
 
 
 def no_reply(client: ThreeSixtyClient) -> NoReplyError:
-    """Return the error that a look at the account's projects becomes."""
+    """Return the error of a request for the account's projects."""
     error = outcome_of(client.list_projects)
     assert isinstance(error, NoReplyError), repr(error)
     return error
@@ -132,7 +132,7 @@ def test_four_dripping_projects_hold_no_thread_beyond_the_deadline(emulator: Emu
 
 
 def bomb(size: int) -> bytes:
-    """Return gzip of so many blanks, a thousandth of them long."""
+    """Return gzip of this number of blanks, a thousandth as long."""
     packer = zlib.compressobj(9, wbits=31)
     return b"".join([*(packer.compress(b" " * MIB) for _ in range(size // MIB)), packer.flush()])
 
@@ -190,7 +190,7 @@ def test_only_gzip_is_asked_for() -> None:
     "encoding", ["gzip, gzip", "gzip,gzip,gzip,gzip,gzip,gzip", "br", "deflate", "é\x01"]
 )
 def test_other_encodings_are_refused(encoding: str) -> None:
-    """A reply in several encodings, or in one that was not asked for, is no reply."""
+    """A reply in several encodings, or in one that was not requested, is not accepted."""
     packed = gzip.compress(gzip.compress(b"{}"))
     head = http_reply(200, "", {"Content-Encoding": encoding, "Content-Length": str(len(packed))})
     with Recorder(head + packed) as server:
@@ -272,7 +272,7 @@ def test_interim_replies_are_skipped(interim: bytes) -> None:
     ids=["without an end", "another protocol"],
 )
 def test_a_connection_is_closed_after_interim_replies_only(interim: bytes, status: int) -> None:
-    """If interim replies do not end, nothing that follows is taken for the reply to the next request."""
+    """If interim replies do not end, no later one is used as the reply to the next request."""
     with KeepingServer(interim + JSON_REPLY) as server:
         client = client_for(server.url, tries=0)
         for connections in (1, 2):
@@ -316,7 +316,7 @@ def test_a_request_without_a_connection_was_not_sent() -> None:
     ids=["drips", "refuses", "talks nonsense"],
 )
 def test_a_request_behind_a_broken_proxy_was_not_sent(monkeypatch: pytest.MonkeyPatch, reply: bytes) -> None:
-    """A proxy that makes no connection ends the request in the time to connect, and nothing was sent."""
+    """A proxy that makes no connection ends the request after the connect time-out, and nothing was sent."""
     with DrippingServer(reply) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         client = client_for("https://scans.example.org", connect_timeout=DEADLINE, tries=0)
@@ -330,7 +330,7 @@ def test_a_request_behind_a_broken_proxy_was_not_sent(monkeypatch: pytest.Monkey
 
 
 def test_what_cannot_be_stored_does_not_leave_the_transport(emulator: Emulator) -> None:
-    """Replies and refusals hold nothing that a database or msgpack refuses, in keys and values alike."""
+    """Replies and refusals contain nothing that a database or msgpack refuses, in keys and values."""
     odd = {"a": float("nan"), "b": 2**70, "c\0": "\ud800", "d": 1}
     plain = {"a": None, "b": None, "c\ufffd": "\ufffd", "d": 1}
     client = client_for(emulator, tries=0)

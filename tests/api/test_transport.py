@@ -44,7 +44,7 @@ SECRET = "sk_tell_nobody"
 
 
 def answered(status: int, body: Any = None, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return a fault: the next look at the account's projects is answered like this."""
+    """Return a fault: the next request for the account's projects gets this reply."""
     fault = {"on": "GET /projects", "do": "status", "status": status, "headers": dict(headers or {})}
     return fault if body is None else {**fault, "body": body}
 
@@ -52,7 +52,7 @@ def answered(status: int, body: Any = None, headers: Mapping[str, str] | None = 
 def refusal(
     emulator: Emulator, status: int, body: Any = None, headers: Mapping[str, str] | None = None
 ) -> Exception:
-    """Return the error that a reply becomes when it is asked for once."""
+    """Return the error of a single request with this reply."""
     emulator.faults.add(answered(status, body, headers))
     outcome = outcome_of(client_for(emulator, tries=0).list_projects)
     assert isinstance(outcome, Exception)
@@ -225,7 +225,7 @@ def test_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_proxy_for_plain_http(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key that goes unencrypted does not leave the machine through a proxy of the environment."""
+    """An unencrypted key does not leave the machine through a proxy of the environment."""
     with Recorder() as proxy:
         for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(variable, proxy.url)
@@ -237,7 +237,7 @@ def test_no_proxy_for_plain_http(emulator: Emulator, monkeypatch: pytest.MonkeyP
 
 
 def test_excepted_from_the_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that the environment excepts from its proxy is asked directly."""
+    """A request to a host that the environment excepts from its proxy is sent directly."""
     own, key = certificate(tmp_path)
     with Recorder() as proxy, strict_emulator(tls=(own, key)) as emulator:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
@@ -289,7 +289,7 @@ def test_redirects(emulator: Emulator, method: str, status: int) -> None:
     ids=["empty", "path", "no scheme", "half an address", "half an IPv6 address"],
 )
 def test_odd_redirects(location: str) -> None:
-    """A redirect to an address that is none is still an error of ours."""
+    """A redirect to an invalid URL is still an error of ours."""
     with Recorder(http_reply(302, {}, {"Location": location})) as server:
         outcome = outcome_of(client_for(server.url, tries=0).list_projects)
     assert isinstance(outcome, ThreeSixtyError), repr(outcome)
@@ -321,7 +321,7 @@ SEGMENTS = {
 
 @pytest.mark.parametrize("segment", SEGMENTS.values(), ids=SEGMENTS.keys())
 def test_segments(segment: str) -> None:
-    """An id or name of any kind arrives as one segment of the address, as it was given."""
+    """An id or name of any kind arrives as one segment of the URL, unchanged."""
     with Recorder() as server:
         Transport(server.url, KEY).request("GET", "uploads", segment, "end")
     (heard,) = server.heard
@@ -470,7 +470,7 @@ def test_no_server_url(address: str) -> None:
     ids=["https", "loopback", "other scheme", "query", "no port"],
 )
 def test_a_key_in_the_address_is_not_repeated(address: str) -> None:
-    """An address that holds a key is refused without repeating it."""
+    """A URL that contains a key is refused without repeating it."""
     with pytest.raises(ThreeSixtyError) as raised:
         server_url(address)
     assert SECRET not in str(raised.value)
@@ -603,7 +603,7 @@ def test_detail(emulator: Emulator) -> None:
     ids=str,
 )
 def test_409_without_a_number(emulator: Emulator, body: Any) -> None:
-    """A 409 that does not say how much the server holds is no reply: the engine has to ask."""
+    """A 409 without the server's number of bytes is not a valid reply: the engine has to ask."""
     assert type(refusal(emulator, 409, body)) is NoReplyError
 
 
@@ -852,7 +852,7 @@ def test_server_text_is_bounded_and_clean(emulator: Emulator, body: Any, headers
 
 
 def test_location_is_bounded() -> None:
-    """A redirect's address is cleaned and bounded like any other text of a server."""
+    """A redirect's URL is cleaned and bounded like any other text of a server."""
     with Recorder(http_reply(302, {}, {"Location": f"/{'x' * 10_000}\x1b"})) as server:
         error = outcome_of(client_for(server.url, tries=0).list_projects)
     assert isinstance(error, ApiError)
@@ -903,7 +903,7 @@ def test_read_timeout(emulator: Emulator) -> None:
 
 
 def test_connect_timeout() -> None:
-    """A server that never says a word of TLS is given up after the connect time-out."""
+    """A server that never answers the TLS handshake is given up after the connect time-out."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = client_for(
             f"https://127.0.0.1:{silent.getsockname()[1]}", connect_timeout=0.2, read_timeout=60, tries=0
@@ -960,7 +960,7 @@ def test_a_pause_while_sending_is_not_a_connect_timeout(emulator: Emulator, kept
 
 
 def test_connections_are_kept() -> None:
-    """Requests go over one connection as long as the server keeps it."""
+    """Requests use one connection as long as the server keeps it."""
     with KeepingServer() as server:
         client = client_for(server.url)
         for _ in range(5):

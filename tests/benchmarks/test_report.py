@@ -18,7 +18,7 @@ def test_less_is_better() -> None:
 
 
 def test_a_missed_goal_says_by_how_much() -> None:
-    """A goal that is missed stands in the table with its distance, in both directions."""
+    """A missed goal is in the table with its distance, in both directions."""
     result = Result(
         "one file", "MiB/s", [Row(US, [100])], goals=[Goal("rate", 0.9, 1.2), Goal("CPU", 2, 1, False)]
     )

@@ -35,7 +35,7 @@ def sink() -> Iterator[str]:
 
 
 def test_the_sink_takes_a_file_in_chunks(sink: str) -> None:
-    """The engine's chunks end in a complete file, which the sink lists, and forgets when it is told to."""
+    """The engine's chunks end in a complete file, which the sink lists, and drops on request."""
     client = client_for(sink)
     upload_id = client.create_upload_session().upload_id
     assert client.get_file_progress(upload_id, "scan.e57") is None

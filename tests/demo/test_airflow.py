@@ -100,7 +100,7 @@ def test_all_pages_are_read(api: AirflowApi, script: Script) -> None:
 
 
 def test_changes_are_told_once_each(api: AirflowApi, script: Script) -> None:
-    """Waiting tells of each change once, and returns the state in which the run ended."""
+    """Waiting reports each change once, and returns the state in which the run ended."""
     script.on(
         f"GET {RUN}", (200, {"state": "running"}), (200, {"state": "running"}), (200, {"state": "success"})
     )
@@ -147,7 +147,7 @@ def test_unpause_waits_until_the_dag_is_parsed(api: AirflowApi, script: Script) 
 
 
 def test_import_error_comes_with_its_traceback(api: AirflowApi, script: Script) -> None:
-    """A DAG whose file cannot be imported raises at once, with the traceback."""
+    """A DAG whose file cannot be imported raises immediately, with the traceback."""
     error = {"filename": "d.py", "stack_trace": "ModuleNotFoundError: no module named x"}
     script.on("GET /api/v2/importErrors", (200, {"import_errors": [error]}))
     with pytest.raises(DagImportError, match="no module named x"):
@@ -177,7 +177,7 @@ def test_clear_is_what_the_ui_sends(api: AirflowApi, script: Script) -> None:
 def test_clear_keeps_or_deletes_saved_state(
     api: AirflowApi, script: Script, version: str, keep: bool | None, fields: dict[str, bool], deleted: int
 ) -> None:
-    """Airflow 3.4 is asked to keep or delete the saved state; on 3.3 it is deleted before the clear."""
+    """Airflow 3.4 can keep or delete the saved state in a clear; on 3.3 it is deleted before the clear."""
     cleared = {"task_instances": [instance("a", "failed", 0), instance("b", "failed")]}
     script.on("GET /api/v2/version", (200, {"version": version}))
     script.on("POST /api/v2/dags/d/clearTaskInstances", (200, cleared))
@@ -193,7 +193,7 @@ def test_clear_keeps_or_deletes_saved_state(
 
 
 def test_trigger_sends_its_date(api: AirflowApi, script: Script) -> None:
-    """A run is started with the logical date that was asked for, or with none."""
+    """A run is started with the requested logical date, or with none."""
     script.on("POST /api/v2/dags/d/dagRuns", (200, {"dag_run_id": RUN_ID}))
     assert api.trigger("d", datetime(2026, 1, 31, tzinfo=UTC)) == RUN_ID
     api.trigger("d")
@@ -209,7 +209,7 @@ def test_a_run_that_airflow_starts_is_waited_for(api: AirflowApi, script: Script
 
 
 def test_a_run_that_does_not_come_is_named(api: AirflowApi, script: Script) -> None:
-    """The error says of which DAG there is no run, and after how long."""
+    """The error names the DAG without a run, and the time waited."""
     script.on("GET /api/v2/dags/d/dagRuns", (200, {"dag_runs": []}))
     with pytest.raises(TimeoutError, match="no run of d within 0 seconds"):
         api.wait_for_run("d", timeout=0)

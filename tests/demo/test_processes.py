@@ -71,7 +71,7 @@ def task_of(child: Child) -> int:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process lives; an orphan that has ended may stay in the table as a zombie."""
+    """Tell whether a process runs; an orphan that has ended may stay in the table as a zombie."""
     try:
         os.kill(pid, 0)
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
@@ -92,7 +92,7 @@ def test_ending_a_child_ends_its_tasks(run: Run, grace: float) -> None:
 
 
 def test_tasks_of_a_dead_child_are_ended(run: Run) -> None:
-    """The task of a child that was killed by somebody else is ended too."""
+    """The task of a child that another process killed is ended too."""
     child = run(STUBBORN)
     task = task_of(child)
     os.kill(child.pid, signal.SIGKILL)
@@ -130,7 +130,7 @@ def test_leftovers_of_a_killed_run_are_ended(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_reused_id_is_left_alone(run: Run, tmp_path: Path) -> None:
-    """A process that has a noted id but works elsewhere is not ours, and lives."""
+    """A process that has a noted id but works elsewhere is not ours, and survives."""
     child = run("import os, time; os.chdir('/'); print('task 0', flush=True); time.sleep(600)")
     task_of(child)
     note_sessions(tmp_path, [child])
@@ -139,7 +139,7 @@ def test_a_reused_id_is_left_alone(run: Run, tmp_path: Path) -> None:
 
 
 def test_nothing_to_end_without_notes(tmp_path: Path) -> None:
-    """A folder without notes, or with half of them, ends nothing and is no error."""
+    """A folder without notes, or with half of them, ends nothing and is not an error."""
     end_leftovers(tmp_path)
     (tmp_path / "sessions.json").write_text('[{"sess')
     end_leftovers(tmp_path)

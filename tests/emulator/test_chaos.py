@@ -29,7 +29,7 @@ def test_same_seed_same_faults() -> None:
 
 
 def test_rate() -> None:
-    """As many requests are hit as the rate says, within chance; none at 0, and at 1 every one."""
+    """The number of hit requests follows the rate, within chance; none at 0, and all at 1."""
     hits = {rate: sum(any(pair) for pair in drawn(Chaos(1, rate), 4000)) for rate in (0, 0.1, 1)}
     assert hits[0] == 0
     assert 320 < hits[0.1] < 480

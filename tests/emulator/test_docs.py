@@ -24,7 +24,7 @@ def block(language: str) -> str:
 
 
 def test_example() -> None:
-    """The example of the page is this one, and it holds."""
+    """The example on the page is this one, and it works."""
     sent = b"points"
 
     def upload(emulator: Emulator) -> str:

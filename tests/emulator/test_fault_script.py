@@ -63,7 +63,7 @@ def test_errors_name_entry_and_field(entry: Any, message: str) -> None:
 
 @pytest.mark.parametrize(("text", "message"), [("[", "is not JSON"), ("{}", "must be a list")])
 def test_not_a_script(text: str, message: str) -> None:
-    """A file that holds no JSON list is refused with a sentence."""
+    """A file without a JSON list is refused with a sentence."""
     with pytest.raises(FaultError, match=message):
         parse(text)
 
@@ -106,7 +106,7 @@ def test_order_skip_and_times() -> None:
 
 
 def test_reset_needs_the_bytes() -> None:
-    """A reset after so many bytes waits for a request that has as many."""
+    """A reset after a number of bytes waits for a request with that many."""
     script = FaultScript([{**PUT, "do": "reset", "after_bytes": 10}])
     assert script.take("PUT", "/uploads/A/scan.e57", 9) == (None, None)
     assert script.take("PUT", "/uploads/A/scan.e57", 10)[0] is not None

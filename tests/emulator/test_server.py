@@ -222,7 +222,7 @@ def test_tls_faults(tmp_path: Path, fault: dict[str, Any]) -> None:
 
 
 def test_close_leaves_nothing() -> None:
-    """Closing ends every thread and connection at once, idle ones too, and removes the temporary folder."""
+    """Closing ends all threads and connections immediately, and removes the temporary folder."""
     before = set(threading.enumerate())
     with Emulator() as emulator:
         clients = [Raw(emulator) for _ in range(5)]

@@ -27,9 +27,9 @@ KEY = {"Authorization": "Bearer sk_demo"}
 
 @dataclass
 class Newcomer:
-    """Somebody with a home folder and an environment that holds an Airflow 3.3 and nothing of ours.
+    """A user with a home folder and an environment with an Airflow 3.3 and nothing of ours.
 
-    The emulator's port is the one thing that is not taken from the page: another program may have it.
+    Only the emulator's port is not taken from the page, because another program may use it.
     """
 
     home: Path

@@ -240,7 +240,7 @@ def test_next_step(record: CreationRecord, facts: Facts, kind: type[Step], field
 def test_failures_are_tolerated_for_a_while(
     error: ThreeSixtyError, since: float | None, kind: type[Step], seconds: float | None
 ) -> None:
-    """A failure that may pass is waited for, a rate limit as long as it says, and no failure for ever."""
+    """A temporary failure is waited for, a rate limit for its full time, and no failure for ever."""
     record = UNSENT if since is None else UNSENT.failed(NOW - since, error)
     step = next_step(record, replace(FACTS, failure=error), TIMES)
     assert type(step) is kind

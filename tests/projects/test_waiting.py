@@ -107,7 +107,7 @@ def test_next_step(
 
 @pytest.mark.parametrize(("now", "ends"), [(59.0, False), (60.0, False), (61.0, True)])
 def test_a_status_that_stands_still_ends_the_wait(now: float, ends: bool) -> None:
-    """A status that stays the same for longer than the stall time-out ends the wait for good."""
+    """A status that stays the same for longer than the stall time-out ends the wait permanently."""
     step = next_step(SEEN, project(7), now, stall_timeout=60)
     assert isinstance(step, GiveUp) == ends
     if isinstance(step, GiveUp):
@@ -148,7 +148,7 @@ outcomes = st.lists(
 
 @given(outcomes=outcomes, times=st.lists(st.integers(1, 1000), min_size=60, max_size=60))
 def test_a_wait_survives_its_state_being_saved(outcomes: list[Any], times: list[int]) -> None:
-    """A record that goes through JSON between two polls leads to the same steps."""
+    """A record that is saved as JSON between two polls leads to the same steps."""
     record, now = WaitRecord(), 0.0
     for outcome, seconds in zip(outcomes, times, strict=False):
         step = next_step(record, outcome, now, stall_timeout=5000)
@@ -261,7 +261,7 @@ def test_a_message_is_one_bounded_line() -> None:
 
 
 def test_an_unexpected_error_does_not_show_its_text() -> None:
-    """The text of an error of another library may hold a secret, so the event has only its type."""
+    """The text of an error of another library may contain a secret, so the event has only its type."""
     event = error_event(KeyError("sk_secret"))
     assert "KeyError" in event["message"]
     assert "sk_secret" not in str(event)
@@ -290,7 +290,7 @@ def test_an_unexpected_event_fails_for_good(event: Any) -> None:
 
 
 def test_processing_errors_fail_only_if_asked() -> None:
-    """A ready project with processing errors is a success with a warning, or a failure if that was asked."""
+    """A ready project with processing errors is a success with a warning, or with the option a failure."""
     ready = project(100, errors=3)
     assert ready_record(ready, "https://x/projects/town-hall") == ready.record
     with pytest.raises(ProjectError, match="3"):

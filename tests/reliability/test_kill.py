@@ -24,7 +24,7 @@ SOON = 0.05
 #: Chunks of the file for each kill: three times as many as can be sent until then.
 CHUNKS_PER_KILL = 20
 
-#: Seconds for which a request that is waited for stands still: far longer than the kill takes to come.
+#: Seconds for which the chosen request is stalled: far longer than the kill needs.
 STILL = 0.5
 
 POST = "POST /projects"

@@ -85,7 +85,7 @@ def test_the_bytes_arrive_all_the_same(shared: Emulator, plan: Plan) -> None:
     broken = sum(put.status is None for put in puts)
     ahead = [put for put in puts if put.start != put.received_before]
     shared.exchanges.clear()
-    # A loss that goes unnoticed is met by one chunk beyond the mark, which the server refuses.
+    # After an unnoticed loss, one chunk starts beyond the mark, and the server refuses it.
     assert all(put.status == 409 for put in ahead if put.status)
     assert len(ahead) <= len(plan.losses)
     assert not [violation for violation in shared.violations if upload_id in violation]

@@ -45,7 +45,7 @@ def emulator() -> Iterator[Emulator]:
 
 
 class Task:
-    """One task that creates the project of one session, over its attempts; its waits pass at once."""
+    """One task that creates the project of one session, over its attempts; its waits take no time."""
 
     def __init__(self, emulator: Emulator) -> None:
         self.client = client_for(emulator, tries=0)
@@ -116,7 +116,7 @@ def test_the_search_ends_with_another_post(emulator: Emulator) -> None:
 
 
 def test_a_stranger_is_recognized_again(emulator: Emulator) -> None:
-    """A retry after an attempt that sent nothing recognizes the stranger's project, and in doubt it stops."""
+    """A retry after an attempt that sent nothing recognizes another account's project; in doubt it stops."""
     emulator.store.take_name()
     task = Task(emulator)
 
@@ -215,7 +215,7 @@ PROXY = "Check that the connection's host is a 360 server and that no proxy stan
     ],
 )
 def test_what_is_told_of_a_refusal(emulator: Emulator, fault: dict[str, Any], said: str) -> None:
-    """A refusal is told in one sentence, with all that the server said up to a length, and with advice."""
+    """The message of a refusal is one sentence, with the server's text up to a length, and with advice."""
     emulator.faults.add({"on": "GET /projects", "do": "status", **fault})
     with pytest.raises(ThreeSixtyError) as raised:
         client_for(emulator, tries=0).list_projects()
@@ -223,7 +223,7 @@ def test_what_is_told_of_a_refusal(emulator: Emulator, fault: dict[str, Any], sa
 
 
 def test_what_is_told_of_an_upload(emulator: Emulator, told: list[str]) -> None:
-    """A new upload says nothing of resuming, and a complete one that nothing is sent."""
+    """The log of a new upload does not mention resuming; that of a complete one says that nothing is sent."""
     client = client_for(emulator)
     upload_id = client.create_upload_session().upload_id
     for _ in range(2):
@@ -232,7 +232,7 @@ def test_what_is_told_of_an_upload(emulator: Emulator, told: list[str]) -> None:
 
 
 def test_what_is_told_of_a_stall(emulator: Emulator) -> None:
-    """An upload that does not grow although nothing failed says no more than that."""
+    """The message of an upload that does not grow without a failure is only that."""
     body = {"received": 4, "total": 10, "complete": False}
     emulator.faults.add({"on": "PUT /uploads/*/*", "do": "status", "status": 200, "body": body, "times": 2})
     client = client_for(emulator, tries=0)
@@ -246,7 +246,7 @@ def test_what_is_told_of_a_stall(emulator: Emulator) -> None:
 
 
 def test_what_is_told_of_a_proxy(told: list[str]) -> None:
-    """A chunk that a proxy found too large is told of with the size that is tried next."""
+    """The log about a chunk that a proxy found too large contains the next size."""
     with strict_emulator(max_body_bytes=1 << 20) as emulator:
         client = client_for(emulator)
         upload_id = client.create_upload_session().upload_id
@@ -296,7 +296,7 @@ def test_nobody_there_is_surely_not_sent() -> None:
 
 
 def test_what_is_told_of_a_conflict(emulator: Emulator) -> None:
-    """A 409 may say that the server holds nothing; one that does not say how much is told of as no answer."""
+    """A 409 may say that the server has 0 bytes; a 409 without a number is reported as an invalid reply."""
     client = client_for(emulator, tries=0)
     for body in ({"error": "non_contiguous_chunk", "received": 0}, {"error": "non_contiguous_chunk"}):
         emulator.faults.add({"on": "GET /projects", "do": "status", "status": 409, "body": body})

@@ -33,10 +33,10 @@ MIB = 1024 * 1024
 #: How often a task is tried.
 ATTEMPTS = 4
 
-#: A task sends three POSTs. With so many sessions all three may fail, and only then a person has to clear it.
+#: A task sends three POSTs. With this many sessions all three may fail; only then a person must clear it.
 POSTS_SPENT = f"sent {1 + MAX_MORE_POSTS} times"
 
-#: A status that goes backwards is only found in answers that are rare here: more of them.
+#: A status that goes backwards only shows in replies that are rare here: make them more frequent.
 OFTEN_BACKWARDS = MENU + 9 * tuple(fault for fault in MENU if fault.do == "alter")
 
 
@@ -84,7 +84,7 @@ class Night:
         self._dice = random.Random(seed)
 
     def session(self) -> str:
-        """Upload some files into a session of their own and make the project; return its name."""
+        """Upload some files into their own session and create the project; return its name."""
         chunk = self._dice.choice([700, 5_000, 30_000])
         files = self._files(chunk)
         upload_id = retried(lambda attempt: self._client.create_upload_session().upload_id)
@@ -108,7 +108,7 @@ class Night:
         return Job(name, len(data), lambda: MemorySource(data))
 
     def _project(self, upload_id: str) -> str:
-        """Create the project; its hours of waiting pass at once."""
+        """Create the project; its hours of waiting take no time."""
         clock = VirtualClock()
         creation = creation_of(self._client, upload_id, MemoryRecords(), clock=clock, sleep=clock.sleep)
         while True:
@@ -183,7 +183,7 @@ class VirtualClock:
 
 
 def test_a_night_within_the_limits() -> None:
-    """Under the contract's limits all is done in the end, and each refusal costs one wait, as it says."""
+    """Under the contract's limits everything completes, and each refusal costs one wait of its own length."""
     clock = VirtualClock()
     with strict_emulator(limits="real", clock=clock, processing_seconds=0) as emulator:
         client = client_for(emulator, sleep=clock.sleep)

@@ -73,7 +73,7 @@ class _RecordsAfterThePost(ProjectCreation):
 
 
 class _TakesAKillForUnsent(ProjectCreation):
-    """Posts at once after a kill."""
+    """Posts immediately after a kill."""
 
     def _begun(self, record: CreationRecord) -> CreationRecord:
         if record.stage is Stage.SENDING:
@@ -82,7 +82,7 @@ class _TakesAKillForUnsent(ProjectCreation):
 
 
 class _TakesNothingSavedForUnsent(ProjectCreation):
-    """Posts at once if nothing is saved of earlier attempts."""
+    """Posts immediately if no earlier attempt is recorded."""
 
     def _begun(self, record: CreationRecord) -> CreationRecord:
         if record.stage is Stage.UNKNOWN:

@@ -213,7 +213,7 @@ def _doubt(simulation: Simulation) -> bool:
 
 
 def needs_a_person(simulation: Simulation) -> bool:
-    """Tell whether a task may stop, as it is documented."""
+    """Tell whether the documentation allows the task to stop."""
     scenario, server = simulation.scenario, simulation.server
     moments = simulation.interruptions.happened
     in_post = sum("POST /projects" in moment or "a save of sending" in moment for moment in moments)
@@ -235,7 +235,7 @@ class _Hook(ThreeSixtyHook):
 
     @cached_property
     def client(self) -> ThreeSixtyClient:
-        """Return a client as a connection gives it."""
+        """Return a client like that of a connection."""
         return ThreeSixtyClient(self._transport, Backoff(sleep=self._clock.sleep, random=lambda: 0.5))
 
 
@@ -292,7 +292,7 @@ _SESSION = _SessionOperator(task_id="session")
 
 
 def _fresh(prototype: Any) -> Any:
-    """Return a new operator, as each execution has one; to construct it would take a millisecond."""
+    """Return a new operator for each execution; constructing it would take a millisecond."""
     operator = object.__new__(type(prototype))
     operator.__dict__.update(prototype.__dict__)
     return operator

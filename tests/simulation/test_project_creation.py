@@ -30,7 +30,7 @@ MAX_SEARCH = 4000
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet() -> Iterator[None]:
-    """No log lines: a failed scenario tells its story itself."""
+    """No log lines: a failed scenario prints its own journal."""
     logger = logging.getLogger("airflow_360")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("examples", [FAST, pytest.param(LONG, marks=pytest.mark.soak)])
 def test_one_project_per_session_without_a_person(examples: int, folder: Path) -> None:
-    """Faults that pass end in one project, never a stranger's, without a click and without a held slot."""
+    """Temporary faults end in one project, never another account's, without a click or a held slot."""
     seen = Counter[str]()
 
     @settings(max_examples=examples, database=None, suppress_health_check=[HealthCheck.too_slow])
@@ -66,7 +66,7 @@ def test_one_project_per_session_without_a_person(examples: int, folder: Path) -
 
 @pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
 def test_the_net_holds(bug: Bug, folder: Path) -> None:
-    """A scenario tells the package from one with a planted bug."""
+    """A scenario distinguishes the package from one with a planted bug."""
     check(play(bug.scenario, folder))
     with pytest.raises(AssertionError):
         check(play(bug.scenario, folder, bug.package))

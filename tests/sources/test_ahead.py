@@ -27,7 +27,7 @@ def eventually(true: Callable[[], bool]) -> bool:
 
 
 def read_all(reader: ReadAhead, size: int) -> bytes:
-    """Read to the end in pieces of at most some bytes, none of which may be larger."""
+    """Read to the end in pieces, and check that none is larger than requested."""
     pieces = []
     while piece := reader.read(size):
         assert len(piece) <= size
@@ -88,7 +88,7 @@ def test_no_thread_for_a_small_file() -> None:
 
 
 def test_s3_is_read_ahead(s3: Any, bucket: str) -> None:
-    """An object is fetched from the offset before its bytes are asked for, and arrives whole."""
+    """An object is fetched from the offset before its bytes are requested, and arrives whole."""
     data = some_bytes(3 * MIB)
     s3.put_object(Bucket=bucket, Key="scan.e57", Body=data)
     location = S3Location(s3, bucket, "scan.e57")

@@ -159,7 +159,7 @@ class TestTheZip:
         ],
     )
     def test_times(self, modified: float | None, date: tuple[int, ...]) -> None:
-        """A time is written as UTC in the zip's two seconds, or as the nearest that a zip can hold."""
+        """A time is written as UTC in the zip's two seconds, or as the nearest possible time."""
         packed = dos_time(modified)
         day, second = divmod(packed, 1 << 16)
         year, month, dom = (day >> 9) + 1980, day >> 5 & 15, day & 31
@@ -203,7 +203,7 @@ class TestTheBytes:
         assert later.checksums == first.checksums
 
     def test_blocks_are_full(self) -> None:
-        """A read is as long as it was asked for, across files and records, until the end."""
+        """A read has the requested length, across files and records, until the end."""
         reader = archive_of(sources_of(FILES)).open(0)
         lengths = [len(block) for block in iter(lambda: reader.read(64), b"")]
         assert set(lengths[:-1]) == {64}
@@ -241,7 +241,7 @@ class TestResuming:
         assert opens(sources) == {}
 
     def test_without(self, caplog: pytest.LogCaptureFixture) -> None:
-        """Without kept checksums each file that was sent is read once more, and the log says so."""
+        """Without saved checksums each sent file is read once more, which is logged."""
         whole = rest(archive_of(sources_of(FILES)))
         sources = sources_of(FILES)
         later = archive_of(sources)
@@ -262,7 +262,7 @@ class TestResuming:
         assert opens(sources) == before
 
     def test_hiccup(self) -> None:
-        """A store that hangs up while it is read again is asked once more, from the last checksum on."""
+        """If the store closes the connection during the second read, it resumes at the last checksum."""
         data = some_bytes(4 * EVERY)
         source = HiccupSource(data, at=2 * EVERY + 1)
         archive = archive_of({"a.jpg": source})
@@ -278,7 +278,7 @@ class TestResuming:
         assert source.opened == [0, 2 * EVERY]
 
     def test_hiccup_for_good(self) -> None:
-        """A file that may not be read is asked for once."""
+        """A file without read permission is tried once."""
         source = HiccupSource(some_bytes(40), at=1, retryable=False)
         archive = archive_of({"a.jpg": source})
         with pytest.raises(SourceError):
@@ -314,7 +314,7 @@ class TestChanges:
             rest(archive)
 
     def test_fingerprint(self) -> None:
-        """The fingerprint tells any other listing, and any other layout."""
+        """The fingerprint differs for any other listing, and any other layout."""
         listed = Listed("/photos/a.jpg", "a.jpg", 3, "etag", TIME)
         others = [
             listed,

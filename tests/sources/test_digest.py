@@ -1,4 +1,4 @@
-"""A digest that is taken on the way."""
+"""A digest that is computed during the upload."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_what_an_earlier_attempt_sent_is_read_again() -> None:
 
 
 def test_changed_meanwhile(tmp_path: Path) -> None:
-    """A file that is another one by the time its digest is taken is an error, and no digest."""
+    """A file that was replaced before its digest is complete is an error, without a digest."""
     path = tmp_path / "scan.e57"
     path.write_bytes(b"0123456789")
     location = PathLocation(path)

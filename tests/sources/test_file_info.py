@@ -32,12 +32,12 @@ SECONDS = NOON.timestamp()
         ({"modify": "20261126120000.123"}, SECONDS),
         ({"modify": "Nov 26 12:00"}, None),  # FTP without MLSD: no year
         ({"mtime": None, "updated": "2026-11-26T12:00:00Z"}, SECONDS),
-        ({"mtime": 0, "last_modified": NOON}, SECONDS),  # Airflow's stat says 0 for nothing
+        ({"mtime": 0, "last_modified": NOON}, SECONDS),  # Airflow's stat returns 0 for a missing time
         ({"mtime": 0}, None),
         ({"mtime": "no time at all"}, None),
         ({"mtime": True}, None),
         ({"mtime": ["2026"]}, None),
-        ({"created": NOON}, None),  # that a file was created says nothing of its bytes
+        ({"created": NOON}, None),  # the creation time does not depend on the bytes
         ({}, None),
     ],
 )

@@ -149,7 +149,7 @@ class OnDisk(World):
 
 
 class _Ticking(PathLocation):
-    """A local file, each look at which is a moment."""
+    """A local file; each access to it is a moment."""
 
     def __init__(self, inner: PathLocation, tick: Callable[[], None]) -> None:
         super().__init__(inner._path)

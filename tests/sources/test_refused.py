@@ -95,7 +95,7 @@ def test_a_chain_of_links_that_leads_out_is_refused(scan: Path, outside: Path) -
 
 
 def test_all_links_that_lead_out_are_named(scan: Path, outside: Path) -> None:
-    """One error names every link, so that one look is enough."""
+    """One error names every link, so that you see all of them at once."""
     for number in range(3):
         (scan / f"link{number}.e57").symlink_to(outside / "secret.e57")
     error = str(refusal(scan))
@@ -145,7 +145,7 @@ def test_links_are_followed_if_the_caller_trusts_them(scan: Path, outside: Path,
 
 
 def test_a_loop_of_links_ends(scan: Path, outside: Path) -> None:
-    """Links to the folder itself, to a folder above, or to each other do not go on for ever."""
+    """Links to the folder itself, to a folder above, or to each other do not loop for ever."""
     (scan / "self").symlink_to(scan)
     (scan / "sub").mkdir()
     (scan / "sub" / "up").symlink_to("..")
@@ -216,7 +216,7 @@ def test_a_scan_with_a_link_out_is_listed_and_refused_by_its_upload(scan: Path, 
 
 
 def test_no_session_for_a_folder_of_links(scan: Path, outside: Path) -> None:
-    """If a folder contains nothing else than a link that leads out, this is an error before any session."""
+    """If a folder contains only a link that leads out, this is an error before any session."""
     (scan / "a.e57").unlink()
     (scan / "link.e57").symlink_to(outside / "secret.e57")
     with pytest.raises(SourceError, match=r"link\.e57"):
@@ -235,7 +235,7 @@ def make_pipe(path: Path) -> str:
 
 def make_socket(path: Path) -> str:
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(os.path.relpath(path))  # an address has room for some hundred bytes
+        listening.bind(os.path.relpath(path))  # a socket's address has room for about a hundred bytes
     return "is a socket"
 
 

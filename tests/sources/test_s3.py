@@ -58,7 +58,7 @@ def test_folder_beside_a_longer_name(s3: Any, bucket: str) -> None:
 
 
 def test_folder_of_folders_beside_a_longer_name(s3: Any, bucket: str) -> None:
-    """A folder that holds only folders is still a folder, and no prefix of the file beside it."""
+    """A folder that contains only folders is still a folder, not a prefix of the file next to it."""
     put(s3, bucket, "scans/monday/a.e57", "scans-old.zip")
     assert paths(s3, bucket, "scans") == []
 
@@ -71,7 +71,7 @@ def test_object_and_folder_of_one_name(s3: Any, bucket: str) -> None:
 
 
 def test_folder_markers(s3: Any, bucket: str) -> None:
-    """The empty objects that consoles and tools make for folders are no files, and no scans."""
+    """The empty objects that consoles and tools create for folders are not files, and not scans."""
     put(s3, bucket, "scan/", "scan/sub/", "scan/other_$folder$", "lonely/", body=b"")
     put(s3, bucket, "scan/a.e57")
     assert paths(s3, bucket, "scan/", recursive=True) == ["scan/a.e57"]
@@ -86,7 +86,7 @@ def test_folder_markers(s3: Any, bucket: str) -> None:
 
 @pytest.mark.parametrize("above", ["", "day/"], ids=["bucket", "folder"])
 def test_folder_without_a_name(s3: Any, bucket: str, caplog: pytest.LogCaptureFixture, above: str) -> None:
-    """Keys with two slashes in a row make no scan of all that is beside them, and are named in the log."""
+    """Keys with two slashes in a row make no scan of the objects next to them; the log names them."""
     put(s3, bucket, f"{above}/a.e57", f"{above}bridge/b.e57")
     assert list(S3Location(s3, bucket, above).folders()) == [f"s3://{bucket}/{above}bridge/"]
     assert f"no scan contains the objects below s3://{bucket}/{above}/" in caplog.text
@@ -351,7 +351,7 @@ class CutOff:
 
 
 def test_a_connection_that_ends_early() -> None:
-    """An object whose connection ends before its last byte is not taken for a shorter one."""
+    """An object whose connection ends before its last byte is not mistaken for a shorter one."""
 
     class Client:
         def get_object(self, **request: Any) -> Any:
@@ -381,7 +381,7 @@ def test_what_is_asked_for() -> None:
 
 @pytest.mark.parametrize("reply", [{"ETag": '"new"'}, {"ETag": 'W/"old"'}, {}], ids=["other", "weak", "none"])
 def test_a_store_that_ignores_the_condition(reply: dict[str, str]) -> None:
-    """Some stores answer 206 to a wrong ETag. The ETag of the reply tells that these are other bytes."""
+    """Some stores answer 206 to a wrong ETag. The ETag of the reply shows that the bytes are different."""
     body = CutOff()
 
     class Client:

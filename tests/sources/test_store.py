@@ -56,7 +56,7 @@ class Place:
         return self.at(self.path.removesuffix("/a.e57"))
 
     def listed(self, how: str) -> Listed:
-        """Return the file as it says itself, or as its folder's listing says."""
+        """Return the file's info, from itself or from its folder's listing."""
         (listed,) = [self.file.listed()] if how == "file" else self.folder.files(None)
         return listed
 
@@ -69,7 +69,7 @@ class Place:
 
 @pytest.fixture(params=fakes.TELLING)
 def place(request: pytest.FixtureRequest) -> Place:
-    """A file in each store that tells a time or an ETag."""
+    """A file in each store that reports a time or an ETag."""
     return Place(fakes.TELLING[request.param])
 
 
@@ -154,7 +154,7 @@ def test_names(place: Place, name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["gs", "abfs"])
 def test_names_without_a_folder(kind: str) -> None:
-    """An object below a folder without a name is listed and read; locally there is no such thing."""
+    """An object below a folder without a name is listed and read; a disk has no such folder."""
     place = Place(fakes.KINDS[kind])
     bucket = place.inner.partition("/")[0]
     place.fs.put(f"{bucket}/scan//b.e57", b"odd")
@@ -250,7 +250,7 @@ def test_replaced_past_a_kept_listing(place: Place) -> None:
 
 
 def test_unchanged(place: Place) -> None:
-    """Reading does not change the fingerprint; a listing and the file itself say the same."""
+    """Reading does not change the fingerprint; a listing and the file itself have the same."""
     source = place.source("folder")
     read(source)
     source.check()
@@ -291,7 +291,7 @@ def test_a_folder_in_its_place(place: Place) -> None:
 
 
 def test_the_generation_counts() -> None:
-    """In Google Cloud Storage the generation tells versions apart; the time is that of the last change."""
+    """In Google Cloud Storage the generation identifies versions; the time is that of the last change."""
     listed = Place(fakes.GoogleCloud).listed("folder")
     assert listed.etag is not None
     assert listed.etag.isdecimal()
@@ -311,7 +311,7 @@ def test_time_and_etag_count() -> None:
 
 
 def test_what_only_one_of_two_answers_tells_is_no_change() -> None:
-    """A store that tells the ETag of a file and not in its listings does not fail every upload."""
+    """A store that reports the ETag of a file but not in its listings does not fail every upload."""
     place = Place(fakes.TightLipped)
     listed = place.listed("folder")
     assert listed.etag is None
@@ -320,7 +320,7 @@ def test_what_only_one_of_two_answers_tells_is_no_change() -> None:
         place.folder.source(replace(place.file.listed(), etag="other")).check()
 
 
-# -- a store that tells too little
+# -- a store that reports too little
 
 
 def test_a_store_that_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -349,7 +349,7 @@ def test_no_warning_for_others(place: Place, caplog: pytest.LogCaptureFixture) -
 
 
 def test_hidden_sizes() -> None:
-    """A file whose size its store does not tell cannot be uploaded, and is refused by name."""
+    """A file of unknown size cannot be uploaded, and is refused by name."""
     fs = fakes.fresh(fakes.HiddenSizes)
     fs.put("/scan/a.e57", TEN)
     inner = Store(fs(), "hidden", "")
@@ -429,7 +429,7 @@ def test_a_file_where_a_folder_is_meant() -> None:
 
 @pytest.mark.parametrize("kind", ["gs", "abfs"])
 def test_an_empty_bucket(kind: str) -> None:
-    """A bucket without an object holds no files; a bucket that is not there is an error."""
+    """A bucket without an object has no files; a missing bucket is an error."""
     fs = fakes.fresh(fakes.KINDS[kind])
     fs.make_bucket("empty")
     for depth in (1, None):
@@ -443,7 +443,7 @@ def test_an_empty_bucket(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["gs", "sftp"])
 @pytest.mark.parametrize("failure", [OSError("timed out"), PermissionError("denied")])
 def test_a_parent_that_cannot_be_asked_for(kind: str, failure: Exception) -> None:
-    """A fault while the parent of an empty folder is asked for is no missing folder."""
+    """A failure while the parent of an empty folder is read does not mean that the folder is missing."""
     place = Place(fakes.KINDS[kind])
 
     def look(fs: Any, name: str, path: str) -> None:
@@ -453,7 +453,7 @@ def test_a_parent_that_cannot_be_asked_for(kind: str, failure: Exception) -> Non
     place.fs.on_request = staticmethod(look)
     location = place.at(f"{place.folder.path}/none/")
     if isinstance(failure, PermissionError) and kind == "gs":
-        assert list(location.files(None)) == []  # who may list may not always ask for the bucket
+        assert list(location.files(None)) == []  # a key that may list cannot always read the bucket itself
         return
     with pytest.raises(SourceError) as raised:
         list(location.files(None))
@@ -584,7 +584,7 @@ def test_a_lost_line_is_opened_again_once() -> None:
 
 
 def test_a_line_that_stays_lost() -> None:
-    """If the file system cannot be opened again, the old one says why."""
+    """If the file system cannot be opened again, the error of the old one is raised."""
     fs, location = lossy()
     fs.lose_at = 1
     fs.__init__ = lambda *a, **k: (_ for _ in ()).throw(OSError("no route to host"))
@@ -602,7 +602,7 @@ def test_a_final_error_keeps_the_line() -> None:
 
 
 def test_closing_a_lost_file() -> None:
-    """A file that cannot be closed, as its line is lost, is no error."""
+    """A file that cannot be closed, because its connection is lost, is not an error."""
     place = Place(fakes.Sftp)
     reader = place.source().open(0)
 
@@ -638,7 +638,7 @@ def test_a_file_that_cannot_be_sought_is_closed() -> None:
 
 @pytest.mark.parametrize("kind", ["gs", "abfs"])
 def test_link(kind: str) -> None:
-    """A store whose library signs gives a link to an object that is there."""
+    """A store whose library can sign returns a link to an existing object."""
     place = Place(fakes.KINDS[kind])
     link = place.file.link(3600)
     assert place.inner in link
@@ -695,7 +695,7 @@ def test_requests_of_a_listing(kind: str, recursive: bool) -> None:
 
 @pytest.mark.parametrize("kind", fakes.KINDS)
 def test_requests_of_a_small_file(kind: str) -> None:
-    """A listed small object costs one range and one look before its last byte."""
+    """A listed small object costs one range and one request for metadata before its last byte."""
     place = Place(fakes.KINDS[kind])
     source = place.source("folder")
     place.fs.requests.clear()

@@ -61,12 +61,12 @@ class Outcome:
 
     @property
     def is_permanent(self) -> bool:
-        """Tell whether Airflow would spend no retry on the error."""
+        """Tell whether Airflow would use no retry for the error."""
         return "AirflowFailException" in self.errors
 
     @property
     def is_change(self) -> bool:
-        """Tell whether the error says that the source changed."""
+        """Tell whether the error reports a changed source."""
         return self.is_permanent and "SourceChangedError" in self.errors
 
 
@@ -90,7 +90,7 @@ class Attempt:
         return self._process.is_alive()
 
     def kill(self) -> None:
-        """End it with SIGKILL, at once."""
+        """Kill it with SIGKILL."""
         assert self.is_alive, f"it ended before it could be killed: {self.outcomes()}"
         self._process.kill()
         self._process.join(30)

@@ -27,7 +27,7 @@ from tests.stores.servers import STORES, NotInstalledError, Store
 
 _FOLDERS = itertools.count(1)
 
-# Read by gcsfs as it is imported: else it asks each bucket's layout over gRPC, for a minute.
+# gcsfs reads it at import; otherwise it asks for each bucket's layout over gRPC, for a minute.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
@@ -112,7 +112,7 @@ class Site:
         self.store.put(f"{self.folder}{name}", data, age=age)
 
     def replace(self, name: str, data: bytes) -> None:
-        """Put another file in its place, at another second: some stores tell whole seconds."""
+        """Put another file in its place, in another second: some stores have whole seconds."""
         self.put(name, data, age=-2)
 
     def url(self, name: str = "", conn_id: str | None = None) -> str:
@@ -125,7 +125,7 @@ class Site:
         """Run one attempt.
 
         :param again: whether it is a second attempt.
-        :param forget: whether no file system is open before, as in a new process.
+        :param forget: whether all file systems are closed first, as in a new process.
         """
         if forget:
             forget_file_systems()

@@ -35,7 +35,7 @@ from tests.stores.line import Line, http_requests, no_requests, smb_requests
 __all__ = ["STORES", "NotInstalledError", "Store"]
 
 _START_SECONDS = 60.0
-#: How the names of files begin that a limited connection may not read.
+#: The prefix of file names that a limited connection cannot read.
 _FORBIDDEN = "forbidden"
 
 
@@ -57,15 +57,15 @@ class Store(Part):
     library: ClassVar[str] = ""
     #: The part of its paths after the connection.
     root: ClassVar[str] = "scans"
-    #: Whether it tells an ETag or a time, so that a change at the same size can be noticed.
+    #: Whether it reports an ETag or a time, so that a change at the same size can be noticed.
     tells_changes: ClassVar[bool] = True
     #: Whether it keeps an object that is being read when it is replaced: its reader gets the old bytes.
     keeps_old_bytes: ClassVar[bool] = False
-    #: Whether it can make presigned URLs.
+    #: Whether it can create presigned URLs.
     signs: ClassVar[bool] = False
-    #: Requests that a listing of one page may take at most, signing in included.
+    #: The maximum number of requests for a listing of one page, including the sign-in.
     most_list_requests: ClassVar[int] = 12
-    #: Requests that an upload of a small file may take at most.
+    #: The maximum number of requests for an upload of a small file.
     most_requests_per_file: ClassVar[float] = 6
     #: Characters that a name cannot have in this store.
     forbidden_characters: ClassVar[str] = ""
@@ -123,7 +123,7 @@ class Store(Part):
         """Check keys and rights until :meth:`reset`, if the store does not always do so."""
 
     def forbid(self, name: str) -> str:
-        """Make a file unreadable, and return its path for the connection that may not read it."""
+        """Make a file unreadable, and return its path for the connection that cannot read it."""
         self.line.refuse(f"/{quote(name)}", self._refusal())
         return self.url(name)
 
@@ -138,7 +138,7 @@ class Store(Part):
     # -- how it is started
 
     def start(self) -> None:
-        """Start the server, and the line to it, and make its bucket."""
+        """Start the server and its line, and create its bucket."""
         if self.library and not importlib.util.find_spec(self.library):
             raise NotInstalledError(f"{self.library} is not installed; `make test-stores` has it")
         try:
@@ -318,7 +318,7 @@ class Moto(S3Store):
         self._check_after(math.inf)  # because it then knows no presigned URLs
 
     def _check_after(self, requests_: float) -> None:
-        """Check keys and policies after so many requests."""
+        """Check keys and policies after this number of requests."""
         with requests.Session() as http:
             http.trust_env = False
             url = f"http://{LOOPBACK}:{self.port}/moto-api/reset-auth"
@@ -716,7 +716,7 @@ class Samba(FileServer):
     library = "smbclient"
     forbidden_characters = '?:*"<>|\t\n\\'
     most_list_requests = 40  # some ten of them sign in
-    most_requests_per_file = 30  # each look at a file takes three
+    most_requests_per_file = 30  # each access to a file takes three
     _requests_in = staticmethod(smb_requests)
     _password = "not-a-real-password"
 
@@ -790,7 +790,7 @@ STORES: Sequence[type[Store]] = (Moto, SeaweedFS, Rclone, Azurite, FakeGCS, Open
 
 
 def _write(path: Path, data: bytes, age: float) -> None:
-    """Write a file at once, as a copy that is renamed into place does."""
+    """Write a file atomically, like a copy that is renamed into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
         file.write(data)

@@ -27,7 +27,7 @@ _HEAD = """\
 
 
 def shows(behaviour: str) -> Callable[[Test], Test]:
-    """Say which row of the table a test fills: its first one or, if several tests share it, all together."""
+    """Set the row of the table that a test fills; several tests may share a row."""
 
     def decorate(test: Test) -> Test:
         test.behaviour = behaviour  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ SIZE = 24 * MIB
 #: Bytes that have arrived at the interruption: a part of the file, with any amount read ahead.
 MIDDLE = 3 * MIB
 CHUNK = MIB
-#: Bytes a second at which a file is sent that is to be interrupted.
+#: Bytes per second for a file whose upload is interrupted.
 RATE = 16 * MIB
 #: Bytes that the package may have read of a file and not sent.
 READ_AHEAD = 12 * MIB
@@ -40,7 +40,7 @@ def interrupted(site: Site, operator: str, name: str, **parameters: object) -> d
 
 
 def check_old_new_or_nothing(site: Site, outcome: Outcome, name: str) -> None:
-    """Make sure that the server holds no mixture, and that a change is reported as one."""
+    """Make sure that the server has no mixture, and that a change is reported as one."""
     held = site.held(name)
     if outcome.errors:
         assert outcome.is_change, outcome

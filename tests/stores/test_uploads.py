@@ -37,7 +37,7 @@ def names_of(site: Site, path: str = "", **parameters: object) -> set[str]:
 
 @shows("list: folder, recursive, glob, pattern, one file")
 def test_listing(tree: Site) -> None:
-    """A folder, a glob, a pattern and a file give the files that they mean."""
+    """A folder, a glob, a pattern and a file select the right files."""
     assert names_of(tree) == set(TREE)
     assert names_of(tree, recursive=False) == {"a.e57", "b.jpg", "empty.e57"}
     assert names_of(tree, pattern="*.E57", exclude="empty*") == {"a.e57", "sub/c.e57", "sub/deep/d.e57"}

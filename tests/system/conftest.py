@@ -1,4 +1,4 @@
-"""One boot of a real Airflow for all system tests, with an emulator and a local S3 beside it."""
+"""One real Airflow for all system tests, with an emulator and a local S3."""
 
 from __future__ import annotations
 

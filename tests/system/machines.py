@@ -142,9 +142,9 @@ class Postgres(_Server):
 
 
 class Machines(LocalAirflow):
-    """Boot an Airflow whose tasks run on Celery workers, one task at a time on each.
+    """An Airflow whose tasks run on Celery workers, one task at a time on each.
 
-    :param home: holds the central part's folder, and one per worker
+    :param home: the folder for the central part's folder, and one per worker
     :param dags: folder of DAG files, of which each worker gets a copy
     :param workers: their names
     """

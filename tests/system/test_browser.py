@@ -1,7 +1,7 @@
-"""The connection form of the real Airflow, in a real browser: made, tested, edited and used.
+"""The connection form of the real Airflow, in a real browser: created, tested, edited and used.
 
-With ``SCREENSHOTS=folder`` in the environment, as `make screenshots` sets it, the pictures of the
-documentation are made on the way.
+With ``SCREENSHOTS=folder`` in the environment, as `make screenshots` sets it, this also takes the pictures
+of the documentation.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def stalled(site: Site, since: Since, method: str, beginning: str) -> None:
 
 
 def kill_task(site: Site, run: Run, task_id: str, map_index: int = -1) -> None:
-    """End a task's process as the kernel does when memory runs out; its supervisor lives on."""
+    """Kill a task's process as the kernel does if memory runs out; its supervisor survives."""
     instance = site.airflow.task_instance(*run, task_id, map_index)
     # Airflow puts the task instance's id into the title of the process that runs it.
     title = f"airflow worker -- {instance['id']}"
@@ -190,7 +190,7 @@ def test_machine_gone_during_an_upload(site: Site, folder: Path) -> None:
     run = site.run("chunked_upload", folder=str(folder))
     stalled(site, since, "PUT", "/uploads/")
     site.airflow.kill("scheduler")
-    # The new one takes the other for dead after fifteen seconds and looks at once, not every five minutes.
+    # The new one considers the other dead after 15 seconds and polls immediately, not every five minutes.
     patience = {
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
@@ -248,7 +248,7 @@ def test_triggerer_killed_during_the_wait(site: Site, folder: Path, monkeypatch:
 
 @pytest.mark.long
 def test_two_triggerers(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A triggerer that froze and wakes up waits beside the one that took over; the task ends once."""
+    """A frozen triggerer that wakes up waits in parallel with its replacement; the task ends once."""
     monkeypatch.setattr(site.emulator.store, "processing_seconds", 3600)
     since = Since(site)
     run, name = waiting(site, folder, since)
@@ -322,7 +322,7 @@ def test_clear_the_project(site: Site, finished: Run) -> None:
 
 @pytest.mark.long
 def test_clear_the_sensor(site: Site, finished: Run) -> None:
-    """A cleared sensor ends at once on a project that is ready."""
+    """A cleared sensor ends immediately if the project is ready."""
     _, project = results(site, finished)
     since = Since(site)
     site.airflow.clear(*finished, ["ready"])
@@ -392,7 +392,7 @@ def test_lost_reply_to_the_project(
 )
 @pytest.mark.usefixtures("hasty")
 def test_long_rate_limit(site: Site, folder: Path, dag_id: str, state: str) -> None:
-    """A long rate limit holds no worker and spends no try, and the server hears two requests, not a storm."""
+    """A long rate limit holds no worker and uses no retry, and the server gets only two requests."""
     for on in ("POST /uploads", "POST /projects"):
         site.emulator.faults.add({"on": on, "do": "rate_limit", "retry_after": 6})
     since = Since(site)
@@ -419,7 +419,7 @@ def test_long_rate_limit(site: Site, folder: Path, dag_id: str, state: str) -> N
 
 @pytest.mark.long
 def test_source_replaced_between_attempts(site: Site, tmp_path: Path) -> None:
-    """A file that another one of its size has replaced is not sent, and no further try is spent on it."""
+    """A file that was replaced by one of the same size is not sent, and no further retry is used."""
     path = tmp_path / "scan.e57"
     path.write_bytes(content("old"))
     site.emulator.faults.add(
@@ -447,7 +447,7 @@ def test_source_replaced_between_attempts(site: Site, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_names_that_look_like_templates(site: Site) -> None:
-    """A file whose name is a template goes up under a flat name, and the template is not carried out."""
+    """A file whose name is a template is uploaded under a flat name, and the template is not rendered."""
     date = site.next_day()
     names = ["{{ conn.three_sixty_default.password }}.e57", "{{ ds }}.e57"]
     site.s3.make_bucket("scans")

@@ -1,4 +1,4 @@
-"""Replies that no database and no encoder can hold, past a real triggerer that has other waits too."""
+"""Replies that no database and no encoder accepts, with a real triggerer that has other waits too."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def project(emulator: Emulator, processing_seconds: float) -> str:
 
 
 def test_a_triggerer_survives_odd_replies(place: Place) -> None:
-    """The triggerer lives, each wait with odd replies ends, and the waits beside them end in success."""
+    """The triggerer survives, each wait with odd replies ends, and the other waits succeed."""
     airflow, emulator = place.airflow, place.emulator
     odd: dict[str, Odd] = {}
     for kind in odd_projects(""):

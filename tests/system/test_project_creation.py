@@ -112,7 +112,7 @@ class Outcome:
         return [e for e in self.emulator.exchanges if (e.method, e.path) == ("POST", "/projects")]
 
     def kill_if_stalled(self) -> None:
-        """Kill the process whose request the emulator holds up, as the kernel does if memory runs out."""
+        """Kill the process whose request the emulator stalls, as the kernel does if memory runs out."""
         if self.killed or not any(e.fault == "stall" for e in self.emulator.exchanges):
             return
         port = urlsplit(self.emulator.url).port
@@ -137,7 +137,7 @@ def serve(site: Site, stack: ExitStack, name: str, case: Case) -> tuple[Emulator
 def start_all(site: Site, stack: ExitStack, cases: Mapping[str, Case], path: Path) -> dict[str, Outcome]:
     """Start a run for each case, all at the same time.
 
-    The runs are queued while their DAGs are paused, since tasks that begin meanwhile keep SQLite locked.
+    The runs are queued while their DAGs are paused; otherwise the first tasks would keep SQLite locked.
     """
     dag_ids = {case.dag_id for case in cases.values()}
     for dag_id in dag_ids:
@@ -181,7 +181,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(site: Site, path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Outcome]]:
-    """The runs of all cases that were selected, started at once, because most of their time is waiting."""
+    """The runs of all selected cases, started together, because most of their time is waiting."""
     names = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
     names |= {name for name in CASES if name.startswith("nothing")}
     cases = {name: case for name, case in {**CASES, **TEARDOWNS}.items() if name in names}
@@ -217,7 +217,7 @@ def test_one_session_becomes_one_project(site: Site, outcomes: dict[str, Outcome
     assert site.airflow.xcom(*run, "create_project") == upload_id
     assert outcome.emulator.store.file_path(upload_id, "scan.e57").read_bytes() == CONTENT
     assert len(outcome.posts) == case.posts, log
-    # A busy scheduler may take the end of a wait for a failure (its "state attribute is queued").
+    # A busy scheduler may report the end of a wait as a failure (its "state attribute is queued").
     assert site.airflow.task_instance(*run, "create_project")["try_number"] - case.attempts in (0, 1), log
     if case.waits:
         rescheduled = SAVES_STATE and case.dag_id in (RESCHEDULED, RESCHEDULED_AGAIN)

@@ -54,7 +54,7 @@ def test_clear_one_upload(site: Site, folder: Path) -> None:
 def test_clear_keeps_or_deletes_saved_state(
     site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clear keeps or deletes the saved state as asked; Airflow 3.3 keeps it by default, 3.4 deletes it."""
+    """A clear keeps or deletes the saved state on request; by default 3.3 keeps it and 3.4 deletes it."""
     monkeypatch.setattr(site.emulator.store, "processing_seconds", 0.5)
     run = site.run("chunked_upload", folder=str(folder))
     site.airflow.wait(*run, timeout=120, must_succeed=True)

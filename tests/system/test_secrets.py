@@ -36,7 +36,7 @@ OFTEN = 50  # more than needed; each fault only has to happen once
 
 
 def spellings(secret: str) -> set[bytes]:
-    """Return a secret as it is, and as it looks in base64 behind anything, like ``:`` or ``Bearer ``."""
+    """Return a secret as it is, and in base64 after any prefix, like ``:`` or ``Bearer ``."""
     found = {secret.encode(), secret.encode().hex().encode()}
     found |= {quote(secret, safe=safe).encode() for safe in ("/", "")}
     found |= {quote(quote(secret, safe=""), safe="").encode()}
@@ -49,7 +49,7 @@ def spellings(secret: str) -> set[bytes]:
 
 
 def found_in(home: Path, text: str) -> list[str]:
-    """Return every file and every column of a table below Airflow's home that holds a text."""
+    """Return every file and every table column below Airflow's home that contains a text."""
     needles = spellings(text)
     files = [path for path in home.rglob("*") if path.is_file()]
     places = [str(path.relative_to(home)) for path in files if _holds(path.read_bytes(), needles)]
@@ -132,7 +132,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
 
 
 def make_projects(emulator: Emulator) -> dict[str, str]:
-    """Make a project for each wait, and return their names."""
+    """Create a project for each wait, and return their names."""
     emulator.store.processing_seconds = 3600
     projects = {}
     for wait in WAITS:
@@ -261,7 +261,7 @@ def test_every_fault_happened(aftermath: Aftermath) -> None:
 
 @pytest.mark.long
 def test_the_key_is_nowhere(aftermath: Aftermath) -> None:
-    """At debug level, after every failure, neither log nor database holds the key, plain or in base64."""
+    """At debug level, after every failure, neither log nor database contains the key, plain or in base64."""
     assert found_in(aftermath.airflow.home, KEY) == []
 
 

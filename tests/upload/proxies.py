@@ -82,7 +82,7 @@ class CuttingProxy:
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
     def _carry(self, client: socket.socket, server: socket.socket) -> bool:
-        """Carry bytes until one side is done; tell whether a limit was reached before."""
+        """Carry bytes until one side is done; return whether a limit was reached before."""
         most_bytes, most_seconds, after_answer = self._limits
         carried, began, answered = 0, 0.0, float("inf")
         while not self._closing.is_set():

@@ -30,7 +30,7 @@ LINUX = pytest.mark.skipif(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder that is emptied at once: pytest would keep gigabytes of it for three runs."""
+    """A folder that is emptied after the test: pytest would keep gigabytes of it for three runs."""
     yield tmp_path
     shutil.rmtree(tmp_path)
 
@@ -93,7 +93,7 @@ def test_gibibytes(folder: Path, size: int) -> None:
     assert (told["complete"], told["airflow"]) == (True, False)
     assert told["peak"] < 150 * MIB
     assert sum(sizes) == size
-    assert max(sizes) > 150 * MIB  # chunks larger than the memory: nothing holds one whole
+    assert max(sizes) > 150 * MIB  # chunks larger than the memory: none is ever in memory as a whole
 
 
 @LINUX

@@ -59,7 +59,7 @@ def test_duration_text(seconds: float, text: str) -> None:
 
 
 def test_lines(caplog: pytest.LogCaptureFixture) -> None:
-    """A line says how much of how much, the share, the rate and the time that is left."""
+    """A line contains the bytes sent, the total, the share, the rate and the remaining time."""
     with caplog.at_level(logging.INFO):
         log = ProgressLog("scan.e57", 100 * MIB, clock=Steps(0, 5))
         for received in (0, 10 * MIB, 20 * MIB):
@@ -110,7 +110,7 @@ def test_ends(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_files(caplog: pytest.LogCaptureFixture) -> None:
-    """How many files are done stands between the name and the numbers."""
+    """The number of complete files is between the name and the numbers."""
     with caplog.at_level(logging.INFO):
         log = ProgressLog("session Bx0xyTjt", 4 * MIB, files=2000, clock=Steps(10))
         log.update(0, 0)

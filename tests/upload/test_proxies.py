@@ -48,7 +48,7 @@ def test_a_server_that_closes_every_connection_after_an_answer() -> None:
 
 
 def test_connections_are_reused_again_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PUTs open connections of their own for a while only."""
+    """PUTs open their own connections for a while only."""
     monkeypatch.setattr("airflow_360.api.transport.NO_REUSE_SECONDS", 0.2)
     with Emulator() as emulator, CuttingProxy(emulator) as proxy:
         client = client_of(proxy)

@@ -160,7 +160,7 @@ def test_chunk_sizes_are_bounded(fixed: int | None, steps: list[tuple[float, flo
 
 @pytest.mark.parametrize("rate", [0.2 * MIB, MIB, 30 * MIB, 100 * MIB], ids=["slow", "DSL", "fast", "fibre"])
 def test_chunk_sizes_settle(rate: float) -> None:
-    """On a line of any steady rate the chunks come to take between 2.5 and 10 seconds, and stay there."""
+    """On a line of any steady rate the chunks reach between 2.5 and 10 seconds, and stay there."""
     size = FIRST_CHUNK
     sizes = []
     for _ in range(20):
