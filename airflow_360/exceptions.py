@@ -74,7 +74,7 @@ class ThreeSixtyError(Exception):
 
 
 class ApiError(ThreeSixtyError):
-    """Raised when the server refuses a request for a reason that has no class of its own.
+    """Raised when the server refuses a request for a reason without a more specific class.
 
     :param message: see :class:`ThreeSixtyError`.
     :param status: the HTTP status.

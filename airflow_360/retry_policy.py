@@ -1,4 +1,4 @@
-"""A retry policy that reads this package's errors; a file of its own, since only Airflow 3.3 has policies."""
+"""A retry policy for this package's errors; a separate module, because only Airflow 3.3 has policies."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ if TYPE_CHECKING:
 
 __all__ = ["ThreeSixtyRetryPolicy"]
 
-CAUSES = 10  # how many errors behind an error are looked at; a chain may be a circle
+CAUSES = 10  # the number of causes that are followed; a chain of causes may be circular
 
 
 class ThreeSixtyRetryPolicy(RetryPolicy):
-    """Retry a task only where that can help, and not before the server will listen (Airflow 3.3).
+    """A retry policy that retries only if this can help, and not before the server allows it (Airflow 3.3).
 
-    What trying again cannot mend (a wrong key, a full account, a file that is not allowed) fails at once,
-    whatever ``retries`` says. A rate limit, or a 5xx with ``Retry-After``, is waited for as long as the
-    server said; a mapped task waits for the whole window of the limit, as the operators do. All else is left
-    to ``retries`` and ``retry_delay``.
+    Permanent errors (a wrong key, a full account, a file that is not allowed) fail immediately, even if
+    ``retries`` are left. After a rate limit, or a 5xx with ``Retry-After``, the task waits as long as the
+    server asked; a mapped task waits for the full window of the limit, as the operators do. For all other
+    errors ``retries`` and ``retry_delay`` apply.
 
-    Made for a ``@task`` that calls ``ThreeSixtyHook().client``, whose errors it understands, also as the
-    cause of another error. The operators need it not, and may have it: in ``default_args``, for example.
-    A policy cannot retry more often than ``retries`` says, and a retry is spent for each wait.
+    Use it for a ``@task`` that calls ``ThreeSixtyHook().client``. It recognizes the errors of the client,
+    also as the cause of another error. The operators do not need it, but you can use it with them, for
+    example in ``default_args``. A policy cannot retry more often than ``retries`` allows, and each wait uses
+    one retry.
     """
 
     def evaluate(
@@ -44,11 +45,11 @@ class ThreeSixtyRetryPolicy(RetryPolicy):
         max_tries: int,
         context: Context | None = None,
     ) -> RetryDecision:
-        """Decide about a failure.
+        """Decide whether and when to retry.
 
-        :param exception: what the task raised.
-        :param try_number: which attempt it was, from 1.
-        :param max_tries: how many there may be.
+        :param exception: the exception that the task raised.
+        :param try_number: the number of the attempt, from 1.
+        :param max_tries: the maximum number of attempts.
         :param context: the task's context.
         """
         error = _ours(exception)
@@ -62,14 +63,14 @@ class ThreeSixtyRetryPolicy(RetryPolicy):
         return RetryDecision.default()
 
     def serialize(self) -> dict[str, Any]:
-        """Return what a serialized DAG may hold: the policy has no settings."""
+        """Return the arguments for a serialized DAG: none, because the policy has no settings."""
         return {}
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> ThreeSixtyRetryPolicy:
         """Return the policy.
 
-        :param data: what :meth:`serialize` returned.
+        :param data: the result of :meth:`serialize`.
         """
         return cls()
 

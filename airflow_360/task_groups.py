@@ -1,4 +1,4 @@
-"""The whole pipeline in one call, for mapping over scans."""
+"""A task group with the whole pipeline, which can be mapped over scans."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def scan_to_project(
     """Upload everything below a path into one session, make it one project, and wait until it is ready.
 
     Call it, or map it: ``scan_to_project.expand(path=scans.output)``. Its output is the project's record.
-    A folder is one task here, since Airflow cannot map a task inside a mapped task group. If there is no file
-    to upload, no session is created.
+    One task uploads the whole folder, because Airflow cannot map a task inside a mapped task group. If there
+    is no file to upload, no session is created.
 
     :param path: the scan: a folder, a prefix, a glob or a single file; a text, a ``Path`` or an
         ``ObjectStoragePath``.
@@ -61,29 +61,29 @@ def scan_to_project(
     :param exclude: a glob or a list of globs for files to leave out.
     :param recursive: whether to enter subfolders. If not, a warning counts the files in them.
     :param follow_links: whether to follow links that lead out of the folder, see
-        :class:`~airflow_360.operators.upload.ListFilesOperator`. By default they are refused by name.
-    :param names: ``"path"`` joins subfolders into the name, so that files of one name in two folders can go
-        together; ``"basename"`` takes the last part.
+        :class:`~airflow_360.operators.upload.ListFilesOperator`. By default the task fails and names them.
+    :param names: ``"path"`` joins subfolders into the name, so that two folders can contain files with the
+        same name; ``"basename"`` takes the last part.
     :param archive: a file name that ends in ``.zip``, to send everything as one archive with its folders, see
         :class:`~airflow_360.operators.upload.UploadFilesOperator`.
-    :param parallel: how many files at a time.
-    :param chunk_size: bytes of a chunk; by default it follows the line.
-    :param manifest: True, or a folder's path that ends with ``/``, writes what was sent, with SHA-256, see
-        :class:`~airflow_360.operators.upload.UploadFilesOperator`.
+    :param parallel: the number of files to upload at a time.
+    :param chunk_size: bytes of a chunk; by default it adapts to the speed of the network.
+    :param manifest: True, or a folder's path that ends with ``/``, writes a list of the sent files with their
+        SHA-256, see :class:`~airflow_360.operators.upload.UploadFilesOperator`.
     :param privacy_mode: see :class:`~airflow_360.operators.project.CreateProjectOperator`.
-    :param coordinate_system: such as ``"EPSG:25832"``.
-    :param options: any other field of the server's interface.
+    :param coordinate_system: for example ``"EPSG:25832"``.
+    :param options: any other fields of the server's API.
     :param on_empty: ``"skip"`` skips all tasks if there is no file to upload; ``"fail"`` fails.
-    :param fail_on_errors: whether a project that is ready but counts errors is a failure.
+    :param fail_on_errors: whether a ready project with processing errors is a failure.
     :param stall_timeout: seconds or a timedelta for which the status may stay the same; off by default, see
         :class:`~airflow_360.sensors.project.ProjectReadySensor`.
     :param deferrable: whether to wait in the triggerer; the default is Airflow's ``default_deferrable``.
     :param poke_interval: seconds or a timedelta between two polls.
-    :param timeout: seconds or a timedelta after which the wait fails; Airflow's default when None.
-    :param pool: the pool in which all tasks of the group take a slot; Airflow's default when None.
+    :param timeout: seconds or a timedelta after which the wait fails; with None Airflow's default.
+    :param pool: the pool in which all tasks of the group take a slot; with None Airflow's default.
     :param three_sixty_conn_id: the connection to the server.
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves.
-    :param outlets: an asset or an alias, or a list of them, whose event says that the project is ready.
+    :param outlets: an asset or an alias, or a list of them, whose event names the ready project.
     """
     shared: dict[str, Any] = {"three_sixty_conn_id": three_sixty_conn_id, "deferrable": deferrable}
     if pool is not None:
@@ -97,7 +97,7 @@ def scan_to_project(
         "on_empty": on_empty,
         "aws_conn_id": aws_conn_id,
     }
-    # An archive always holds the subfolders.
+    # An archive always contains the subfolders.
     session_files = {**files, "recursive": True} if archive is not None else files
     session = CreateUploadSessionOperator(task_id="create_session", **session_files, **shared)
     uploads = UploadFilesOperator(

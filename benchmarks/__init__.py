@@ -1,6 +1,6 @@
-"""The measurements: the package beside what a user would take instead, in one run on one machine.
+"""Benchmarks: the package and its alternatives, measured in one run on one machine.
 
-``python -m benchmarks`` runs them all, ``python -m benchmarks one-file`` one of them. Every measured thing is
-a process of its own; servers are processes on loopback that throw bytes away. Nothing here is a test: figures
-depend on the machine, so that what counts are the ratios of medians of interleaved runs.
+``python -m benchmarks`` runs all of them, ``python -m benchmarks one-file`` one. Each measured program is a
+separate process; the servers are processes on loopback that discard the bytes. These are not tests: the
+figures depend on the machine, so compare only the ratios of medians of interleaved runs.
 """

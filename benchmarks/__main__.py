@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure everything, or what is named, and print one table at the end."""
+"""``python -m benchmarks``: run all or the named scenarios, and print one table at the end."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def machine() -> str:
-    """Return what the figures were measured on."""
+    """Return a description of the machine and the versions."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
     packages = ", ".join(
         f"{name} {version(name)}" for name in ("apache-airflow", "requests", "urllib3", "boto3")

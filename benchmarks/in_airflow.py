@@ -1,4 +1,4 @@
-"""What an upload costs as a task of a real Airflow, beside a task that does nothing."""
+"""The cost of an upload as a task of a real Airflow, compared with a task that does nothing."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from demo.processes import LOOPBACK
 NOTHING = "a task that does nothing"
 LEAST = "a task that sends the file with requests (the limit)"
 DAGS = Path(__file__).parent / "dags"
-#: Of what follows the name in ``/proc/…/stat``: own and reaped children's time, in user and system mode.
+#: Fields after the name in ``/proc/…/stat``: session; user and system time, own and of reaped children.
 SESSION, TIMES = 3, slice(11, 15)
-PARALLELISM = os.cpu_count() or 2  # tasks at a time: the processors are what they share
+PARALLELISM = os.cpu_count() or 2  # tasks at a time: one per processor
 
 
 def time_of_a_task(stage: Stage) -> Result:
-    """Mapped uploads of small files, beside mapped tasks that do nothing, in a real Airflow."""
+    """Mapped uploads of small files, compared with mapped tasks that do nothing, in a real Airflow."""
     paths = [str(path) for path in stage.small_files(stage.sizes.tasks, 1000)]
     with _airflow(stage, BENCH_PATHS=json.dumps(paths)) as (airflow, sink):
         dags = {US: "bench_upload", LEAST: "bench_requests", NOTHING: "bench_nothing"}
@@ -48,7 +48,7 @@ def time_of_a_task(stage: Stage) -> Result:
 
 
 def memory_of_a_task(stage: Stage) -> Result:
-    """The memory of an upload as a task, beside a task that imports the same and does nothing."""
+    """The memory of an upload as a task, compared with a task that only imports the same modules."""
     path = stage.file(stage.sizes.task_file)
     rows, goals = [], []
     with _airflow(stage) as (airflow, sink):
@@ -91,10 +91,10 @@ def _airflow(stage: Stage, **more: str) -> Iterator[tuple[LocalAirflow, int]]:
 
 
 def _mapped(airflow: LocalAirflow, dag_id: str, sink: int) -> Sample:
-    """Run a DAG of mapped tasks, and return what they took.
+    """Run a DAG of mapped tasks, and return their seconds and processor seconds.
 
-    Processor seconds are those of the task processes and of their supervisors: how long the scheduler pauses
-    between two tasks differs from run to run by more than a task takes.
+    Processor seconds are those of the task processes and their supervisors, without the scheduler: its pauses
+    between two tasks vary from run to run by more than the time of a task.
     """
     before = _cpu_of_tasks(airflow)
     run_id = _run(airflow, dag_id, {"upload_id": new_session(sink)})
@@ -106,7 +106,7 @@ def _mapped(airflow: LocalAirflow, dag_id: str, sink: int) -> Sample:
 
 
 def _cpu_of_tasks(airflow: LocalAirflow) -> float:
-    """Return the processor seconds of what the scheduler started, and of what that started and reaped."""
+    """Return the processor seconds of all processes that the scheduler started, reaped children included."""
     scheduler, ticks = airflow.pid("scheduler"), 0
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) != scheduler:

@@ -1,11 +1,11 @@
-"""A long, narrow line: a proxy that lets bytes through late and at a pace.
+"""A simulated network line: a proxy that passes bytes on with a delay and a limited rate.
 
-One direction of the line is one queue of blocks, each with the moment at which its last byte arrives: blocks
+Each direction of the line is one queue of blocks, each with the time at which its last byte arrives: blocks
 follow each other at the line's rate, and each takes half a round trip. A new connection costs one round trip
-before its first byte. There is no loss, and no slow start.
+before its first byte. There is no loss and no slow start.
 
-One thread, and few but large blocks: on a small machine the proxy must leave the processor to what is
-measured.
+It uses one thread and few but large blocks, because on a small machine the measured programs need the
+processor.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from benchmarks.serving import listener, serve
 from demo.processes import LOOPBACK
 
 BLOCK = 256 * 1024
-AHEAD = 0.02  # seconds of the line's time that may be taken from a sender in advance
-BUFFER = 1024 * 1024  # of the sockets: what a sender may believe to be sent already
+AHEAD = 0.02  # seconds of the line's time for which bytes are read from a sender in advance
+BUFFER = 1024 * 1024  # size of the socket buffers: bytes that count as sent for a sender
 
 
 @dataclass
@@ -31,14 +31,14 @@ class Direction:
     """One direction of the line, which all connections share.
 
     :param rate: bytes per second.
-    :param free: when the line has carried all that was given to it.
+    :param free: the time at which the line has carried all its bytes.
     """
 
     rate: float
     free: float = 0.0
 
     def carry(self, count: int, now: float) -> float:
-        """Take bytes, and return when the last of them has left."""
+        """Add bytes, and return the time at which the last of them has left."""
         self.free = max(self.free, now) + count / self.rate
         return self.free
 
@@ -53,7 +53,7 @@ class Lane:
     open_from: float
     queue: deque[tuple[float, memoryview]] = field(default_factory=deque)
     ended: bool = False  # the source will send no more
-    blocked: bool = False  # the target takes no more for now
+    blocked: bool = False  # the target currently accepts no more
 
     def due(self, now: float) -> bool:
         return bool(self.queue) and not self.blocked and self.queue[0][0] <= now
@@ -63,10 +63,10 @@ class Lane:
 
 
 class Line:
-    """Carry connections from a listening socket to a server, late and at a pace.
+    """A proxy from a listening socket to a server, with a delay and a limited rate.
 
-    :param server: where connections come in.
-    :param port: the loopback port to which they go.
+    :param server: the listening socket.
+    :param port: the loopback port of the server.
     :param rate: bytes per second in each direction.
     :param round_trip: seconds there and back.
     """
@@ -90,7 +90,7 @@ class Line:
             self._wait(now)
 
     def _wait(self, now: float) -> None:
-        """Sleep until a socket or the time asks for something, and read from whom the line has room for."""
+        """Sleep until a socket is ready or a block is due, and read from senders if the line has room."""
         events: dict[socket.socket, int] = {self._server: selectors.EVENT_READ}
         moments = [now + 1.0]
         for lane in self._lanes:

@@ -1,4 +1,4 @@
-"""Running a thing as a process, and what that took; several things in turn, several times."""
+"""Run a program as a process and measure its time and memory; repeat several programs in turn."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PEAK_SECONDS = 0.02
 
 @dataclass(frozen=True)
 class Sample:
-    """What one run took.
+    """The time and memory of one run.
 
     :param seconds: from the start of the process to its end.
-    :param cpu: processor seconds of the process, its own and the system's for it.
-    :param peak: the most memory that it had, in bytes.
-    :param output: what it printed.
+    :param cpu: processor seconds of the process, in user and system mode.
+    :param peak: its peak memory in bytes.
+    :param output: its output.
     """
 
     seconds: float
@@ -37,7 +37,7 @@ class Sample:
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Sample:
     """Run a command to its end.
 
-    :raises RuntimeError: when it failed; a measurement of a failure is none.
+    :raises RuntimeError: if it failed, because its figures would be meaningless.
     """
     env = clean_environment(environment or {})
     began = time.perf_counter()
@@ -66,9 +66,9 @@ def peer(name: str, *arguments: object) -> Sample:
 
 
 class _Peak:
-    """Look at a process's high-water mark until it ends.
+    """A thread that reads the peak memory of a process until it ends.
 
-    Not ``ru_maxrss``: that begins at the memory of the process which started this one.
+    It does not use ``ru_maxrss``, because that starts at the memory of the parent process.
     """
 
     def __init__(self, pid: int) -> None:
@@ -88,7 +88,7 @@ class _Peak:
 
 
 def peak_bytes(status: Path = Path("/proc/self/status")) -> int:
-    """Return the most memory that a process ever had; 0 where that cannot be told."""
+    """Return the peak memory of a process; 0 if it is not known."""
     try:
         lines = status.read_text().splitlines()
     except OSError:
@@ -99,7 +99,7 @@ def peak_bytes(status: Path = Path("/proc/self/status")) -> int:
 def interleaved(
     peers: Mapping[str, Callable[[], Sample]], runs: int, say: Callable[[str], None]
 ) -> dict[str, list[Sample]]:
-    """Run each thing once, then each once more, and so on, so that a noisy minute meets all of them."""
+    """Run each program once, then each again, and so on, so that a busy minute affects all of them."""
     samples: dict[str, list[Sample]] = {name: [] for name in peers}
     for number in range(runs):
         for name, once in peers.items():

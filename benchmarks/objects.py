@@ -1,7 +1,7 @@
 """The files of a folder as objects of an S3, as far as one streaming GetObject needs.
 
 Separate from the local S3 of the demo, which keeps whole objects in memory and copies them for each request
-that names a range: that would be measured instead.
+with a range: the benchmark would measure these copies.
 """
 
 from __future__ import annotations

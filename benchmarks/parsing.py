@@ -1,4 +1,4 @@
-"""What a DAG file pays for naming this package's operators."""
+"""The cost of importing this package's operators in a DAG file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = {US: "airflow_360", AMAZON: "airflow.providers.amazon.aws"}
 def imports(stage: Stage) -> Result:
     """The import of all operators and sensors, after that of Airflow."""
     home = {"AIRFLOW_HOME": str(stage.folder)}
-    for who in MODULES:  # once before it counts, so that everything is compiled
+    for who in MODULES:  # first once without measuring, so that everything is compiled
         run(_command(who), home)
     peers = {who: partial(run, _command(who), home) for who in MODULES}
     samples = interleaved(peers, stage.sizes.runs, stage.say)

@@ -1,6 +1,6 @@
-"""What is measured, each as a process of its own: ``python -m benchmarks.peers NAME ARGUMENT...``.
+"""The measured programs, each as its own process: ``python -m benchmarks.peers NAME ARGUMENT...``.
 
-Nothing is imported before it is known which one runs, so that each pays for what it uses and nothing else.
+Each program imports only the modules that it uses, so that it does not pay for the others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GUIDE_CHUNK = 8 * 1024 * 1024  # the size of the contract's own example
 BLOCK = 1024 * 1024
 
 
-# -- this package's engine, as its hook drives it, without Airflow
+# -- this package's engine, used as in its hook, without Airflow
 
 
 def ours(server: str, verify: str, upload_id: str, path: str) -> None:
@@ -92,7 +92,7 @@ def _guide_session(verify: str) -> requests.Session:
 
     http = requests.Session()
     http.headers["Authorization"] = f"Bearer {KEY}"
-    http.trust_env = False  # else the environment's authorities would replace those of the next line
+    http.trust_env = False  # otherwise the environment's authorities would replace those of the next line
     http.verify = verify or True
     return http
 
@@ -100,7 +100,7 @@ def _guide_session(verify: str) -> requests.Session:
 def _guide_upload(http: requests.Session, url: str, file: Any, size: int) -> None:
     reply = http.get(url)
     offset = reply.json()["received"] if reply.status_code == 200 else 0
-    assert offset == 0  # every run has a session of its own
+    assert offset == 0  # every run has its own session
     while offset < size:
         block = file.read(GUIDE_CHUNK)
         headers = {
@@ -116,7 +116,7 @@ def _guide_upload(http: requests.Session, url: str, file: Any, size: int) -> Non
 
 
 def raw(server: str, verify: str, upload_id: str, path: str) -> None:
-    """Send one whole-file PUT through a bare socket: what this machine can do at all."""
+    """Send one whole-file PUT through a bare socket: the maximum of this machine."""
     import socket
     import ssl
 
@@ -137,7 +137,7 @@ def raw(server: str, verify: str, upload_id: str, path: str) -> None:
     ]
     with connection, Path(path).open("rb") as file:
         connection.sendall("\r\n".join(head).encode() + b"\r\n\r\n")
-        if verify:  # what has to be encrypted goes through this process
+        if verify:  # bytes to encrypt must pass through this process
             for block in _blocks(file):
                 connection.sendall(block)
         else:

@@ -1,4 +1,4 @@
-"""What came out, and how it is shown: rows beside each other, ratios, and whether a goal is met."""
+"""Results and their output: rows to compare, ratios, and whether goals are met."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ US = "this package"
 
 @dataclass(frozen=True)
 class Row:
-    """One thing's figures in a scenario.
+    """The figures of one program in a scenario.
 
-    :param who: what was measured.
+    :param who: the measured program.
     :param values: one for each run, in the scenario's unit.
-    :param cpu: processor seconds per GiB, the median; None where nobody asks.
-    :param peak: memory in bytes, the largest of all runs; None where nobody asks.
+    :param cpu: processor seconds per GiB, the median; None if not of interest.
+    :param peak: memory in bytes, the largest of all runs; None if not of interest.
     """
 
     who: str
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a scenario is to reach."""
+    """A goal of a scenario."""
 
     what: str
     measured: float
@@ -47,12 +47,12 @@ class Goal:
 
 @dataclass
 class Result:
-    """One scenario's outcome.
+    """The result of one scenario.
 
-    :param title: what was done, with its sizes.
-    :param unit: of the rows' values, such as ``MiB/s``.
-    :param more_is_better: whether a larger value is the better one.
-    :param notes: what was skipped and why, or how to read the rows.
+    :param title: the name of the scenario, with its sizes.
+    :param unit: the unit of the rows' values, for example ``MiB/s``.
+    :param more_is_better: whether larger values are better.
+    :param notes: skipped parts with the reason, or explanations of the rows.
     """
 
     title: str
@@ -66,7 +66,7 @@ class Result:
         return next((row for row in self.rows if row.who == who), None)
 
     def ratio(self, who: str) -> float | None:
-        """Return how many times better than another this package is."""
+        """Return how many times better this package is than another program."""
         ours, theirs = self.row(US), self.row(who)
         if not ours or not theirs:
             return None
@@ -74,18 +74,18 @@ class Result:
         return better if self.more_is_better else 1 / better
 
     def want(self, what: str, measured: float, wanted: float, *, at_least: bool = True) -> None:
-        """Note a goal of this scenario."""
+        """Add a goal of this scenario."""
         self.goals.append(Goal(f"{self.title}: {what}", measured, wanted, at_least))
 
     def want_ratio(self, who: str, wanted: float) -> None:
-        """Note as a goal how many times better than another this package is to be."""
+        """Add a goal: how many times better this package should be than another program."""
         ratio = self.ratio(who)
         if ratio is not None:
             self.want(f"times {who}", ratio, wanted)
 
 
 def moved(samples: dict[str, list[Sample]], size: int) -> list[Row]:
-    """Return rows of MiB/s for runs that moved so many bytes."""
+    """Return rows of MiB/s for runs that transferred this number of bytes."""
     return [
         Row(
             who,

@@ -21,14 +21,14 @@ def listener() -> socket.socket:
 
 
 def serve(server: socket.socket, loop: Callable[[socket.socket], None]) -> None:
-    """Say on which port, and serve until the starting process closes our standard input, or ends."""
+    """Print the port, and serve until the parent process closes our standard input or ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     print(server.getsockname()[1], flush=True)
     loop(server)
 
 
 def talk_to_each(server: socket.socket, talk: Callable[[socket.socket], None]) -> None:
-    """Hand every connection to a thread of its own; one that the client breaks off ends quietly."""
+    """Serve every connection in its own thread; ignore connections that the client breaks off."""
     while True:
         connection, _ = server.accept()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

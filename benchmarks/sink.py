@@ -1,7 +1,7 @@
-"""A server that answers as the contract does, and throws the bytes away as fast as this machine can.
+"""A server that answers as in the contract, and discards the bytes as fast as this machine can.
 
-Separate from the emulator, which keeps the bytes and every rule: here the server must cost so little that the
-clients are what is measured.
+Separate from the emulator, which stores the bytes and enforces every rule: this server must cost so little
+that the figures are those of the clients.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class Request:
 
 @dataclass
 class Sink:
-    """The rules, as far as an upload meets them; no limits, no names, no expiry."""
+    """The rules that an upload needs; without limits, names or expiry."""
 
     sessions: dict[str, dict[str, File]] = field(default_factory=dict)
 
     def before_body(self, request: Request) -> Reply | None:
-        """Return the refusal that is certain before a byte of the body is read, if any."""
+        """Return a refusal that does not depend on the body, or None."""
         if not request.headers.get("authorization", "").startswith("Bearer sk_"):
             return 401, {"error": "missing_bearer_token"}
         if request.method != "PUT":
@@ -136,7 +136,7 @@ def talk(sink: Sink, connection: socket.socket) -> None:
             connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not discard(connection, (request.length or 0) - len(rest), scratch):
             return
-        rest = b""  # nobody here sends a request before the last one is answered
+        rest = b""  # no client here sends a request before the last reply
         send(connection, refusal or sink.answer(request))
 
 
@@ -149,9 +149,9 @@ def parse(head: bytes) -> Request:
 
 
 def discard(connection: socket.socket, count: int, scratch: memoryview) -> bool:
-    """Throw away that many bytes; false where the client is gone before."""
-    # Linux drops the bytes of a TCP socket in the kernel with this flag, so that no copy of them is made.
-    # Under TLS they have to be decrypted all the same.
+    """Discard this number of bytes; return False if the client closes the connection first."""
+    # With this flag Linux drops the bytes of a TCP socket in the kernel, without a copy. With TLS they must
+    # still be decrypted.
     flags = 0 if isinstance(connection, ssl.SSLSocket) or sys.platform != "linux" else socket.MSG_TRUNC
     while count > 0:
         got = connection.recv_into(scratch, min(count, len(scratch)), flags)

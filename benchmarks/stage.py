@@ -1,4 +1,4 @@
-"""What scenarios share: the sizes, a folder, the servers, and a word about how far it is."""
+"""The common parts of all scenarios: sizes, a folder, servers, and progress output."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ MIB, GIB = 1024**2, 1024**3
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is moved; what the command line can change.
+    """The sizes of the transfers; the command line can change some of them.
 
-    :param runs: how often each thing is measured.
+    :param runs: the number of runs of each program.
     :param one_file: bytes of the one big file.
-    :param yardstick: bytes of boto3's own upload; the local S3 puts its parts together in memory.
+    :param yardstick: bytes of boto3's own upload; the local S3 joins its parts in memory.
     :param long_link: bytes over the long link.
     :param s3: bytes from S3.
-    :param files: how many small files.
+    :param files: the number of small files.
     :param file_size: bytes of a small file.
     :param tasks: mapped tasks of one Airflow run.
-    :param task_file: bytes that one Airflow task uploads where its memory is looked at.
+    :param task_file: bytes that one Airflow task uploads when its memory is measured.
     """
 
     runs: int = 5
@@ -47,8 +47,8 @@ class Sizes:
 class Stage:
     """One scenario's folder and servers.
 
-    :param sizes: how much is moved.
-    :param folder: where its files lie.
+    :param sizes: the sizes of the transfers.
+    :param folder: the folder of its files.
     """
 
     def __init__(self, name: str, sizes: Sizes, folder: Path) -> None:
@@ -61,7 +61,7 @@ class Stage:
         print(f"  {time.monotonic() - self._began:5.0f} s  {self.name}: {line}", flush=True)
 
     def file(self, size: int) -> Path:
-        """Return a file of zeros that the system holds in memory: read once, so that no disk is measured."""
+        """Return a file of zeros from the page cache: it was read once, so that no disk is measured."""
         path = self.folder / f"{size}.e57"
         with path.open("wb") as file:
             file.truncate(size)
@@ -72,7 +72,7 @@ class Stage:
         return path
 
     def small_files(self, count: int, size: int) -> list[Path]:
-        """Return small files, alone in a folder of their own."""
+        """Return small files in their own folder."""
         folder = self.folder / "small"
         folder.mkdir()
         paths = [folder / f"photo_{number:05}.jpg" for number in range(count)]
@@ -82,7 +82,7 @@ class Stage:
 
     @contextlib.contextmanager
     def link(self, port: int, rate: float, round_trip: float) -> Iterator[int]:
-        """Run a line in front of a server, and yield the port that leads over it."""
+        """Run a line in front of a server, and yield its port."""
         with started("benchmarks.link", port, rate, round_trip) as link:
             yield link
 
@@ -94,7 +94,7 @@ def stage(name: str, sizes: Sizes) -> Iterator[Stage]:
 
 
 def new_session(port: int, tls_ca: str = "") -> str:
-    """Open an upload session, not through what is measured."""
+    """Create an upload session, outside of the measured programs."""
     import ssl
 
     connection = (

@@ -1,4 +1,4 @@
-"""Scenarios in which bytes move, in processes without Airflow."""
+"""Scenarios that transfer bytes, in processes without Airflow."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def paced_files(stage: Stage) -> Result:
     refused = 0
     values: list[Sample] = []
     for number in range(stage.sizes.runs):
-        # An emulator for each run: the minute before a run is not to count against it.
+        # An emulator for each run, because requests of the minute before must not count.
         with Emulator(data_dir=stage.folder / f"emulator-{number}", limits="real") as emulator:
             port = int(emulator.url.rpartition(":")[2])
             once = {US: lambda port=port: peer("ours_many", _url(port), "", new_session(port), folder)}
@@ -140,7 +140,7 @@ def paced_files(stage: Stage) -> Result:
 def _peers(
     port: int, path: Path, authority: str = "", open_at: int | None = None
 ) -> dict[str, Callable[[], Sample]]:
-    """Return what uploads one file; each run into a session of its own, opened beside the line."""
+    """Return the programs that upload one file; each run uses its own session, created outside the line."""
     server = _url(port, authority)
 
     def session() -> str:
@@ -163,7 +163,7 @@ def _curl(server: str, authority: str, upload_id: str, path: Path) -> list[str]:
 
 
 def _curl_many(server: str, upload_id: str, folder: Path) -> Sample:
-    """Upload a folder as one process of curl does: one file after another over one connection."""
+    """Upload a folder with one curl process: one file after another over one connection."""
     transfers: list[str] = []
     for path in sorted(folder.iterdir()):
         url = f"{server}/api/v1/uploads/{upload_id}/{path.name}"

@@ -1,4 +1,4 @@
-"""A folder on the worker's disk, all of it in one task: right for thousands of photos."""
+"""A folder on the worker's disk, uploaded in one task: use this for thousands of photos."""
 
 from __future__ import annotations
 

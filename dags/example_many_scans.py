@@ -1,7 +1,7 @@
-"""Many scans a night from a dated folder: one folder each, one project each.
+"""Many scans a night from a dated folder: one folder and one project for each scan.
 
-The folder is the day on which the data interval began, in the site's time zone. If you start a run by hand,
-give it the ``day``.
+The folder's name is the day on which the data interval began, in the site's time zone. If you start a run by
+hand, give it the ``day``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def example_many_scans() -> None:
     # s3://many-scans/2026-11-23/bridge/, s3://many-scans/2026-11-23/tunnel/, …
     scans = ListScansOperator(task_id="list_scans", path=f"s3://many-scans/{DAY}/")
 
-    # Session, upload, project and wait for each of them. A scan that fails does not stop the others.
+    # For each scan: session, upload, project and wait. A scan that fails does not stop the others.
     scan_to_project.partial(deferrable=True, poke_interval=30, timeout=6 * 3600).expand(path=scans.output)
 
 

@@ -1,6 +1,6 @@
 """Scans that arrive in one folder, each uploaded once; and a DAG that runs when a project is ready.
 
-It needs no date: each night takes what no run has made into a project.
+It needs no date: each night it uploads the scans that no run has made into a project.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import Asset, dag, task
 from airflow_360.operators.upload import ListScansOperator
 from airflow_360.task_groups import scan_to_project
 
-# A name and no address: an address makes Airflow load all providers in every task that names it.
+# A name, not a URL: with a URL, Airflow loads all providers in every task that uses the asset.
 PROJECTS = Asset("360_projects")
 
 
@@ -21,7 +21,7 @@ PROJECTS = Asset("360_projects")
     schedule="0 2 * * *",
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
-    max_active_runs=1,  # two runs at once would get the same scans
+    max_active_runs=1,  # two runs at a time would get the same scans
     default_args={"retries": 3, "retry_delay": timedelta(minutes=2)},
     tags=["360"],
 )
@@ -29,7 +29,7 @@ def example_new_scans() -> None:
     # Scans arrive in one folder over time. Each night lists those that no other run made into projects.
     scans = ListScansOperator(task_id="list_scans", path="s3://new-scans/", only_new=True)
 
-    # Each project that is ready is one event of the asset.
+    # Each ready project is one event of the asset.
     scan_to_project.partial(outlets=[PROJECTS], deferrable=True, poke_interval=30, timeout=6 * 3600).expand(
         path=scans.output
     )
@@ -40,7 +40,7 @@ def example_new_scans_catalog() -> None:
     @task
     def enter(**context: Any) -> list[dict[str, Any]]:
         by_asset = context.get("triggering_asset_events")
-        if by_asset is None:  # Airflow 2.11 calls it by another name
+        if by_asset is None:  # Airflow 2.11 uses another name
             by_asset = context["triggering_dataset_events"]
         projects = [event.extra for events in by_asset.values() for event in events]
         for project in projects:

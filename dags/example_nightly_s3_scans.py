@@ -1,7 +1,7 @@
 """One dated folder a night from S3, one task per file, one project.
 
-The folder is the day on which the data interval began, in the site's time zone. Airflow 3's ``{{ ds }}`` of a
-cron schedule would be the day that has just begun. If you start a run by hand, give it the ``day``.
+The folder's name is the day on which the data interval began, in the site's time zone. With a cron schedule,
+Airflow 3's ``{{ ds }}`` is the day that has just started. If you start a run by hand, give it the ``day``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ DAY = f"{{{{ params.day or (data_interval_start.in_timezone('{ZONE}') | ds) }}}}
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
     params={"day": Param("", type="string", description="For a run by hand: the folder, such as 2026-11-25")},
-    # Each retry resumes where the server stands. No wait holds a worker.
+    # Each retry resumes at the last byte on the server. No wait holds a worker.
     default_args={"retries": 3, "retry_delay": timedelta(minutes=2), "deferrable": True},
     tags=["360"],
 )
 def example_nightly_s3_scans() -> None:
-    # Every file of the night's folder. A night without files ends in "skipped".
+    # All files of the night's folder. If there are none, the run ends as "skipped".
     files = ListFilesOperator(task_id="list_files", path=f"s3://scans/{DAY}/")
 
     # One upload session becomes one project. Clear this task to start over; clear any other to continue.

@@ -1,8 +1,8 @@
 """``python -m demo``: the main job, once, for real, on this machine.
 
-An emulator of the service, a local S3 that holds scans, and a real Airflow that runs the nightly DAG, and
-after it the one that takes what is new and whose project starts another DAG.
-Everything lies in ``.demo/`` in the repository, which each start makes anew.
+An emulator of the service, a local S3 with scans, and a real Airflow. Airflow runs the nightly DAG, then a
+DAG that uploads only new scans; its finished project triggers a third DAG.
+Everything is in ``.demo/`` in the repository, which is created again at each start.
 """
 
 from __future__ import annotations
@@ -49,17 +49,17 @@ _PARALLELISM = 8
 _RUN_SECONDS = 900.0
 _HOUR = 2  # of the DAGs' schedule
 _ZONE = ZoneInfo("Europe/Berlin")  # of the DAG with dated folders
-_SLOWEST_RATE = 1024 * 1024  # bytes per second that the limit of a run's time allows for
+_SLOWEST_RATE = 1024 * 1024  # bytes per second; determines the time limit of a run
 _PLAIN_LINE_SECONDS = 2.0
-_INTERRUPTED, _TERMINATED = 130, 143  # what a shell expects after SIGINT and SIGTERM
+_INTERRUPTED, _TERMINATED = 130, 143  # the exit statuses that shells expect after SIGINT and SIGTERM
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The three servers of the demo, all up.
+    """The three running servers of the demo.
 
-    :param emulator: the service's stand-in
-    :param s3: holds the scans
+    :param emulator: the emulator of the service
+    :param s3: contains the scans
     :param airflow: runs the DAG
     """
 
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parse(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show "…" is no reason to fail
+            stream.reconfigure(errors="replace")  # do not fail on a terminal that cannot show "…"
     try:
         with endings_as_exceptions(), _only_demo(STATE):
             _run(options)
@@ -97,9 +97,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 @contextlib.contextmanager
 def _only_demo(state: Path) -> Iterator[None]:
-    """Hold the state folder, emptied, while the block runs.
+    """Lock the state folder and empty it while the block runs.
 
-    A lock rather than the number in the file decides: it goes with its process, however that ends.
+    The lock decides, not the number in the file: however the process ends, its lock ends too.
     """
     state.mkdir(exist_ok=True)
     with (state / "pid").open("a+", encoding="utf-8") as holder:
@@ -134,7 +134,7 @@ def _run(options: argparse.Namespace) -> None:
     total = sum(file.stat().st_size for file in sources)
     parallelism = _parallelism(sources)
     _say(f"{len(sources)} files, {size_text(total)}, from {sources[0].parent}")
-    # One moment for folder and runs: a demo at that hour must not take another night's folder.
+    # One time for folder and runs, so that a demo around that hour does not use another night's folder.
     now = datetime.now(UTC)
     began, night = _last_interval(now), _last_night(now)
     with _stage(sources, began, parallelism) as stage:
@@ -151,13 +151,13 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _last_night(now: datetime) -> datetime:
-    """Return when a nightly DAG was due last, by the clock of `now`."""
+    """Return the time when a nightly DAG was last due, in the time zone of `now`."""
     due = now.replace(hour=_HOUR, minute=0, second=0, microsecond=0)
     return due if due <= now else due - timedelta(days=1)
 
 
 def _last_interval(now: datetime) -> datetime:
-    """Return when the last data interval of the DAG with dated folders began, in its time zone."""
+    """Return the start of the last data interval of the DAG with dated folders, in its time zone."""
     return _last_night(now.astimezone(_ZONE)) - timedelta(days=1)
 
 
@@ -172,7 +172,7 @@ def _sources(folder: Path | None) -> list[Path]:
 
 
 def _visible_files(folder: Path) -> list[Path]:
-    """Return the files that the demo takes: those directly in the folder, without litter."""
+    """Return the files for the demo: those directly in the folder, without litter."""
     files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not is_litter(entry.name))
     below = [entry for entry in folder.iterdir() if entry.is_dir() and not is_litter(entry.name)]
     if not files:
@@ -190,7 +190,7 @@ def _visible_files(folder: Path) -> list[Path]:
 
 
 def _parallelism(files: Sequence[Path]) -> int:
-    """Return how many uploads this machine's memory allows at a time: the local S3 holds whole objects."""
+    """Return the number of parallel uploads that fit in memory: the local S3 keeps whole objects in it."""
     largest = max(file.stat().st_size for file in files)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if largest * 3 > memory:
@@ -216,7 +216,7 @@ def _stage(sources: Sequence[Path], night: datetime, parallelism: int) -> Iterat
         env = {
             "AIRFLOW_CONN_THREE_SIXTY_DEFAULT": _connection(emulator.url),
             "AIRFLOW_CONN_AWS_DEFAULT": s3.connection_json,
-            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",  # else no asset starts a run
+            "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",  # otherwise no asset starts a run
         }
         airflow = LocalAirflow(STATE / "airflow", REPOSITORY / "dags", env=env, parallelism=parallelism)
         stack.enter_context(airflow)
@@ -240,8 +240,8 @@ def _fill(s3: LocalS3, sources: Sequence[Path], night: datetime) -> None:
 def _start(airflow: LocalAirflow, dag_id: str, night: datetime, **conf: str) -> str:
     """Start the run that was due last night, and return its id.
 
-    Triggered before the DAG is unpaused: the scheduler finds that this night has its run, and starts no
-    second one on the same folder.
+    It is triggered before the DAG is unpaused: the scheduler then finds a run for this night and starts no
+    second one for the same folder.
     """
     airflow.wait_for_dag(dag_id)
     run_id = airflow.trigger(dag_id, logical_date=night, conf=conf)
@@ -252,7 +252,7 @@ def _start(airflow: LocalAirflow, dag_id: str, night: datetime, **conf: str) -> 
 def _drive(stage: Stage, dag_id: str, run_id: str, total: int) -> None:
     """Show a run's progress until it is over; a run that failed ends the demo.
 
-    :param total: the bytes that it is to upload
+    :param total: the bytes that the run uploads
     """
     airflow, screen = stage.airflow, Screen()
     _say(f"{dag_id} runs: {airflow.url}/dags/{dag_id}/runs/{quote(run_id)}")
@@ -267,7 +267,7 @@ def _drive(stage: Stage, dag_id: str, run_id: str, total: int) -> None:
 
 
 def _increment(stage: Stage, night: datetime, total: int) -> None:
-    """Run the DAG that takes what is new, and the one that its project's asset event starts."""
+    """Run the DAG that uploads only new scans, and the DAG that its asset event triggers."""
     airflow = stage.airflow
     airflow.unpause(CATALOG_ID)
     _drive(stage, NEW_ID, _start(airflow, NEW_ID, night), total)
@@ -298,7 +298,7 @@ def _conclude(stage: Stage, files: Sequence[UploadedFile], sources: Sequence[Pat
 
 
 def _uploaded(stage: Stage, run_id: str, sources: dict[str, Path]) -> list[UploadedFile]:
-    """Compare what every upload task returned with what lies on the emulator's disk."""
+    """Compare the results of the upload tasks with the files on the emulator's disk."""
     airflow, found = stage.airflow, []
     upload_id = airflow.xcom(DAG_ID, run_id, "create_session")
     for instance in airflow.task_instances(DAG_ID, run_id):
@@ -330,12 +330,12 @@ def _stay_up(stage: Stage) -> None:
             time.sleep(1)
     except TerminatedError:
         raise
-    except KeyboardInterrupt:  # the way in which a demo that went well ends
+    except KeyboardInterrupt:  # the normal end of a demo
         _say("\nStopping …")
 
 
 class Screen:
-    """Show progress: one line that changes on a terminal, else a new line for each change."""
+    """A progress display: one changing line on a terminal, otherwise a new line for each change."""
 
     def __init__(self) -> None:
         self._shown = ""
@@ -343,13 +343,13 @@ class Screen:
 
     @property
     def width(self) -> int | None:
-        """Return how many columns a line may have; None if there is no terminal."""
+        """Return the maximum columns of a line; None if there is no terminal."""
         return shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else None
 
     def show(self, line: str, *, last: bool = False) -> None:
-        """Show a line if it is news; on no terminal not more often than every two seconds.
+        """Show a line if it is new; without a terminal, at most every two seconds.
 
-        :param last: whether no other follows, which shows it in any case
+        :param last: whether this is the last line, which is always shown
         """
         if self.width is not None:
             print(f"\r\033[K{line[: self.width]}", end="\n" if last else "", flush=True)

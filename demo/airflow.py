@@ -1,7 +1,6 @@
 """A real Airflow on this machine: SQLite, LocalExecutor, loopback only, all state in one folder.
 
-This file is separate because the demo and the system tests both stand on it, and neither should know how an
-Airflow is put together.
+Separate because the demo and the system tests both use it, and neither should know how to set up an Airflow.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ from demo.processes import (
 )
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-#: Airflow 2 has a web server and another API; else it is started in the same way.
+#: Airflow 2 has a web server and another API; otherwise it starts in the same way.
 IS_AIRFLOW_2 = importlib.metadata.version("apache-airflow").startswith("2.")
 MIGRATION = "migration"
 API_SERVER = "api-server"
-#: Component -> its name in the health report. The API server has none: that it answers is its report.
+#: Component -> its name in the health report. The API server has none: if it answers, it is healthy.
 HEARTBEATS = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
-if IS_AIRFLOW_2:  # its scheduler reads the DAG files itself; with SQLite nobody else may
+if IS_AIRFLOW_2:  # its scheduler reads the DAG files itself; with SQLite no other process may
     del HEARTBEATS["dag-processor"]
 # Log servers would listen on every interface; the API server reads the files in the same folder anyway.
 COMMANDS: Mapping[str, tuple[str, ...]] = {
@@ -53,22 +52,22 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "--skip-serve-logs"),
 }
-COMPONENTS = (API_SERVER, *HEARTBEATS)  # started in this order: the API server takes longest
+COMPONENTS = (API_SERVER, *HEARTBEATS)  # started in this order, because the API server takes longest
 _POLL_SECONDS = 0.2
 
 
 class LocalAirflow(Part, AirflowApi):
-    """Boot an Airflow, talk to it, and end it with everything that it started.
+    """A local Airflow that can be started, used through its API, and ended with all its processes.
 
-    A context manager: ``with LocalAirflow(home, dags) as airflow``. Whatever ends the block ends Airflow: an
-    exception, Ctrl-C, SIGTERM, the end of the interpreter.
+    A context manager: ``with LocalAirflow(home, dags) as airflow``. Airflow ends with the block, also after
+    an exception, Ctrl-C, SIGTERM, or the end of the interpreter.
 
-    :param home: folder for its configuration, database and logs; made if missing, else used as it is
+    :param home: folder for its configuration, database and logs; created if missing, otherwise reused
     :param dags: folder of DAG files
-    :param env: more environment for every component, above all ``AIRFLOW_CONN_…``; wins over the defaults
-    :param port: port of UI and API; 0 takes a free one
+    :param env: more environment for every component, mainly ``AIRFLOW_CONN_…``; overrides the defaults
+    :param port: port of UI and API; 0 selects a free one
     :param parallelism: task processes at a time
-    :param boot_timeout: seconds until a component that does not come up is an error
+    :param boot_timeout: seconds within which a component must start
     """
 
     def __init__(
@@ -101,9 +100,9 @@ class LocalAirflow(Part, AirflowApi):
         }
 
     def start(self) -> None:
-        """Migrate the database, start the four components side by side, and wait until all are healthy.
+        """Migrate the database, start the four components in parallel, and wait until all are healthy.
 
-        :raises PartFailedError: one of them ended or did not come up; nothing is left running
+        :raises PartFailedError: if one of them ended or did not start; no process is left running
         """
         self.home.mkdir(parents=True, exist_ok=True)
         end_leftovers(self.home)
@@ -122,7 +121,7 @@ class LocalAirflow(Part, AirflowApi):
             raise
 
     def stop(self) -> None:
-        """End every component and everything that they started. May be called more than once."""
+        """End every component and all processes that they started. May be called more than once."""
         atexit.unregister(self.stop)
         end(self._children.values())
         self._children.clear()
@@ -141,15 +140,15 @@ class LocalAirflow(Part, AirflowApi):
         return {name: child.pid for name, child in self._children.items()}
 
     def component_log(self, component: str) -> Path:
-        """Return the file that takes a component's output."""
+        """Return the file with a component's output."""
         return self.home / f"{component}.log"
 
     def kill(self, component: str) -> None:
-        """End a component as a power cut would: with SIGKILL, and with the scheduler all running tasks."""
+        """Kill a component with SIGKILL, like a power cut; with the scheduler also all running tasks."""
         end([self._children.pop(component)], grace=0)
 
     def restart(self, component: str) -> None:
-        """Start a component anew, ending it first where it runs, and wait until it is healthy."""
+        """End a component if it runs, start it again, and wait until it is healthy."""
         running = self._children.pop(component, None)
         if running:
             end([running])
@@ -192,9 +191,9 @@ class LocalAirflow(Part, AirflowApi):
         note_sessions(self.home, self._children.values())
 
     def _up(self, since: datetime) -> set[str]:
-        """Return the components that have shown life since then.
+        """Return the components with a heartbeat since then.
 
-        The health report's own word does not count: it calls a heartbeat from before the boot healthy too.
+        The status in the health report is not enough: a heartbeat from before the start is healthy there too.
         """
         try:
             report = self.health()
@@ -209,7 +208,7 @@ def _beat_after(report: Mapping[str, Any], key: str, since: datetime) -> bool:
 
 
 def _network_settings(port: int, url: str) -> dict[str, str]:
-    """Return what keeps Airflow on loopback, and lets its processes find and trust each other."""
+    """Return the settings that keep Airflow on loopback and let its processes find and trust each other."""
     unused_ports = {
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
@@ -229,7 +228,7 @@ def _network_settings(port: int, url: str) -> dict[str, str]:
 
 
 def _airflow_2_settings(port: int, url: str) -> dict[str, str]:
-    """Return what Airflow 2 calls otherwise, and what Airflow 3 does by itself."""
+    """Return settings with other names in Airflow 2, and settings that Airflow 3 does not need."""
     return {
         "AIRFLOW__WEBSERVER__WEB_SERVER_HOST": LOOPBACK,
         "AIRFLOW__WEBSERVER__WEB_SERVER_PORT": str(port),
@@ -240,7 +239,7 @@ def _airflow_2_settings(port: int, url: str) -> dict[str, str]:
         "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "2",
         "AIRFLOW__SCHEDULER__PARSING_PROCESSES": "1",
-        # Else tasks schedule too; SQLite locks no rows: two expand one mapped task, and the scheduler ends.
+        # Otherwise tasks schedule too. SQLite locks no rows: two expand one mapped task, the scheduler ends.
         "AIRFLOW__SCHEDULER__SCHEDULE_AFTER_TASK_EXECUTION": "False",
         # It allows SQLite only with one task at a time, except in its own tests.
         "_AIRFLOW__SKIP_DATABASE_EXECUTOR_COMPATIBILITY_CHECK": "1",
@@ -261,13 +260,13 @@ def _core_settings(dags: Path, parallelism: int) -> dict[str, str]:
 
 
 _SNAPPY_SETTINGS = {
-    # It has just been migrated, and the check would cost every process the import of alembic.
+    # The database has just been migrated, and for the check every process would import alembic.
     "AIRFLOW__DATABASE__CHECK_MIGRATIONS": "False",
     "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
     "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
     "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "2",
     "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.3",
-    # Runs start when they are asked for. Unpausing a nightly DAG would else start last night's as well, on
-    # the same folder of scans. (Runs that assets trigger are off with it: the demo sets this to True.)
+    # Runs start only when they are triggered. Otherwise unpausing a nightly DAG would also start last night's
+    # run, on the same folder of scans. (This also disables runs that assets trigger: the demo sets True.)
     "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
 }

@@ -1,8 +1,7 @@
-"""What the demo and the system tests say to Airflow over REST.
+"""A client of Airflow's REST API, for the demo and the system tests.
 
-This file is separate from :mod:`demo.airflow` because none of it cares who started the server: it is the part
-of ``/api/v2``, or of Airflow 2's ``/api/v1``, that a person uses through the UI (unpause, trigger, watch,
-clear, read a log).
+Separate from :mod:`demo.airflow` because it works with any running server: it is the part of ``/api/v2``, or
+of Airflow 2's ``/api/v1``, that a person uses through the UI (unpause, trigger, watch, clear, read a log).
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class AirflowApiError(DemoError):
     """Raised when Airflow answers with an error status.
 
     :param status: the HTTP status
-    :param message: method, path and the beginning of the reply
+    :param message: method, path and the start of the reply
     """
 
     def __init__(self, status: int, message: str) -> None:
@@ -42,19 +41,19 @@ class AirflowApiError(DemoError):
 
 
 class DagImportError(DemoError):
-    """Raised when a DAG file cannot be imported; the message holds its traceback."""
+    """Raised when a DAG file cannot be imported; the message contains its traceback."""
 
 
 class RunFailedError(DemoError):
-    """Raised when a run that must succeed has failed; the message holds the ends of its tasks' logs."""
+    """Raised when a run that must succeed has failed; the message contains the ends of its tasks' logs."""
 
 
 @dataclass(frozen=True)
 class RunSnapshot:
-    """One look at a DAG run.
+    """A snapshot of a DAG run.
 
     :param state: the run's state, for example ``"running"``
-    :param instances: its task instances as the API shows them, in the order of task id and map index
+    :param instances: its task instances from the API, in the order of task id and map index
     """
 
     state: str
@@ -70,8 +69,8 @@ class AirflowApi:
     """A client of one Airflow's REST API.
 
     :param url: the server's base URL
-    :param credentials: user and password; None where everyone is an admin
-    :param version: ``"v2"``, or ``"v1"`` for Airflow 2, where everyone must be an admin
+    :param credentials: user and password; None if everyone is an admin
+    :param version: ``"v2"``, or ``"v1"`` for Airflow 2, with everyone as admin
     """
 
     def __init__(self, url: str, credentials: tuple[str, str] | None = None, *, version: str = "v2") -> None:
@@ -81,17 +80,17 @@ class AirflowApi:
         self._credentials = credentials
         self._token = ""
         self._http = requests.Session()
-        self._http.trust_env = False  # neither a proxy nor a netrc file has a say on loopback
+        self._http.trust_env = False  # no proxy and no netrc file on loopback
 
     def check(self) -> None:
-        """Raise if the Airflow behind this API is known to be broken; asked at every poll."""
+        """Raise if the Airflow behind this API is known to be broken; called at every poll."""
 
     def request(
         self, method: str, path: str, json: Any = None, params: Mapping[str, Any] | None = None
     ) -> Any:
-        """Send one request below ``/api/v2`` (or v1) and return the reply's JSON, None where there is none.
+        """Send one request below ``/api/v2`` (or v1) and return the reply's JSON, None if there is none.
 
-        :param path: for example ``"/dags"``; ids in it already percent-encoded
+        :param path: for example ``"/dags"``; its ids must be percent-encoded
         """
         reply = self._send(method, path, json, params)
         if reply.status_code == 401:
@@ -108,7 +107,7 @@ class AirflowApi:
         if not self._is_v1:
             self._token = self._token or self._fetch_token()
             headers["Authorization"] = f"Bearer {self._token}"
-        # Airflow answers 500, or late, if SQLite is locked. What has the same effect twice can be sent again.
+        # Airflow answers 500, or late, if SQLite is locked. Only idempotent requests are sent again.
         attempts = 3 if method in ("GET", "PATCH", "DELETE") else 1
         while True:
             attempts -= 1
@@ -164,7 +163,7 @@ class AirflowApi:
         self.request("PATCH", f"/dags/{_part(dag_id)}", json={"is_paused": False})
 
     def pause(self, dag_id: str, timeout: float = 60) -> None:
-        """Wait until the DAG is parsed, then pause it. Runs that are triggered meanwhile wait in the queue.
+        """Wait until the DAG is parsed, then pause it. Runs that are triggered until then wait in the queue.
 
         :param timeout: seconds
         :raises DagImportError: its file cannot be imported, or no file defined it in time
@@ -199,7 +198,7 @@ class AirflowApi:
         return list(self.request("GET", "/importErrors")["import_errors"])
 
     def _raise_import_errors(self, dag_id: str) -> None:
-        """Raise for the files that seem to define a DAG: the id is in their name or their text."""
+        """Raise the errors of files that seem to define a DAG: the id is in their name or their text."""
         broken = [error for error in self.import_errors() if _mentions(error, dag_id)]
         if broken:
             raise DagImportError(
@@ -211,7 +210,7 @@ class AirflowApi:
     ) -> str:
         """Start a run and return its id.
 
-        :param logical_date: the date that ``{{ ds }}`` shows, with a zone; None starts a run that has none
+        :param logical_date: the date that ``{{ ds }}`` shows, with a zone; None starts a run without one
         :param conf: the run's configuration
         """
         body: dict[str, Any] = {"conf": dict(conf or {})}
@@ -237,7 +236,7 @@ class AirflowApi:
     def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         """Return every task instance of a run, in the order of task id and map index.
 
-        Pages are taken in the order of the instances' ids: rows that are added meanwhile shift no page.
+        Pages are read in the order of the instances' ids, so that rows added in the meantime shift no page.
         Versions without cursors count rows instead.
         """
         found: dict[tuple[str, int], TaskInstance] = {}
@@ -257,14 +256,14 @@ class AirflowApi:
     def watch(
         self, dag_id: str, run_id: str, timeout: float = 600, poll: float = _POLL_SECONDS
     ) -> Iterator[RunSnapshot]:
-        """Yield one snapshot of a run per poll, until and including the one in which it has ended.
+        """Yield one snapshot of a run per poll, up to and including the snapshot after its end.
 
         :param timeout: seconds; then :class:`TimeoutError`
-        :param poll: seconds between two looks
+        :param poll: seconds between two polls
         """
         snapshot = None
         for _ in self._polls(timeout, poll):
-            # State first: instances that are read after it are at least as new as it says.
+            # State first: instances that are read after it are at least as new.
             state = self.run_state(dag_id, run_id)
             snapshot = RunSnapshot(state, self.task_instances(dag_id, run_id))
             yield snapshot
@@ -286,9 +285,9 @@ class AirflowApi:
         """Wait for the end of a run and return its state.
 
         :param timeout: seconds; then :class:`TimeoutError`
-        :param on_change: called with all task instances whenever the state or the try of one has changed
-        :param must_succeed: raise :class:`RunFailedError`, with the failed tasks' logs, when it fails
-        :param poll: seconds between two looks; a task that is in a state for less may never be seen in it
+        :param on_change: called with all task instances after a state or a try number has changed
+        :param must_succeed: raise :class:`RunFailedError`, with the failed tasks' logs, if it fails
+        :param poll: seconds between two polls; shorter states may be missed
         """
         seen: list[tuple[Any, ...]] = []
         state = ""
@@ -303,7 +302,7 @@ class AirflowApi:
         return state
 
     def failures(self, dag_id: str, run_id: str, lines: int = 25) -> str:
-        """Return the last log lines of every failed task of a run, under a heading each."""
+        """Return the last log lines of every failed task of a run, each under a heading."""
         parts = []
         for instance in self.task_instances(dag_id, run_id):
             if instance["state"] == "failed":
@@ -328,7 +327,7 @@ class AirflowApi:
     ) -> str:
         """Return the log of one try of a task as text, one line per message.
 
-        :param try_number: from 1; None takes the latest
+        :param try_number: from 1; None means the latest
         """
         if try_number is None:
             try_number = int(self.task_instance(dag_id, run_id, task_id, map_index)["try_number"])
@@ -350,13 +349,13 @@ class AirflowApi:
         include_upstream: bool = False,
         keep_state: bool | None = None,
     ) -> list[TaskInstance]:
-        """Clear tasks as the UI does, and return what was cleared.
+        """Clear tasks as the UI does, and return the cleared instances.
 
-        :param task_ids: a task with all its map indices, or a pair of task and map index. Airflow 2 has no
-            such pairs in its API: what failed of the task is cleared instead
-        :param include_downstream: also what comes after them, which the UI has ticked by default
+        :param task_ids: a task with all its map indices, or a pair of task and map index. The API of Airflow
+            2 has no such pairs: the failed instances of the task are cleared instead
+        :param include_downstream: also clear the tasks after them, as is the default in the UI
         :param keep_state: whether the cleared tasks keep their saved state, on Airflow 3.3 and later. None is
-            the default of this Airflow: 3.3 keeps the state, 3.4 deletes it
+            the default of the version: 3.3 keeps the state, 3.4 deletes it
         """
         body: dict[str, Any] = {
             "dry_run": False,
@@ -388,23 +387,23 @@ class AirflowApi:
     def xcom(
         self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, key: str = "return_value"
     ) -> Any:
-        """Return what a task pushed."""
+        """Return the value that a task pushed."""
         path = f"{_task_path(dag_id, run_id, task_id)}/xcomEntries/{_part(key)}"
         return self.request("GET", path, params={"map_index": map_index, "stringify": "false"})["value"]
 
     def saved_state(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> dict[str, Any]:
-        """Return the saved state of a task, key by key. Airflow has it from 3.3 on."""
+        """Return the saved state of a task, key by key; Airflow 3.3 and newer."""
         path = f"{_task_path(dag_id, run_id, task_id)}/state-store"
         reply = self.request("GET", path, params={"map_index": map_index, "limit": _PAGE})
         return {one["key"]: one["value"] for one in reply["task_state_store"]}
 
     def delete_state(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> None:
-        """Delete the saved state of a task. Airflow has it from 3.3 on."""
+        """Delete the saved state of a task; Airflow 3.3 and newer."""
         path = f"{_task_path(dag_id, run_id, task_id)}/state-store"
         self.request("DELETE", path, params={"map_index": map_index})
 
     def _polls(self, timeout: float, poll: float = _POLL_SECONDS) -> Iterator[None]:
-        """Yield until the time is over, with a pause between two turns and a check before each."""
+        """Yield until the time-out, with a pause between two iterations and a check before each."""
         deadline = time.monotonic() + timeout
         while True:
             self.check()
@@ -415,7 +414,7 @@ class AirflowApi:
 
 
 def label(instance: TaskInstance) -> str:
-    """Return what a person calls a task instance: its id, with the map index where it has one."""
+    """Return a readable name of a task instance: its id, with the map index if it has one."""
     mapped = f"[{instance['map_index']}]" if instance["map_index"] >= 0 else ""
     return f"{instance['task_id']}{mapped}"
 
@@ -434,7 +433,7 @@ def _change_key(instance: TaskInstance) -> tuple[Any, ...]:
 
 
 def _next_page(params: dict[str, Any], page: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """Return what to ask for the next page, nothing after the last one."""
+    """Return the query for the next page; empty after the last page."""
     if page.get("next_cursor"):
         return {**params, "cursor": page["next_cursor"]}
     if "next_cursor" in page or not page["task_instances"] or count >= page["total_entries"]:
@@ -443,7 +442,7 @@ def _next_page(params: dict[str, Any], page: Mapping[str, Any], count: int) -> d
 
 
 def _log_lines(content: Any) -> Iterator[str]:
-    """Yield the lines of a log as the API returns it, without the marks of the UI's folding groups."""
+    """Yield the lines of a log as the API returns it, without the markers of the UI's folding groups."""
     if isinstance(content, str):  # Airflow 2: pairs of host and text, as Python writes them
         for _, text in ast.literal_eval(content):
             yield from text.splitlines()

@@ -1,7 +1,7 @@
-"""Child processes that never outlive us.
+"""Child processes that never outlive this process.
 
-This file is separate because Airflow and the local S3 are started, watched and ended in the same way: each
-child leads a session of its own, writes to a log file of its own, and is ended with everything it started.
+Separate because Airflow and the local S3 are started, watched and ended in the same way: each child leads its
+own session, writes to its own log file, and is ended with all processes that it started.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ NOTES = "sessions.json"
 
 
 class DemoError(RuntimeError):
-    """Base of what the demo raises on purpose: the message is meant for the person who started it."""
+    """The base class of errors that the demo raises; the message is for the person who started it."""
 
 
 class PartFailedError(DemoError):
     """Raised when one part of the demo does not start, or ends by itself.
 
-    :param part: which part, for example ``"scheduler"``
-    :param reason: what happened, as the rest of a sentence that begins with the part
+    :param part: the part, for example ``"scheduler"``
+    :param reason: the event, as the rest of a sentence that begins with the part
     :param log: the last lines of the part's log
     """
 
@@ -48,10 +48,10 @@ class TerminatedError(KeyboardInterrupt):
 
 
 def free_port() -> int:
-    """Return a loopback port on which nothing listens.
+    """Return a free loopback port.
 
-    It lies below the range from which Linux and macOS take the ports of outgoing connections: one of those
-    could occupy it in the seconds between this call and the moment in which a server binds it.
+    It is below the range that Linux and macOS use for outgoing connections: such a connection could take the
+    port in the seconds between this call and the start of a server on it.
     """
     for _ in range(200):
         port = random.randint(20_000, 32_000)
@@ -63,7 +63,7 @@ def free_port() -> int:
 
 
 def check_free(part: str, port: int) -> None:
-    """Raise :class:`PartFailedError` if something listens on a loopback port already."""
+    """Raise :class:`PartFailedError` if a process already listens on a loopback port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         if probe.connect_ex((LOOPBACK, port)) == 0:
@@ -71,10 +71,10 @@ def check_free(part: str, port: int) -> None:
 
 
 def clean_environment(added: Mapping[str, str]) -> dict[str, str]:
-    """Return this process's environment without what would lead a child off this machine, plus ``added``.
+    """Return this process's environment plus ``added``, without variables that point to other machines.
 
     Left out are the user's own Airflow (its database would be migrated), AWS profiles and endpoints, and
-    proxies; also PYTHONDONTWRITEBYTECODE, under which every Airflow process compiles all of Airflow anew.
+    proxies; also PYTHONDONTWRITEBYTECODE, with which every Airflow process compiles all of Airflow again.
     """
     kept = {name: value for name, value in os.environ.items() if not _is_unwanted(name)}
     local = {
@@ -95,10 +95,10 @@ def _is_unwanted(name: str) -> bool:
 
 
 class Part:
-    """Something that is started when a ``with`` block begins and stopped when it ends, however that comes."""
+    """A part that starts with a ``with`` block and always stops at its end."""
 
     def start(self) -> None:
-        """Start it; nothing is left running where that fails."""
+        """Start it; if this fails, no process is left running."""
         raise NotImplementedError
 
     def stop(self) -> None:
@@ -116,11 +116,11 @@ class Part:
 class Child:
     """One process that leads its own session, with its log in a file.
 
-    Airflow's tasks move to process groups of their own but stay in the session: the session is what is ended.
+    Airflow's tasks move to their own process groups but stay in the session, so :func:`end` ends the session.
 
-    :param name: what errors call it
+    :param name: its name in errors
     :param command: program and arguments
-    :param log: file that takes its output; appended to
+    :param log: file to which its output is appended
     :param env: its whole environment
     :param cwd: its working folder
     """
@@ -174,16 +174,16 @@ class Child:
             ) from None
 
     def reap(self) -> None:
-        """Collect its exit status once it has been ended."""
+        """Collect its exit status after it was ended."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
 
 
 def end(children: Iterable[Child], grace: float = 8.0) -> None:
-    """End the children and everything in their sessions: SIGTERM to all, then SIGKILL to what is left.
+    """End the children and all processes in their sessions: SIGTERM to all, then SIGKILL to the rest.
 
-    Ctrl-C and SIGTERM are ignored for the few seconds that this takes: being interrupted here would leave
-    processes behind.
+    Ctrl-C and SIGTERM are ignored for the few seconds that this takes, because an interruption here would
+    leave processes behind.
 
     :param grace: seconds between the two; 0 sends SIGKILL at once
     """
@@ -195,14 +195,14 @@ def end(children: Iterable[Child], grace: float = 8.0) -> None:
 
 
 def end_sessions(sessions: set[int], grace: float) -> None:
-    """End the processes of the given sessions: SIGTERM to their leaders' groups, SIGKILL to what is left."""
+    """End the processes of the given sessions: SIGTERM to their leaders' groups, SIGKILL to the rest."""
     deadline = time.monotonic() + grace
     if grace:
         for session in sessions:
             _signal_group(session, signal.SIGTERM)
     while _members(sessions) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
-    # Three rounds: a process may fork between being listed and being killed.
+    # Three rounds, because a process may fork after it was listed and before it is killed.
     for _ in range(3):
         for pid in _members(sessions):
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -235,7 +235,7 @@ def _session_of(pid: int) -> int | None:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Tell whether a process has ended and only waits for its parent to look (an orphan's may never do)."""
+    """Tell whether a process has ended but was not reaped by its parent (which may never happen)."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -244,7 +244,7 @@ def _is_zombie(pid: int) -> bool:
 
 
 def tail(path: Path, lines: int = 25) -> str:
-    """Return the last lines of a text file; nothing if it cannot be read."""
+    """Return the last lines of a text file, or an empty text if it cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 64 * 1024))
@@ -258,7 +258,7 @@ def tail(path: Path, lines: int = 25) -> str:
 def endings_as_exceptions() -> Iterator[None]:
     """Turn SIGTERM and SIGHUP into :class:`TerminatedError` while the block runs.
 
-    Only where nobody else handles them, and only in the main thread, which alone may set handlers.
+    Only if they have no other handler, and only in the main thread, because no other may set handlers.
     """
     taken = [number for number in _ENDING_SIGNALS if _is_ours(number)]
     for number in taken:
@@ -288,7 +288,7 @@ def _undisturbed() -> Iterator[None]:
     if not _in_main_thread():
         yield
         return
-    # A handler that Python did not set reads as None, and could not be put back.
+    # getsignal returns None for a handler that Python did not set; it could not be restored.
     numbers = [number for number in (signal.SIGINT, *_ENDING_SIGNALS) if signal.getsignal(number) is not None]
     before = {number: signal.getsignal(number) for number in numbers}
     for number in before:
@@ -301,15 +301,15 @@ def _undisturbed() -> Iterator[None]:
 
 
 def note_sessions(folder: Path, children: Iterable[Child]) -> None:
-    """Write down in a folder which sessions run, for :func:`end_leftovers` should we be killed outright."""
+    """Write the running sessions into a folder, for :func:`end_leftovers` if this process is killed."""
     notes = [{"session": child.pid, "cwd": str(child.cwd)} for child in children]
     (folder / NOTES).write_text(json.dumps(notes), encoding="utf-8")
 
 
 def end_leftovers(folder: Path) -> None:
-    """End what a killed run of ours noted in ``folder`` and left behind.
+    """End the processes that an earlier, killed run left behind, from its notes in ``folder``.
 
-    Only processes that are in a noted session and still work in that run's folder: ids are used again.
+    Only processes that are in a noted session and still work in that run's folder, because ids are reused.
     """
     try:
         notes = json.loads((folder / NOTES).read_text(encoding="utf-8"))

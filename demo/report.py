@@ -1,6 +1,6 @@
-"""What a person sees of a run: one line while it runs, one table at the end.
+"""The output about a run: one line while it runs, one table at the end.
 
-This file is separate because it is pure text: task instances and numbers in, lines out.
+Separate because it is pure: task instances and numbers in, lines out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class UploadedFile:
 
     :param name: the file's own name
     :param size: its bytes
-    :param stored_name: what the server calls it
+    :param stored_name: its name on the server
     :param identical: whether the server's copy has the same SHA-256
     """
 
@@ -32,11 +32,11 @@ class UploadedFile:
 def progress_line(
     instances: Sequence[TaskInstance], received: int, total: int, width: int | None = None
 ) -> str:
-    """Return the states of all tasks whose turn has come, and the bytes that have arrived, on one line.
+    """Return the states of all started tasks, and the bytes that have arrived, on one line.
 
-    :param total: bytes in all; 0 for a DAG that uploads nothing
-    :param width: columns that the line may have. If it is longer, tasks that are finished are only counted,
-        the earliest first, so that the task that runs is on the screen. None for any number.
+    :param total: bytes in total; 0 for a DAG that uploads nothing
+    :param width: the maximum columns of the line. If it is longer, finished tasks are only counted, the
+        earliest first, so that the running task is visible. None for no limit.
     """
     tasks: dict[str, list[str]] = {}
     for instance in sorted(instances, key=_start):
@@ -55,7 +55,7 @@ def progress_line(
 
 
 def _start(instance: TaskInstance) -> tuple[bool, str]:
-    """Return what sorts tasks by their start, those that have not started last."""
+    """Return the sort key by start; tasks that have not started come last."""
     start = instance.get("start_date")
     return start is None, start or ""
 
@@ -69,7 +69,7 @@ def _states(states: Sequence[str]) -> str:
 
 
 def table(files: Iterable[UploadedFile]) -> str:
-    """Return a table of what was uploaded."""
+    """Return a table of the uploaded files."""
     header = ("file", "size", "stored as", "identical")
     rows = [
         (file.name, size_text(file.size), file.stored_name, "yes" if file.identical else "NO")

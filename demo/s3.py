@@ -1,7 +1,7 @@
 """A local S3: moto's server as a child process.
 
-This file is separate because moto is needed by the demo and the tests only. A child rather than a thread of
-ours: it holds a whole object per request, and would share one interpreter with the emulator.
+Separate because only the demo and the tests need moto. It is a child process, not a thread: it keeps a whole
+object per request in memory, and a thread would share the interpreter with the emulator.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from demo.processes import (
 _REGION = "us-east-1"
 _KEY, _SECRET = "demo", "demo-secret"
 _START_SECONDS = 60.0
-# Moto puts the parts of a multipart upload together in memory, slowly: one PUT wherever S3 allows it.
+# Moto joins the parts of a multipart upload in memory, slowly: use a single PUT if S3 allows it.
 _LARGEST_PUT = 5 * 1024**3 - 1
 _PART = 1024**3
 
 
 class LocalS3(Part):
-    """Serve S3 on loopback while the ``with`` block runs.
+    """An S3 server on loopback that runs during the ``with`` block.
 
-    An object must fit in memory about twice over while it is put, and once for each reader.
+    Memory must be large enough for about two copies of an object while it is stored, and one per reader.
 
     :param home: folder for its log
-    :param port: 0 takes a free one
+    :param port: 0 selects a free one
     """
 
     def __init__(self, home: Path, port: int = 0) -> None:
@@ -54,13 +54,13 @@ class LocalS3(Part):
 
     @property
     def log(self) -> Path:
-        """The file that takes its output."""
+        """The file with its output."""
         return self.home / "s3.log"
 
     def start(self) -> None:
         """Start the server and wait until it answers.
 
-        :raises PartFailedError: it ended, or did not answer in time
+        :raises PartFailedError: if it ended, or did not answer in time
         """
         self.home.mkdir(parents=True, exist_ok=True)
         end_leftovers(self.home)
@@ -74,7 +74,7 @@ class LocalS3(Part):
             raise
 
     def stop(self) -> None:
-        """End the server; what it held is gone. May be called more than once."""
+        """End the server and lose its objects. May be called more than once."""
         atexit.unregister(self.stop)
         if self._child:
             end([self._child], grace=2.0)
@@ -105,12 +105,12 @@ class LocalS3(Part):
 
     @property
     def connection_json(self) -> str:
-        """The value of ``AIRFLOW_CONN_AWS_DEFAULT`` that leads Airflow here."""
+        """The value of ``AIRFLOW_CONN_AWS_DEFAULT`` for this server."""
         extra = {"endpoint_url": self.url, "region_name": _REGION}
         return json.dumps({"conn_type": "aws", "login": _KEY, "password": _SECRET, "extra": extra})
 
     def client(self) -> Any:
-        """Return a boto3 client of it, whatever the user's own AWS profile and proxies say."""
+        """Return a boto3 client for it, independent of the user's AWS profile and proxies."""
         import boto3  # type: ignore[import-untyped]
         import botocore.session  # type: ignore[import-untyped]
         from botocore.config import Config  # type: ignore[import-untyped]
@@ -129,11 +129,11 @@ class LocalS3(Part):
         return session.client("s3", endpoint_url=self.url, config=Config(proxies={}))
 
     def make_bucket(self, bucket: str) -> None:
-        """Make a bucket; one that is there already is left as it is."""
+        """Create a bucket if it does not exist."""
         self.client().create_bucket(Bucket=bucket)
 
     def put_file(self, bucket: str, key: str, file: Path) -> None:
-        """Put one file into a bucket that is there."""
+        """Put one file into an existing bucket."""
         from boto3.s3.transfer import TransferConfig  # type: ignore[import-untyped]
 
         whole = TransferConfig(multipart_threshold=_LARGEST_PUT, multipart_chunksize=_PART, max_concurrency=1)
@@ -142,8 +142,8 @@ class LocalS3(Part):
     def put_folder(self, bucket: str, prefix: str, folder: Path) -> list[str]:
         """Put every file below a folder, under its relative path, and return the keys.
 
-        :param bucket: made if missing
-        :param prefix: what the keys begin with, for example ``"2026-01-31/"``; may be empty
+        :param bucket: created if missing
+        :param prefix: the start of the keys, for example ``"2026-01-31/"``; may be empty
         """
         self.make_bucket(bucket)
         files = sorted(file for file in folder.rglob("*") if file.is_file())

@@ -1,6 +1,6 @@
-"""Sample data: a small point cloud and pictures, valid, and the same bytes every time.
+"""Sample data: a small point cloud and pictures; valid files with the same bytes every time.
 
-This file is separate because it is pure: numbers in, bytes out, with nothing beyond the standard library.
+Separate because it is pure: numbers in, bytes out, with only the standard library.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _GOLDEN_ANGLE = math.pi * (3 - math.sqrt(5))
 def make_scans(folder: Path, points: int = POINTS, pictures: int = PICTURES) -> list[Path]:
     """Write one point cloud and several pictures into a folder, and return their paths.
 
-    :param folder: made if missing
+    :param folder: created if missing
     :param points: size of the point cloud, 26 bytes each
-    :param pictures: how many pictures
+    :param pictures: the number of pictures
     """
     folder.mkdir(parents=True, exist_ok=True)
     cloud = folder / "lighthouse.las"
@@ -118,12 +118,12 @@ def _las_header(points: list[Point]) -> bytes:
 def panorama(hue: float) -> Iterator[bytes]:
     """Yield the rows of a gradient that closes seamlessly around the viewer: bright above, dark below.
 
-    :param hue: from 0 to 1, where around the viewer each colour lies
+    :param hue: from 0 to 1, the position of each colour around the viewer
     """
     around = bytes(value for column in range(_WIDTH) for value in _colour(column / _WIDTH + hue))
     for row in range(_HEIGHT):
         light = 1 - 0.5 * row / _HEIGHT if row < _HEIGHT // 2 else 0.5 - 0.3 * row / _HEIGHT
-        # One table per row instead of arithmetic per pixel, which would take seconds.
+        # One table per row, because arithmetic per pixel would take seconds.
         yield around.translate(bytes(round(value * light) for value in range(256)))
 
 

@@ -1,4 +1,4 @@
-"""The machine's own browser, for the tests that look at pages."""
+"""The machine's own browser, for the tests of pages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ARGUMENTS = [
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Start the browser, or skip the test where there is none; Playwright's are not downloaded."""
+    """Start the browser, or skip the test if there is none; Playwright's browsers are not downloaded."""
     executable = next(filter(None, map(shutil.which, EXECUTABLES)), None)
     if executable is None:
         pytest.skip("No browser is on this machine. On Debian: apt-get install chromium")

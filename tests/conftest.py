@@ -1,4 +1,4 @@
-"""What holds for every test: Airflow lives in a folder of its own and reads no developer's settings."""
+"""Setup for all tests: Airflow has its own folder and reads no settings of the developer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 
 from hypothesis import settings  # noqa: E402  (Airflow's folder comes first)
 
-#: Long system tests that share the second of two real Airflows, chosen so that both take equally long.
+#: Long system tests that share the second of two real Airflows, chosen so that both need equally long.
 SECOND_AIRFLOW = (
     "test_failures.py",
     "test_odd_replies.py",
@@ -29,7 +29,7 @@ SECOND_AIRFLOW = (
     "test_retry_and_clear.py",
 )
 
-# How long an example takes says more about the machine's other work than about the code.
+# The time of an example depends more on the machine's other work than on the code.
 settings.register_profile("360", deadline=None)
 settings.load_profile("360")
 
@@ -62,7 +62,7 @@ def _is_system(nodeid: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def forget_secrets() -> Iterator[None]:
-    """What a test asked Airflow to mask slows the masking of all that come after it."""
+    """Secrets that a test registered for masking slow down all later tests, so they are removed."""
     yield
     for name, module in list(sys.modules.items()):
         if name.endswith(".secrets_masker") and hasattr(module, "_secrets_masker"):

@@ -1,7 +1,7 @@
-"""What the core's tests share: recorders and stand-ins, never a mock.
+"""The shared helpers of the core's tests: recorders and fakes, never a mock.
 
-The server that the client talks to is the emulator, on a real port. What is here stands in for the rest:
-time, sources of bytes, and servers that are none (a proxy, somebody else's web server).
+The client's server is the emulator, on a real port. These helpers replace the rest: time, sources of bytes,
+and other servers (a proxy, an unrelated web server).
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ KEY = "sk_not_a_real_key"
 
 
 class Waits(list[float]):
-    """Take the place of ``time.sleep``: remember how long each wait would have been.
+    """A replacement for ``time.sleep`` that records the length of each wait.
 
-    :param really: seconds that each wait takes. Needed where a client hangs up in the middle of megabytes:
-        its server is still reading them when a client that did not wait at all is back.
+    :param really: seconds that each wait takes. Needed if a client closes the connection in the middle of
+       megabytes: without a wait, the client would be back while its server still reads them.
     """
 
     def __init__(self, really: float = 0.0) -> None:
@@ -54,9 +54,9 @@ class Waits(list[float]):
 
 
 class Steps:
-    """Take the place of a clock: each look at it is some seconds later than the one before.
+    """A clock that advances with each reading.
 
-    :param steps: seconds between two looks; the last one stands for all further ones.
+    :param steps: seconds between two readings; the last one applies to all further ones.
     """
 
     def __init__(self, *steps: float) -> None:
@@ -81,9 +81,9 @@ def client_for(
     budget: RequestBudget | None = None,
     **backoff: Any,
 ) -> ThreeSixtyClient:
-    """Return a client of an emulator, or of any address, that never really waits.
+    """Return a client of an emulator, or of any URL, that never really waits.
 
-    :param backoff: fields of :class:`Backoff`; ``sleep`` is a recorder unless it is given.
+    :param backoff: fields of :class:`Backoff`; ``sleep`` is a recorder by default.
     """
     transport = Transport(
         server.url if isinstance(server, Emulator) else server,
@@ -97,12 +97,12 @@ def client_for(
     return ThreeSixtyClient(transport, Backoff(**{"sleep": Waits(), **backoff}))
 
 
-# -- the emulator, and what to ask it afterwards
+# -- the emulator and its requests
 
 
 @contextmanager
 def strict_emulator(**settings: Any) -> Iterator[Emulator]:
-    """Serve an emulator, and fail where a scripted fault did not happen or a client broke the contract."""
+    """Run an emulator, and fail if a scripted fault did not happen or a client violated the contract."""
     with Emulator(**settings) as emulator:
         yield emulator
         assert emulator.faults.unused() == []
@@ -110,7 +110,7 @@ def strict_emulator(**settings: Any) -> Iterator[Emulator]:
 
 
 def held(emulator: Emulator, upload_id: str, filename: str) -> bytes:
-    """Return the bytes that the emulator holds of a file."""
+    """Return the bytes of a file on the emulator."""
     return emulator.store.file_path(upload_id, filename).read_bytes()
 
 
@@ -128,17 +128,17 @@ def methods(emulator: Emulator) -> list[str]:
 
 
 def some_bytes(size: int) -> bytes:
-    """Return bytes that repeat nowhere, the same ones each time."""
+    """Return bytes without repetitions, the same ones each time."""
     return random.Random(size).randbytes(size)
 
 
 class MemorySource:
-    """Bytes in memory that remember how they were read.
+    """Bytes in memory that record how they were read.
 
     :param data: the bytes.
-    :param size: the length that the source says it has; by default that of the bytes.
+    :param size: the size that the source reports; by default that of the bytes.
 
-    ``changed`` is set by a test to let it notice, when it is asked, that its bytes are others now.
+    A test sets ``changed`` to make the source report, when it is checked, that its bytes have changed.
     """
 
     fingerprint = "memory"
@@ -223,7 +223,7 @@ class Sized:
 
 
 def http_reply(status: int, body: Any = None, headers: Mapping[str, str] | None = None) -> bytes:
-    """Return a whole HTTP reply as it goes over the wire; a body that is no text goes as JSON."""
+    """Return a whole HTTP reply as raw bytes; a body that is not a text is sent as JSON."""
     text = body if isinstance(body, str) else json.dumps(body)
     lines = {"Content-Length": str(len(text.encode())), "Connection": "close", **(headers or {})}
     head = [f"HTTP/1.1 {status} Whatever", *(f"{name}: {value}" for name, value in lines.items()), "", text]
@@ -232,7 +232,7 @@ def http_reply(status: int, body: Any = None, headers: Mapping[str, str] | None 
 
 @dataclass(frozen=True)
 class Heard:
-    """Hold one request that a recorder heard."""
+    """One request that a recorder received."""
 
     method: str
     target: str
@@ -242,10 +242,10 @@ class Heard:
 
 
 class Recorder:
-    """A web server that remembers what it hears and always answers the same; also a proxy that tunnels.
+    """A web server that records its requests and always gives the same reply; also a proxy that tunnels.
 
-    :param reply: what it answers, byte by byte.
-    :param tunnel_to: where all tunnels end, whatever host they were asked for.
+    :param reply: its reply, byte by byte.
+    :param tunnel_to: the end of all tunnels, for any requested host.
     """
 
     def __init__(self, reply: bytes | None = None, *, tunnel_to: Emulator | None = None) -> None:
@@ -344,7 +344,7 @@ def certificate(folder: Path, host: str = "localhost") -> tuple[Path, Path]:
 
 
 def outcome_of(call: Callable[[], object]) -> object:
-    """Return what a call returned, or the error that it raised."""
+    """Return the result of a call, or the error that it raised."""
     try:
         return call()
     except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it

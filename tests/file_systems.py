@@ -1,7 +1,7 @@
-"""File systems in memory that answer as the libraries of real stores do: no server, nothing to install.
+"""File systems in memory that answer like the libraries of real stores: no server, no installation.
 
-Each class keeps the files of all its instances, so that a file system that is opened anew finds them. What
-was asked is noted, and a test may look in at each request, to replace a file or to fail.
+Each class keeps the files of all its instances, so that a new instance of a file system finds them. Requests
+are recorded, and a test can hook into each request, to replace a file or to fail.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class FakeFileSystem(MemoryFileSystem):  # type: ignore[misc]
         cls.store, cls.pseudo_dirs, cls.requests = {}, [""], []
         cls.on_request = staticmethod(lambda fs, name, path: None)
 
-    # -- what a test does
+    # -- used by tests
 
     @classmethod
     def put(cls, path: str, data: bytes) -> None:
@@ -47,17 +47,17 @@ class FakeFileSystem(MemoryFileSystem):  # type: ignore[misc]
 
     @classmethod
     def names(cls) -> list[str]:
-        """Return what was asked, without the paths."""
+        """Return the recorded requests, without the paths."""
         return [name for name, _ in cls.requests]
 
-    # -- what the library says
+    # -- used by the library
 
     def facts(self, number: int) -> Mapping[str, Any]:
-        """Return what the store tells of the version of a file with a number, beside its size."""
+        """Return the store's metadata of a numbered version of a file, besides its size."""
         raise NotImplementedError
 
     def listed_facts(self, number: int) -> Mapping[str, Any]:
-        """Return the same as a listing tells it."""
+        """Return the same metadata in the form of a listing."""
         return self.facts(number)
 
     def info(self, path: str, **more: Any) -> dict[str, Any]:
@@ -119,7 +119,7 @@ class FakeFileSystem(MemoryFileSystem):  # type: ignore[misc]
 
 
 class _OpenFile(io.RawIOBase):
-    """A file that is read where it is: what is put in its place is read from then on."""
+    """A file that is read in place: if it is replaced, its readers read the new bytes from then on."""
 
     def __init__(self, fs: FakeFileSystem, path: str) -> None:
         super().__init__()
@@ -250,9 +250,9 @@ class Azure(Objects):
 
 
 class Sftp(FakeFileSystem):
-    """As sshfs: ``mtime`` is a ``datetime`` of whole seconds; links and pipes have types of their own.
+    """Like sshfs: ``mtime`` is a ``datetime`` of whole seconds; links and pipes have their own types.
 
-    :cvar links: where the links lead; to nothing if the path is in no store.
+    :cvar links: the targets of the links; a target that is not in the store does not exist.
     :cvar pipes: paths that are neither files nor folders.
     """
 
@@ -316,7 +316,7 @@ class TextTimes(Disk):
 
 
 class Silent(Disk):
-    """A store that tells nothing but sizes."""
+    """A store that reports only sizes."""
 
     protocol = "silent"
 
@@ -325,7 +325,7 @@ class Silent(Disk):
 
 
 class TightLipped(Disk):
-    """A store whose listings tell less than its answers about one file."""
+    """A store whose listings contain less than its replies about one file."""
 
     protocol = "tight"
 
@@ -337,7 +337,7 @@ class TightLipped(Disk):
 
 
 class HiddenSizes(Disk):
-    """A store that does not tell sizes, as some web servers."""
+    """A store that does not report sizes, like some web servers."""
 
     protocol = "hidden"
 
@@ -346,13 +346,13 @@ class HiddenSizes(Disk):
 
 
 class SFTPNoConnection(Exception):  # noqa: N818 - asyncssh's name
-    """What asyncssh raises once the line is lost, by name."""
+    """The errors of asyncssh after the connection is lost, by name."""
 
 
 class LostLine(Sftp):
-    """A file system that loses its line, and then fails for good; a new one does not.
+    """A file system that loses its connection, and then fails permanently; a new one does not.
 
-    :cvar lose_at: at how many more requests the line is lost.
+    :cvar lose_at: the number of further requests until the connection is lost.
     """
 
     protocol = "lossy"
@@ -374,21 +374,21 @@ class LostLine(Sftp):
 
 
 class HttpResponseError(Exception):
-    """What Azure's library raises, by name and status."""
+    """The errors of Azure's library, by name and status."""
 
     status_code = 403
 
 
 class SFTPPermissionDenied(Exception):  # noqa: N818 - asyncssh's name
-    """What asyncssh raises, which is no :class:`PermissionError`."""
+    """The error of asyncssh, which is not a :class:`PermissionError`."""
 
 
 class SMBAuthenticationError(Exception):
-    """What smbprotocol raises."""
+    """The error of smbprotocol."""
 
 
 class HttpError(OSError):
-    """What gcsfs raises: its status is called ``code``, and may be a text."""
+    """The error of gcsfs: its status is called ``code``, and may be a text."""
 
     code: Any = 401
 
@@ -396,7 +396,7 @@ class HttpError(OSError):
 class Denied(Sftp):
     """A store that refuses everything.
 
-    :cvar refusal: what it raises.
+    :cvar refusal: the error that it raises.
     """
 
     protocol = "denied"
@@ -416,7 +416,7 @@ REFUSALS: dict[str, Exception] = {
 
 #: All stores that listings are tested on.
 KINDS: dict[str, type[FakeFileSystem]] = {"gs": GoogleCloud, "abfs": Azure, "sftp": Sftp, "smb": Disk}
-#: All that tell a time or an ETag, in one way or another.
+#: All that report a time or an ETag, in one way or another.
 TELLING: dict[str, type[FakeFileSystem]] = {**KINDS, "ftp": TextTimes, "tight": TightLipped}
 
 
@@ -426,14 +426,14 @@ def fresh(kind: type[FakeFileSystem]) -> Any:
 
 
 def store_of(kind: type[FakeFileSystem], authority: str = "") -> Store:
-    """Return the store that the package makes of a file system."""
+    """Return the package's store for a file system."""
     protocol = kind.protocol if isinstance(kind.protocol, str) else kind.protocol[0]
     return Store(kind(), protocol, authority)
 
 
 @contextmanager
 def attached(kind: type[FakeFileSystem], protocol: str, conn_id: str = "") -> Iterator[Any]:
-    """Give Airflow a file system for a scheme, as a DAG file does with ``attach``; yields it."""
+    """Register a file system for a scheme in Airflow, as a DAG file does with ``attach``; yields it."""
     import sys
 
     from airflow_360.hooks.paths import _attach

@@ -1,4 +1,4 @@
-"""The code's shape: where imports point, what is public, what parsing costs, what is in the repository."""
+"""The structure of the code: imports, public names, the cost of parsing, files in the repository."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PACKAGE = ROOT / "airflow_360"
 FILES = sorted(PACKAGE.rglob("*.py"))
 CORE = ("api", "emulator", "exceptions", "projects", "sources", "upload")
 DISTRIBUTIONS = importlib.metadata.packages_distributions()
-# Airflow 2 requires these itself, for connection forms; Airflow 3 stands in for them where it reads a form.
+# Airflow 2 requires these itself, for connection forms; Airflow 3 replaces them when it reads a form.
 FORMS = {"flask_appbuilder", "flask_babel", "wtforms"}
-SHARES = {"smbclient", "smbprotocol"}  # what the samba provider brings
-SERVER = {"fastapi"}  # what Airflow 3 serves its API with, and nothing else here does
+SHARES = {"smbclient", "smbprotocol"}  # from the samba provider
+SERVER = {"fastapi"}  # Airflow 3 serves its API with it; it is used for nothing else here
 PARSED = ("links", "operators", "sensors", "task_groups", "triggers")
 
 
@@ -67,7 +67,7 @@ def imported(tree: ast.AST) -> set[str]:
 
 
 def made(tree: ast.Module) -> list[set[str]]:
-    """Return the names that a module makes: its classes and functions, and its constants and types."""
+    """Return the names that a module defines: its classes and functions, and its constants and types."""
     code: set[str] = set()
     values: set[str] = set()
     for statement in statements(tree.body):
@@ -110,7 +110,7 @@ def fresh_interpreter(before: str, modules: list[str]) -> set[str]:
 
 def test_the_arrows_hold() -> None:
     """Every import-linter contract of setup.cfg is kept."""
-    # A process of its own: it configures logging, and so takes the loggers of later tests away.
+    # A separate process: it configures logging, which would disable the loggers of later tests.
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     linted = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert linted.returncode == 0, linted.stdout
@@ -118,7 +118,7 @@ def test_the_arrows_hold() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_all_equals_the_public_names(path: Path) -> None:
-    """A module's `__all__` names all classes and functions that it makes, constants if it likes, no more."""
+    """A module's `__all__` contains all classes and functions that it defines, maybe constants, no more."""
     tree = tree_of(path)
     code, values = made(tree)
     if path.name == "__init__.py" and path.parent != PACKAGE:
@@ -132,7 +132,7 @@ def test_all_equals_the_public_names(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_modules_take_only_public_names_from_each_other(path: Path) -> None:
-    """What a module imports from another one of the package is in that one's `__all__`."""
+    """Every name that a module imports from another one of the package is in that one's `__all__`."""
     public = {module_name(file): declared_all(tree_of(file)) or [] for file in FILES}
     private = []
     for module, name in taken(tree_of(path)):
@@ -143,7 +143,7 @@ def test_modules_take_only_public_names_from_each_other(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_nothing_public_lacks_a_docstring(path: Path) -> None:
-    """Every module, public class, public function and public method says what it is for."""
+    """Every module, public class, public function and public method has a docstring."""
     silent = []
 
     def look(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str) -> None:
@@ -184,7 +184,7 @@ def test_parsing_a_dag_file_costs_neither_boto3_nor_requests() -> None:
     assert "airflow_360.operators.upload" in added
     heavy = {"boto3", "botocore", "requests", "urllib3", "s3fs", "fsspec", "slugify"}
     assert not heavy & {name.split(".")[0] for name in added}
-    # What moves bytes waits until a task runs, and so does the provider that opens S3.
+    # Modules for uploads are imported only when a task runs, and so is the provider that opens S3.
     early = {"exceptions", "projects"}  # the decisions, and the durations that a DAG can replace
     late = ("airflow.providers.amazon", *(f"airflow_360.{floor}" for floor in CORE if floor not in early))
     assert not [name for name in added if name.startswith(late)]
@@ -200,7 +200,7 @@ def test_the_core_runs_without_airflow() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_everything_imported_is_declared(path: Path) -> None:
-    """Whatever a module imports is Python's own, ours, or a dependency that pyproject.toml names."""
+    """Every import of a module is Python's own, ours, or a dependency that pyproject.toml names."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *extras["openlineage"], *extras["smb"]]
@@ -249,7 +249,7 @@ def test_what_airflow_loads_first_imports_nothing(name: str) -> None:
     ],
 )
 def test_no_clock_is_read_that_was_not_given(name: str) -> None:
-    """The rules, the arithmetic and the waiting call no clock, no sleep and no dice of their own."""
+    """The rules, the arithmetic and the waits use only the clock, sleep and random numbers passed to them."""
     calls = [
         ast.unparse(node.func) for node in ast.walk(tree_of(PACKAGE / name)) if isinstance(node, ast.Call)
     ]
@@ -258,7 +258,7 @@ def test_no_clock_is_read_that_was_not_given(name: str) -> None:
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the sdist's files are not a checkout's")
 def test_nothing_foreign_is_in_the_repository() -> None:
-    """No file of the repository is over 1 MiB, names a registry's host, or knows a path of one machine."""
+    """No file of the repository is over 1 MiB, or contains a registry's host or a path of one machine."""
     # As -c rather than from the configuration, so that a checkout of another user's can be read too.
     listed = subprocess.run(
         ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

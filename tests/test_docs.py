@@ -15,7 +15,7 @@ from tests.airflow.conftest import AIRFLOW
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)]
-#: What users see of the package, and what of it only the package itself uses.
+#: The modules that are public, and those among them that only the package itself uses.
 KINDS = ("hooks", "links", "operators", "sensors", "triggers")
 CORE = ("api/backoff.py", "api/client.py", "api/records.py", "exceptions.py", "task_groups.py")
 SKIN = (*CORE, "retry_policy.py", *(f"{kind}/*.py" for kind in KINDS))
@@ -35,7 +35,7 @@ DAGS = [
 
 @pytest.mark.parametrize("block", DAGS)
 def test_dags_in_pages(block: str) -> None:
-    """A DAG in a page is complete: copied into a file, it makes a DAG with tasks."""
+    """A DAG in a page is complete: copied into a file, it defines a DAG with tasks."""
     from airflow.providers.common.compat.sdk import DAG
 
     if "ThreeSixtyRetryPolicy" in block and AIRFLOW < (3, 3):
@@ -82,7 +82,7 @@ def test_named_tests_exist() -> None:
 
 
 def test_everything_public_has_a_page() -> None:
-    """Each module of what users see is part of the reference, and nothing there is missing from the code."""
+    """Each public module is part of the reference, and each module there exists in the code."""
     pages = "".join(path.read_text("utf-8") for path in (DOCS / "reference").glob("*.md"))
     described = set(re.findall(r"^\.\. automodule:: (\S+)$", pages, re.MULTILINE))
     paths = [path for floor in SKIN for path in (ROOT / "airflow_360").glob(floor)]
@@ -93,7 +93,7 @@ def test_everything_public_has_a_page() -> None:
 
 
 def test_every_example_is_shown() -> None:
-    """Each example DAG is on the page of examples, taken from its file."""
+    """Each example DAG is on the page of examples, included from its file."""
     page = (DOCS / "examples.md").read_text("utf-8")
     assert set(re.findall(r"\.\./dags/(\w+\.py)", page)) == {
         path.name for path in (ROOT / "dags").glob("*.py")

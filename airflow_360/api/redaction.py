@@ -167,7 +167,7 @@ def _fully_decoded(data: str) -> str:
 
 
 def _decoded_with_starts(data: str, starts: Sequence[int]) -> tuple[str, list[int]]:
-    """Decode one level; also return for each character the position in the original where it starts."""
+    """Decode one level; also return the start of each character in the original."""
     parts, places, at = [], list[int](), 0
     for escaped in _ESCAPE.finditer(data):
         character = _character(escaped)

@@ -1,7 +1,7 @@
-"""A stand-in server of the upload API: a second, independent reading of the contract.
+"""An emulator of the upload API: a second, independent implementation of the contract.
 
-It is separate from the rest of the package and imports none of it, so that a misreading cannot hide in both
-the client and the server that the client is tested against.
+It is separate from the rest of the package and imports none of it, so that a wrong reading of the contract
+cannot be hidden in both the client and the server that tests it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The emulator from the command line, for demos and for trying out a DAG by hand.
+"""The command line of the emulator, for demos and for trying out a DAG by hand.
 
-This file is separate because only here are options parsed, signals caught and lines printed.
+Separate because only this module parses options, handles signals and prints lines.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _log(line: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM.
 
-    :param arguments: the command line, without the program's name; None takes the process's own
+    :param arguments: the command line, without the program's name; None uses that of the process
     """
     parser = _parser()
     options = parser.parse_args(arguments)

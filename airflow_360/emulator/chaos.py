@@ -1,7 +1,7 @@
-"""Faults by chance, for tests that run long rather than through one story.
+"""Random faults, for long tests instead of tests of one sequence.
 
-This file is separate because it throws dice, which the script does not: what it hands out are faults like any
-others, and ``server.py`` does not know the difference.
+Separate because this module uses random numbers and the fault script does not. Its faults are ordinary
+faults; ``server.py`` does not know the difference.
 """
 
 from __future__ import annotations
@@ -37,18 +37,20 @@ MENU = (
     Fault(_FILE, "lose", spare_complete=True),
     Fault(_FILE, "lose", forget=True, spare_complete=True),
 )
-"""Everything that a client can get over without a person; a file that is complete stays complete."""
+"""All faults from which a client can recover without a person; complete files stay complete."""
 
 
 class Chaos(FaultScript):
-    """Hit requests by chance, where the script has nothing for them; the same order gives the same faults.
+    """A fault script with random faults for requests that the script does not hit.
 
-    :param seed: what the dice begin with
+    The same seed and the same order of requests give the same faults.
+
+    :param seed: the seed of the random numbers
     :param rate: the probability that a request is hit
-    :param menu: what may happen, each as probable as the others that match; ``skip`` and ``times`` do not
-        count. How many bytes a ``reset`` takes in and a ``lose`` keeps is left to chance, up to the length of
-        the request's body
-    :param spare: patterns as in :class:`Fault` of requests that are left alone
+    :param menu: the possible faults; all that match the request have the same probability. ``skip`` and
+        ``times`` are ignored. The bytes that a ``reset`` reads and a ``lose`` keeps are random, up to the
+        length of the request's body
+    :param spare: patterns, as in :class:`Fault`, of requests that are never hit
     """
 
     def __init__(
@@ -63,10 +65,10 @@ class Chaos(FaultScript):
     def take(
         self, method: str, path: str, body_bytes: int = 0, reused: bool = False
     ) -> tuple[Fault | None, Fault | None]:
-        """Return what the script has for a request, or what chance has."""
+        """Return the script's fault for a request, or a random one."""
         request = method, path, body_bytes, reused
         with self._lock:
-            # As many dice for every request, so that one request more or less of a kind changes no other.
+            # Always draw three numbers, so that no kind of request shifts the numbers for the others.
             hit, choice, part = (self._random.random() for _ in range(3))
         scripted = super().take(*request)
         if hit >= self._rate or any(scripted) or any(spared.matches(*request) for spared in self._spared):

@@ -1,6 +1,6 @@
-"""The emulator as one thing to hold: rules, wire and faults put together, in the current process.
+"""The emulator as one object: rules, HTTP and faults together, in the current process.
 
-This file is separate because it is the only one that a test author needs to read.
+Separate because authors of tests need to read only this module.
 """
 
 from __future__ import annotations
@@ -29,31 +29,32 @@ _ACCEPT_POLL_SECONDS = 0.02
 
 
 class Emulator:
-    """Serve the whole upload API on loopback while the ``with`` block runs.
+    """A server with the whole upload API on loopback, which runs during the ``with`` block.
 
-    :param port: 0 takes a free one
+    :param port: the port to listen on; 0 selects a free one
     :param host: the address to listen on
-    :param data_dir: where the bytes lie; None makes a temporary folder that goes when the emulator is closed
-    :param processing_seconds: how long a project takes from 0 to 100
+    :param data_dir: the folder for the bytes; None creates a temporary folder that :meth:`close` removes
+    :param processing_seconds: seconds that a project takes from 0 to 100
     :param faults: the fault script, see :class:`Fault`
-    :param chaos: faults by chance for all that the script leaves alone
-    :param limits: ``"off"`` for no rate limits, ``"real"`` for those of the contract, or a number that each
-        of them is multiplied by
+    :param chaos: random faults for requests that the script does not hit
+    :param limits: ``"off"`` for no rate limits, ``"real"`` for those of the contract, or a number by which
+        each of them is multiplied
     :param clock: returns the time in seconds since 1970
     :param tls: paths of a certificate and its key, for https
     :param session_consumed: whether ``POST /projects`` ends the session
     :param keep_cut_bytes: whether the bytes of a PUT that was cut off count towards ``received``
-    :param extensions: what may be uploaded, lower case, without the dot
-    :param max_file_bytes: the most that one file may have
-    :param max_session_bytes: the most that all files of a session may have together
-    :param quota_bytes: the most that the account may hold
-    :param max_body_bytes: the longest body that a proxy before the server lets through; it refuses longer
-        ones with a 413 of its own, in HTML
-    :param proxy_closes: whether that proxy answers and closes while the body is still being sent
-    :param max_exchanges: how many of the last requests are remembered, None for all
-    :param keys: the keys that there are, each with its scopes (``projects:read``, ``projects:write``); None
-        takes any that begins with ``sk_``, with both
-    :param log: takes one line per request, which never holds the key
+    :param extensions: the extensions that may be uploaded, lower case, without the dot
+    :param max_file_bytes: the maximum size of one file
+    :param max_session_bytes: the maximum size of all files of a session together
+    :param quota_bytes: the maximum size of all files of the account
+    :param max_body_bytes: the longest body that a proxy in front of the server accepts; it refuses longer
+        bodies with a 413 in HTML
+    :param proxy_closes: whether that proxy answers and closes the connection while the body is still being
+        sent
+    :param max_exchanges: how many of the last requests are kept, None for all
+    :param keys: the valid keys, each with its scopes (``projects:read``, ``projects:write``); None accepts
+        any key that begins with ``sk_``, with both scopes
+    :param log: called with one line per request, which never contains the key
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Emulator:
 
     @property
     def violations(self) -> list[str]:
-        """Return what clients did against the contract that a test should hear of."""
+        """Return the violations of the contract by clients, for tests."""
         return self.store.violations
 
     def close(self) -> None:
@@ -136,7 +137,7 @@ class Emulator:
             self._scratch.cleanup()
 
     def __enter__(self) -> Emulator:
-        """Begin to listen."""
+        """Start to listen."""
         self._thread.start()
         return self
 

@@ -1,8 +1,8 @@
-"""The fault script: what is to go wrong, when, and whether it did.
+"""The fault script: which faults happen, when, and whether they did.
 
-This file is separate because a script is data: it is parsed, matched and accounted for without a socket, a
-file or a clock. How each fault looks on the wire is in ``server.py``. A new kind is one line in ``_KINDS``,
-its fields in :class:`Fault` and ``_CHECKS``, and one case there.
+Separate because a script is data: parsing, matching and counting need no socket, file or clock. ``server.py``
+carries out the faults. A new kind needs one line in ``_KINDS``, its fields in :class:`Fault` and ``_CHECKS``,
+and one case in ``server.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Fault", "FaultError", "FaultScript", "parse"]
 
 
 class FaultError(ValueError):
-    """Raised for a script that cannot be understood; names the entry and the field."""
+    """Raised when a script is invalid; the message names the entry and the field."""
 
 
 def _is_whole(low: int) -> Callable[[Any], bool]:
@@ -77,28 +77,29 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 @dataclass(frozen=True)
 class Fault:
-    """Say what goes wrong with which requests. An entry of a script is this, written as JSON.
+    """A fault, and the requests that it hits. An entry of a script is this as JSON.
 
-    :param on: method and path below ``/api/v1``, such as ``"PUT /uploads/*/scan.e57"``; ``*`` stands for any
-        method, or for any text within one part of the path, ``/**`` at its end for any rest
+    :param on: method and path below ``/api/v1``, for example ``"PUT /uploads/*/scan.e57"``; ``*`` stands for
+        any method, or for any text within one part of the path, ``/**`` at its end for any rest
     :param do: the kind
-    :param skip: how many matching requests pass untouched first
+    :param skip: how many matching requests pass unchanged first
     :param times: how many requests are hit
     :param status: (``status``) the status of the reply
-    :param when: (``status``, ``stall``) ``before_body``: before the request is looked at; ``after_body``:
-        after it was carried out in full. None means before for ``status`` and after for ``stall``
+    :param when: (``status``, ``stall``) ``before_body``: before the request is read; ``after_body``: after it
+        was carried out in full. None means before for ``status`` and after for ``stall``
     :param headers: (``status``) headers of the reply
-    :param body: (``status``, ``garbage``) the reply's body; an object or a list goes as JSON, a text as HTML
-    :param close: (``status``) reply at once and close, even while the body is still being sent
-    :param after_bytes: (``reset``) how many bytes of the body are taken in before the connection is reset;
-        requests with fewer do not match
-    :param keep: (``reset``) whether those bytes count; None leaves it to the emulator's ``keep_cut_bytes``
-    :param rst: (``hang_up``) whether the connection is reset rather than closed
-    :param fields: (``alter``) what stands in the reply's JSON object instead of the real values
-    :param keep_bytes: (``lose``) to how many bytes the file falls
-    :param forget: (``lose``) whether the file itself is forgotten too
-    :param spare_complete: (``lose``) whether a complete file loses nothing
-    :param seconds: (``stall``) how long nothing happens; (``drip``) how long after each byte
+    :param body: (``status``, ``garbage``) the reply's body; an object or a list is sent as JSON, a text as
+        HTML
+    :param close: (``status``) reply at once and close the connection, even while the body is still being sent
+    :param after_bytes: (``reset``) how many bytes of the body are read before the connection is reset;
+        requests with fewer bytes do not match
+    :param keep: (``reset``) whether those bytes count; None means the emulator's ``keep_cut_bytes``
+    :param rst: (``hang_up``) whether the connection is reset instead of closed
+    :param fields: (``alter``) the new values in the reply's JSON object
+    :param keep_bytes: (``lose``) how many bytes of the file remain
+    :param forget: (``lose``) whether the file itself is lost too
+    :param spare_complete: (``lose``) whether complete files are spared
+    :param seconds: (``stall``) the length of the pause; (``drip``) the pause after each byte
     :param retry_after: (``rate_limit``) the ``Retry-After`` header, in seconds
     """
 
@@ -134,11 +135,11 @@ class Fault:
     retry_after: int = 1
 
     def matches(self, method: str, path: str, body_bytes: int, reused: bool) -> bool:
-        """Tell whether this fault is meant for a request.
+        """Tell whether this fault matches a request.
 
         :param path: the path below ``/api/v1``, percent-decoded
-        :param body_bytes: how long the request's body says that it is
-        :param reused: whether its connection had served another request before
+        :param body_bytes: the length of the request's body, from its headers
+        :param reused: whether the connection has served another request before
         """
         wanted_method, _, wanted_path = self.on.partition(" ")
         wanted, parts = wanted_path.split("/"), path.split("/")
@@ -178,7 +179,7 @@ def parse(text: str) -> list[Fault]:
     """Read a script from JSON.
 
     :param text: a JSON list of objects
-    :raises FaultError: where it is no such list, or an entry is wrong
+    :raises FaultError: if it is not such a list, or an entry is wrong
     """
     try:
         entries = json.loads(text)
@@ -207,9 +208,9 @@ class _Entry:
 
 
 class FaultScript:
-    """Hand out faults in their order, each as often as it says, and know which did not happen.
+    """A list of faults that are used in their order, with a count of those that happened.
 
-    ``counts`` says how often each kind happened.
+    ``counts`` contains how often each kind happened.
 
     :param faults: entries as dicts or as :class:`Fault`
     """
@@ -223,7 +224,7 @@ class FaultScript:
     def add(self, *faults: Fault | Mapping[str, Any]) -> None:
         """Append faults to the script.
 
-        :raises FaultError: where an entry is wrong; then none is added
+        :raises FaultError: if an entry is wrong; then no fault is added
         """
         with self._lock:
             first = len(self._entries) + 1
@@ -233,9 +234,9 @@ class FaultScript:
     def take(
         self, method: str, path: str, body_bytes: int = 0, reused: bool = False
     ) -> tuple[Fault | None, Fault | None]:
-        """Return the first fault that is due for a request, and the first ``lose`` that goes beside it.
+        """Return the first fault that is due for a request, and the first ``lose`` to combine with it.
 
-        Both are counted as handed out; the parameters are those of :meth:`Fault.matches`.
+        Both count as used; the parameters are those of :meth:`Fault.matches`.
         """
         taken: dict[bool, Fault] = {}
         with self._lock:
@@ -250,14 +251,14 @@ class FaultScript:
         return taken.get(False), taken.get(True)
 
     def happened(self, fault: Fault) -> None:
-        """Note that a fault that was handed out took its effect."""
+        """Record that a fault from :meth:`take` happened."""
         with self._lock:
             self.counts[fault.do] += 1
             for entry in self._entries:
                 entry.happened += entry.fault is fault
 
     def unused(self) -> list[Fault]:
-        """Return the faults that did not happen, or not as often as they say."""
+        """Return the faults that did not happen, or happened fewer than ``times`` times."""
         with self._lock:
             missing = [(entry.fault, entry.fault.times - entry.happened) for entry in self._entries]
         return [replace(fault, times=times) for fault, times in missing if times > 0]

@@ -1,7 +1,6 @@
 """Upload sessions, their files, and how bytes get into them.
 
-This file is separate because it holds things rather than rules: what may be put where is decided in
-``store.py``.
+Separate because this module contains data and no rules: ``store.py`` decides which bytes are accepted.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ __all__ = ["StoredFile", "UploadSession", "Writing", "extension_of", "flatten"]
 
 
 def flatten(filename: str) -> str:
-    """Return the flat name under which a file is kept, or an empty string where nothing is left of it.
+    """Return the flat name of a stored file, or an empty string if no character of the name is allowed.
 
     :param filename: the name as the client sent it, percent-decoded
     """
@@ -36,7 +35,7 @@ def extension_of(filename: str) -> str:
 
 @dataclass(eq=False)
 class StoredFile:
-    """Hold what is known of one file of a session; its bytes lie at ``path``."""
+    """One file of a session; its bytes are stored at ``path``."""
 
     name: str
     path: Path
@@ -54,19 +53,19 @@ class StoredFile:
         return {"received": self.received, "total": self.total, "complete": self.complete}
 
     def arrived(self) -> int:
-        """Return the bytes that arrived so far, those of a PUT in flight included (for people to look at)."""
+        """Return the bytes that have arrived, including those of a PUT in flight (for display)."""
         return self.received if self.writing is None else max(self.received, self.writing.offset)
 
 
 class Writing:
-    """Take in the bytes of one PUT; made by :meth:`Store.begin_put`, let go by :meth:`end`.
+    """A writer for the bytes of one PUT; :meth:`Store.begin_put` creates it, :meth:`end` closes it.
 
-    The bytes for a file that is complete already go nowhere.
+    If the file is already complete, the bytes are discarded.
 
-    :param file: the file that the PUT is for
-    :param start: where the first byte goes
-    :param abandoned: tells whether the sender of this PUT has hung up
-    :param lock: the store's lock, told when the file is free again
+    :param file: the file of the PUT
+    :param start: the position of the first byte
+    :param abandoned: returns whether the client of this PUT has closed the connection
+    :param lock: the store's lock, which is notified when the file is free again
     """
 
     def __init__(
@@ -85,9 +84,9 @@ class Writing:
         self.offset += len(data)
 
     def end(self, keep: bool = True) -> dict[str, Any]:
-        """Close the file, let the next PUT in and return the progress.
+        """Close the file, allow the next PUT and return the progress.
 
-        :param keep: whether the bytes count; False forgets those of a PUT that was cut off
+        :param keep: whether the bytes count; False discards those of a PUT that was cut off
         """
         with self._lock:
             self._sink.close()
@@ -100,7 +99,7 @@ class Writing:
 
 @dataclass(eq=False)
 class UploadSession:
-    """Hold the files of one upload session."""
+    """An upload session with its files."""
 
     upload_id: str
     created_at: float
@@ -109,5 +108,5 @@ class UploadSession:
     consumed: bool = False
 
     def received(self) -> int:
-        """Return the bytes that all files hold together."""
+        """Return the number of bytes of all files together."""
         return sum(file.received for file in self.files.values())

@@ -1,6 +1,6 @@
 """The rate limits of the contract.
 
-This file is separate because a limit concerns a key and an endpoint, and nothing that the endpoint works on.
+Separate because a limit depends only on a key and an endpoint, not on sessions, files or projects.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ LIMITS: dict[str, tuple[int, float]] = {
 
 
 class RateLimiter:
-    """Count requests per key and endpoint in a sliding window.
+    """A counter of requests per key and endpoint in a sliding window.
 
-    :param factor: what every limit of the contract is multiplied by; None means no limits at all
+    :param factor: the factor for every limit of the contract; None means no limits
     :param clock: returns the time in seconds
     """
 
@@ -37,12 +37,12 @@ class RateLimiter:
         self._lock = threading.Lock()
 
     def spend(self, key: str, endpoint: str) -> int:
-        """Count one request and return 0, or return after how many seconds to ask again.
+        """Count one request and return 0, or return the seconds to wait before the next try.
 
-        A request that is told to wait does not count.
+        A refused request does not count.
 
-        :param key: whose budget is spent
-        :param endpoint: a name from ``LIMITS``; any other is free
+        :param key: the key of the request
+        :param endpoint: a name from ``LIMITS``; any other has no limit
         """
         if self._factor is None or endpoint not in LIMITS:
             return 0

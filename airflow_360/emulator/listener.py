@@ -1,7 +1,6 @@
-"""The sockets of the emulator: one that listens, and one per connection, each with a thread of its own.
+"""The sockets of the emulator: one that listens, and one per connection, each with its own thread.
 
-This file is separate because ``socketserver`` alone cannot end connections that are open, which
-tests depend on.
+Separate because tests must be able to end open connections, which ``socketserver`` alone cannot do.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ __all__ = ["Listener"]
 
 
 class Listener(socketserver.TCPServer):
-    """Accept connections, serve each in a thread of its own, and end all of them when asked.
+    """A server that serves each connection in its own thread and can end all connections.
 
     :param address: host and port
-    :param handler: makes the handler of one connection
-    :param tls: serves https, where given
+    :param handler: creates the handler of one connection
+    :param tls: the settings for https; None serves http
     """
 
     allow_reuse_address = True
@@ -38,7 +37,7 @@ class Listener(socketserver.TCPServer):
         super().__init__(address, handler)
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Accept a connection; a TLS handshake is left to the connection's own thread."""
+        """Accept a connection; the connection's own thread does the TLS handshake."""
         connection, address = super().get_request()
         if self._tls:
             connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
@@ -52,7 +51,7 @@ class Listener(socketserver.TCPServer):
             name="emulator-connection",
             daemon=True,
         )
-        # A thread cannot take itself off the list: whoever closes has to wait for its very end.
+        # A thread cannot remove itself from the list, because end_connections must wait until it has ended.
         self._connections = {s: t for s, t in self._connections.items() if t.is_alive()}
         self._connections[request] = thread
         thread.start()
@@ -61,7 +60,7 @@ class Listener(socketserver.TCPServer):
         try:
             self.finish_request(request, client_address)
         except OSError:
-            pass  # The client has gone, which is its right.
+            pass  # The client has closed the connection, as it may.
         finally:
             self.shutdown_request(request)
 
@@ -69,7 +68,7 @@ class Listener(socketserver.TCPServer):
         """End every connection and wait for its thread."""
         for connection, thread in self._connections.items():
             try:
-                # Not SSLSocket.shutdown, which takes the TLS state away under the thread that is reading.
+                # Not SSLSocket.shutdown, which removes the TLS state while the connection's thread reads.
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
             except OSError:
                 pass

@@ -1,6 +1,6 @@
-"""Projects, and what the API says about them.
+"""Projects, and their records in the API.
 
-This file is separate because a project goes its own way once it was made: it only ages.
+Separate because a project needs nothing else after its creation: only its age changes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def timestamp(seconds: float) -> str:
 
 @dataclass(eq=False)
 class Project:
-    """Hold one project; ``errors`` may be set by a test, since a project can be ready and have errors."""
+    """A project. Tests may set ``errors``, because a ready project can have errors."""
 
     id: int
     name: str
@@ -55,11 +55,11 @@ class Project:
 
     @property
     def title(self) -> str:
-        """Return the title that was asked for, or one made of the name."""
+        """Return the requested title, or one made from the name."""
         return str(self.options.get("title") or f"Project {self.name}")
 
     def summary(self, now: float) -> dict[str, Any]:
-        """Return what the list of projects says about this one."""
+        """Return the entry of this project in the list of projects."""
         return {"name": self.name, "title": self.title, "status": self.status(now)}
 
     def record(self, now: float) -> dict[str, Any]:
@@ -86,7 +86,7 @@ class Project:
         }
 
     def contents(self) -> dict[str, Any]:
-        """Return what the record says about the files, which the emulator's page shows at any status."""
+        """Return the fields about the files, which the emulator's page shows at any status."""
         files = self.session.files if self.session else {}
         extensions = {extension_of(name) for name in files}
         setups = sum(extension_of(name) in _POINT_CLOUDS for name in files)

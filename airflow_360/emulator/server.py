@@ -1,7 +1,7 @@
-"""The wire of the emulator: routes, headers, status codes, JSON, and how each fault looks on a socket.
+"""The HTTP layer of the emulator: routes, headers, status codes, JSON, and the faults on a socket.
 
-This file is separate so that no rule hides in it: what is allowed is asked of ``store.py``, what goes wrong
-is asked of ``faults.py``; here stands only how a request is read and how a reply is written.
+Separate so that it contains no rules: ``store.py`` decides which requests are allowed, and ``faults.py``
+which faults happen. This module only reads requests and writes replies.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ STATUS = {
 }
 
 READ, WRITE = "projects:read", "projects:write"
-#: The scope that a key needs for what it asks; all else needs the one for writing.
+#: The scope that a key needs for an endpoint; all other endpoints need the scope for writing.
 SCOPES = {"get_project": READ, "list_projects": READ}
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
@@ -92,8 +92,8 @@ class _Reply:
         return json.dumps(self.body if self.body is not None else {}).encode(), "application/json"
 
 
-class _Hangup(Exception):  # noqa: N818 - a way to answer, not a failure
-    """End the connection without a reply, with a reset or politely."""
+class _Hangup(Exception):  # noqa: N818 - a kind of answer, not a failure
+    """Raised to end the connection without a reply, with a reset or a normal close."""
 
     def __init__(self, *, reset: bool = False) -> None:
         super().__init__()
@@ -116,10 +116,10 @@ def _content_range(header: str) -> tuple[int, int, int]:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serve one connection.
+    """The handler of one connection.
 
-    :param site: what all connections share
-    :param arguments: what ``socketserver`` gives to every handler
+    :param site: the objects that all connections share
+    :param arguments: the arguments that ``socketserver`` passes to every handler
     """
 
     protocol_version = "HTTP/1.1"
@@ -172,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
             try:
                 reply = self._hit_by_fault(partial(self._obey, endpoint, work))
             finally:
-                # Before the reply goes out, so that the next request finds the loss; the reply knows nothing.
+                # Before the reply is sent, so that the next request finds the loss; this reply hides it.
                 if loss and endpoint in ("put_file", "get_file_progress"):
                     self._lose(loss, *parts[1:])
             self._send(reply)
@@ -336,7 +336,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._site.faults.happened(fault)
                 return replace(reply, body={**reply.body, **fault.fields})
             case Fault() as fault:
-                # A reset comes up where the body is read, and at once where none of it shall be.
+                # A reset happens while the body is read, or right now if no byte of it should be read.
                 if fault.after_bytes == 0:
                     self._bytes_until_reset()
                 return self._in_full(work)
@@ -360,7 +360,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _stall(self, fault: Fault) -> None:
         self._site.faults.happened(fault)
-        # A request that nobody waits for any more must not come alive beside the one that was sent after it.
+        # If the client no longer waits for this request, it must not be carried out beside the next one.
         if self._site.closing.wait(fault.seconds) or self._abandoned():
             raise _Hangup
 
@@ -419,7 +419,7 @@ class Handler(BaseHTTPRequestHandler):
                 return
 
     def _linger(self) -> None:
-        # Closing while the client still sends would reset the connection and destroy the reply on its way.
+        # Closing while the client still sends would reset the connection, and the reply would be lost.
         self.connection.shutdown(socket.SHUT_WR)
         self.connection.settimeout(LINGER_SECONDS)
         until = time.monotonic() + LINGER_SECONDS
@@ -429,7 +429,7 @@ class Handler(BaseHTTPRequestHandler):
     def _hang_up(self, reset: bool) -> None:
         self.close_connection = True
         if reset:
-            # At once: the polite shutdown that socketserver does later would send a FIN first.
+            # Immediately: the normal shutdown that socketserver does later would send a FIN first.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self.rfile.close()
             self.connection.close()
@@ -450,4 +450,4 @@ class Handler(BaseHTTPRequestHandler):
         return " ".join(word for word in words if word)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
-        """Stay silent: one line per request is written by the emulator's own log."""
+        """Print nothing: the emulator's own log has one line per request."""

@@ -1,6 +1,6 @@
-"""What the connections of one emulator share, and the record that they leave behind.
+"""The objects that the connections of one emulator share, and the records of their requests.
 
-This file is separate because tests read it and handlers write it, and neither should know the other.
+Separate because tests read the records and handlers write them, and neither should depend on the other.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ __all__ = ["Exchange", "Site"]
 
 @dataclass
 class Exchange:
-    """Record one request to the API and what became of it.
+    """The record of one request to the API and its result.
 
     :param method: the HTTP method
     :param path: the path below ``/api/v1``, percent-decoded
-    :param at: when it arrived, by the emulator's clock
+    :param at: the time of arrival, by the emulator's clock
     :param key_ok: whether its key was accepted
-    :param start: (PUT) where its first byte goes; 0 for a whole file, None where the header made no sense
+    :param start: (PUT) the position of its first byte; 0 for a whole file, None if the header was invalid
     :param received_before: (PUT) the file's high-water mark when it arrived
-    :param body_bytes: how many bytes of its body were read
-    :param status: the status of the reply; None where none was sent
-    :param fault: the kind of the fault that hit it; with a ``+`` between them, where a loss went beside it
-    :param lost_bytes: how many bytes of its file the server lost with it
+    :param body_bytes: the bytes of its body that were read
+    :param status: the status of the reply; None if no reply was sent
+    :param fault: the kind of the fault that hit it; with a loss as well, both kinds with a ``+`` between them
+    :param lost_bytes: the bytes of its file that the server lost with it
     """
 
     method: str
@@ -46,17 +46,17 @@ class Exchange:
 
 @dataclass(eq=False)
 class Site:
-    """Hold what all connections share.
+    """The objects that all connections share.
 
     :param store: the rules
     :param limiter: the rate limits
     :param faults: the fault script
     :param clock: returns the time in seconds
-    :param log: takes one line per request to the API
-    :param max_body_bytes: the longest body that the proxy lets through
+    :param log: called with one line per request to the API
+    :param max_body_bytes: the longest body that the proxy accepts
     :param proxy_closes: whether the proxy refuses without reading the body
-    :param max_exchanges: how many of the last requests are remembered, None for all
-    :param keys: the keys that there are, with their scopes; None takes any, with both
+    :param max_exchanges: how many of the last requests are kept, None for all
+    :param keys: the valid keys with their scopes; None accepts any key, with both scopes
     :param exchanges: one record per request to the API, in order of arrival
     :param closing: set when the emulator is about to end every connection
     """
@@ -74,7 +74,7 @@ class Site:
     closing: threading.Event = field(default_factory=threading.Event)
 
     def record(self, exchange: Exchange) -> None:
-        """Remember a request, and forget the oldest ones beyond the bound."""
+        """Record a request, and drop the oldest ones above the limit."""
         self.exchanges.append(exchange)
         if self.max_exchanges is not None:
             del self.exchanges[: -self.max_exchanges or None]

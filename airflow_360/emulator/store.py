@@ -1,8 +1,8 @@
-"""The rules of the upload API, without a wire.
+"""The rules of the upload API, without HTTP.
 
-This file is separate so that the contract can be read, and tested, as rules alone: which chunk may follow
-which, what is refused and why. It speaks no HTTP (a refusal is a code; ``server.py`` chooses its status),
-prints nothing, and knows only the clock that it was given.
+Separate so that you can read and test the contract as rules only: which chunk may follow which, and which
+requests are refused and why. There is no HTTP here (a refusal has a code; ``server.py`` chooses its status),
+nothing is printed, and the only clock is the one that was passed.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _SHOWN_FILES = 100
 _STRANGER_AGE_SECONDS = 86_400.0
 
 
-class Refusal(Exception):  # noqa: N818 - an answer of the server, not a failure of it
-    """Say no with one of the contract's error codes.
+class Refusal(Exception):  # noqa: N818 - a reply of the server, not a failure
+    """Raised to refuse a request with one of the contract's error codes.
 
-    :param code: what goes into ``error``
-    :param detail: the fields that stand beside ``error``, such as ``received`` or ``limit``
+    :param code: the value of ``error``
+    :param detail: the other fields of the reply, for example ``received`` or ``limit``
     """
 
     def __init__(self, code: str, **detail: Any) -> None:
@@ -52,18 +52,18 @@ def _new_id() -> str:
 
 
 class Store:
-    """Keep sessions, files and projects by the rules of the contract; safe to use from many threads.
+    """The sessions, files and projects of a server that follows the contract; thread-safe.
 
-    :param folder: where the bytes lie, ``<folder>/<upload_id>/<filename>``
+    :param folder: the folder for the bytes, as ``<folder>/<upload_id>/<filename>``
     :param clock: returns the time in seconds since 1970
-    :param processing_seconds: how long a project takes from 0 to 100
-    :param session_consumed: whether creating a project ends its session; when False, a second project can be
-        made from the same session and gets another name
+    :param processing_seconds: seconds that a project takes from 0 to 100
+    :param session_consumed: whether creating a project ends its session; if False, a second project can be
+        created from the same session and gets another name
     :param keep_cut_bytes: whether the bytes of a PUT that was cut off count towards ``received``
-    :param extensions: what may be uploaded, lower case, without the dot
-    :param max_file_bytes: the most that one file may have, None for no limit
-    :param max_session_bytes: the most that all files of a session may have together, None for no limit
-    :param quota_bytes: the most that the account may hold, None for no limit
+    :param extensions: the extensions that may be uploaded, lower case, without the dot
+    :param max_file_bytes: the maximum size of one file, None for no limit
+    :param max_session_bytes: the maximum size of all files of a session together, None for no limit
+    :param quota_bytes: the maximum size of all files of the account, None for no limit
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Store:
     # -- sessions
 
     def create_session(self) -> dict[str, Any]:
-        """Open a session, unless the account is full."""
+        """Create a session, unless the account is full."""
         with self._lock:
             self._discard_expired()
             if self._quota_bytes is not None and self.stored_bytes() >= self._quota_bytes:
@@ -118,14 +118,14 @@ class Store:
             return {"upload_id": upload_id, "files": [{"name": f.name, **f.progress()} for f in files]}
 
     def delete_session(self, upload_id: str) -> dict[str, Any]:
-        """Discard a session; one that is gone already is fine, and a project made of it keeps its bytes."""
+        """Delete a session, if it exists; a project created from it keeps its bytes."""
         _check_upload_id(upload_id)
         with self._lock:
             self._discard(upload_id)
             return {"deleted": True}
 
     def stored_bytes(self) -> int:
-        """Return the bytes that the account holds, in sessions and in projects."""
+        """Return the number of bytes of the account, in sessions and in projects."""
         sessions = {s.upload_id: s for s in self.sessions.values()}
         sessions |= {p.session.upload_id: p.session for p in self.projects.values() if p.session}
         return sum(session.received() for session in sessions.values())
@@ -160,7 +160,7 @@ class Store:
             return file.progress()
 
     def received(self, upload_id: str, filename: str) -> int:
-        """Return the high-water mark of a file, 0 where there is no such file."""
+        """Return the high-water mark of a file, 0 if there is no such file."""
         try:
             return int(self.get_file(upload_id, filename)["received"])
         except Refusal:
@@ -175,12 +175,12 @@ class Store:
         total: int,
         abandoned: Callable[[], bool] = lambda: False,
     ) -> Writing:
-        """Check everything that can be checked before the bytes arrive, and make room for them.
+        """Check everything that can be checked before the bytes arrive, and prepare the file.
 
-        :param start: where the first byte of this PUT goes
-        :param total: how many bytes the whole file has
-        :param abandoned: tells whether the sender has hung up; a later PUT waits for such a one to end rather
-            than take it for a second PUT in flight
+        :param start: the position of the first byte of this PUT
+        :param total: the size of the whole file in bytes
+        :param abandoned: returns whether the client has closed the connection; a later PUT then waits until
+            this one has ended, and does not count as a second PUT in flight
         """
         with self._lock:
             session = self._session(upload_id)
@@ -206,12 +206,12 @@ class Store:
         forget: bool = False,
         spare_complete: bool = False,
     ) -> int | None:
-        """Lose bytes of a file, as a server does whose disk was full, or that was restored from a backup.
+        """Lose bytes of a file, like a server with a full disk or one that was restored from a backup.
 
-        :param keep_bytes: how many bytes, from the beginning, are left
-        :param forget: whether the file itself is forgotten too
-        :param spare_complete: whether a complete file loses nothing
-        :return: how many bytes were lost; None where there was nothing to lose, or a PUT is in flight
+        :param keep_bytes: how many bytes from the start remain
+        :param forget: whether the file itself is lost too
+        :param spare_complete: whether complete files are spared
+        :return: the number of lost bytes; None if there were no bytes to lose, or a PUT is in flight
         """
         with self._lock:
             try:
@@ -231,7 +231,7 @@ class Store:
             return lost if lost or forget else None
 
     def file_path(self, upload_id: str, filename: str) -> Path:
-        """Return where the bytes of a file lie, also after the project was made of it."""
+        """Return the path of the bytes of a file, also after its project was created."""
         return self._folder / upload_id / flatten(filename)
 
     def _accepted_name(self, filename: str) -> str:
@@ -261,7 +261,7 @@ class Store:
             raise Refusal("non_contiguous_chunk", received=file.received)
 
     def _settle(self, file: StoredFile) -> None:
-        # Whoever was cut off may ask again before the thread that serves the dead connection has noticed.
+        # A client that was cut off may retry before the thread of the dead connection has noticed.
         writing = file.writing
         if writing is not None and writing.abandoned():
             self._lock.wait_for(lambda: file.writing is not writing, timeout=_SETTLE_SECONDS)
@@ -269,9 +269,9 @@ class Store:
     # -- projects
 
     def create_project(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Make one project of a session or of a link.
+        """Create a project from a session or a link.
 
-        :param fields: the JSON body; whatever the contract does not name is accepted and kept as an option
+        :param fields: the JSON body; fields that are not in the contract are accepted and kept as options
         """
         upload_id, link = fields.get("upload_id"), fields.get("download_link")
         if not upload_id and not link:
@@ -310,10 +310,10 @@ class Store:
             return {"projects": [project.summary(now) for project in self.projects.values()]}
 
     def take_name(self, name: str | None = None, *, visible: bool = True) -> str:
-        """Give a project name to a stranger, so that a project that would get it gets another one.
+        """Give a project name to another account, so that your project with this name gets another name.
 
-        :param name: the name; None takes the ``upload_id`` of the session that is created next
-        :param visible: whether the stranger's project, which is a day old and ready, can be asked for; it is
+        :param name: the name; None uses the ``upload_id`` of the session that is created next
+        :param visible: whether the other account's project, which is a day old and ready, can be read; it is
             never listed
         :return: the name
         """
@@ -340,7 +340,7 @@ class Store:
     # -- for people
 
     def state(self) -> dict[str, Any]:
-        """Return everything that the emulator's page shows, newest first."""
+        """Return the data for the emulator's page, newest first."""
         with self._lock:
             self._discard_expired()
             now = self._clock()

@@ -36,12 +36,12 @@ MAX_PAUSE_SECONDS = 86400.0
 
 @dataclass(frozen=True)
 class PollResult:
-    """What one poll from a task found.
+    """The result of one poll from a task.
 
     :param project: the ready project, or None: poll again.
-    :param seconds: seconds until the next poll; at least the poll interval, and what the server asked for.
+    :param seconds: seconds until the next poll; at least the poll interval and the pause from the server.
     :param pause: the seconds of these that the server asked for, or 0.
-    :param record: what is known now. A task that cannot save its state passes it to the next poll.
+    :param record: the new record. A task that cannot save its state passes it to the next poll.
     """
 
     project: Project | None
@@ -73,10 +73,10 @@ def poll_from_task(
 
     :param hook: the connection.
     :param project_name: the project's slug.
-    :param state: where the task saves what it knows of the wait; None to save nothing.
+    :param state: the task's saved state, which keeps the record of the wait; None to save nothing.
     :param every: seconds between two polls.
     :param stall_timeout: seconds for which the status may stay the same; None for no limit.
-    :param record: what is known, if the task cannot save its state.
+    :param record: the record from the last poll, if the task cannot save its state.
     :param times: the durations.
     :param clock: seconds; the wall clock, because another worker may send the next poll.
     :raises ThreeSixtyError: if the wait has failed.
@@ -100,7 +100,7 @@ def poll_from_task(
             saved.save(known.without_failures())
             return PollResult(project, 0.0, 0.0, known)
         case GiveUp(error):
-            # A retry tolerates failures for the whole time again, and keeps to what the server asked for.
+            # A retry tolerates failures for the full time again, but still obeys the pause from the server.
             saved.save(known.failed(error, clock()).without_failures())
             raise error
         case PollAgain(after, pause):

@@ -13,24 +13,24 @@ __all__ = ["ProjectLink"]
 
 
 class ProjectLink(BaseOperatorLink):
-    """Link a task to its project's page, whose address lies beside the result as XCom ``project_url``."""
+    """A link from a task to its project's page; the URL is the XCom ``project_url``."""
 
     name = "Open in 360"
     key = "project_url"
 
     @classmethod
     def persist(cls, context: Any, url: str) -> None:
-        """Keep a page's address for the button.
+        """Save the URL of a page for the button.
 
         :param context: the task's context.
-        :param url: the address.
+        :param url: the URL.
         """
         task = context.get("task")
         if task is None or task.do_xcom_push:
             context["ti"].xcom_push(key=cls.key, value=url)
 
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
-        """Return the page's address, empty while there is none.
+        """Return the URL of the page, or an empty string if there is none yet.
 
         :param operator: the task.
         :param ti_key: the task instance.

@@ -1,1 +1,1 @@
-"""What a DAG is made of: sessions, uploads, projects."""
+"""Operators that list files, upload them and create projects."""

@@ -1,4 +1,4 @@
-"""What all operators of this package share."""
+"""The base class of all operators, and their waits for rate limits."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ __all__ = [
 ]
 
 R = TypeVar("R")
-SPREAD = 20  # siblings come back within a twentieth of a window
+SPREAD = 20  # mapped tasks are spread over a twentieth of a window
 
 
 class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
-    """Hold what every operator takes.
+    """The base class of all operators of this package.
 
     :param three_sixty_conn_id: the connection to the server (templated).
     :param deferrable: whether a wait defers to the triggerer; otherwise it reschedules the task. The default
@@ -54,19 +54,19 @@ class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
         self.deferrable = deferrable
 
     def resume(self, context: Any, event: Any = None) -> Any:
-        """Run the task again after a rate limit was waited for; it goes on where it was."""
+        """Continue after the wait for a rate limit."""
         return self.execute(context)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """Tell OpenLineage what this task moved: sources into the session, or that into the project."""
+        """Return the OpenLineage inputs and outputs: from sources to session, or from session to project."""
         return self.hook.lineage.facets()
 
     def wait_out(self, error: RateLimitedError | ServerError, mapped: bool) -> None:
-        """Give the worker slot back for as long as the server asks to wait; no retry is spent.
+        """Give the worker slot back for as long as the server asks to wait. This uses no retry.
 
-        :param error: the refusal; one that names no time is left to Airflow's retries. So is a failure of the
-            server (5xx) that names a time of at most ``rate_limit_wait``, as it was waited for in place.
-        :param mapped: whether the task has siblings, see :func:`seconds_to_wait`.
+        :param error: the refusal. If it names no time, Airflow's retries handle it. They also handle a server
+            failure (5xx) that names at most ``rate_limit_wait``: the task has already waited that long.
+        :param mapped: whether the task is mapped, see :func:`seconds_to_wait`.
         """
         if error.retry_after is None:
             return
@@ -86,12 +86,12 @@ class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
 
 
 def seconds_to_wait(error: RateLimitedError | ServerError, mapped: bool) -> float:
-    """Return for how many seconds a task should wait, if the server asks it to.
+    """Return the seconds that a task should wait if the server asks it to.
 
     :param error: the refusal.
-    :param mapped: whether the task has siblings, which are told the same moment: at it, there is room for
-        one of them. So each waits for a whole window from its own refusal, by when all that was spent before
-        is free again, and a little of its own, so that they do not come all at once.
+    :param mapped: whether the task is mapped. The server gives all mapped tasks the same retry time, but only
+        one request is possible then. So each task waits for a full window after its own refusal, until all
+        earlier requests no longer count, and adds a random delay, so that they do not all return at once.
     """
     seconds = error.retry_after or 0.0
     if mapped and isinstance(error, RateLimitedError) and error.window:
@@ -100,7 +100,7 @@ def seconds_to_wait(error: RateLimitedError | ServerError, mapped: bool) -> floa
 
 
 def is_mapped(context: Any) -> bool:
-    """Tell whether a task is one of several that came out of a mapping.
+    """Tell whether a task is one of several mapped task instances.
 
     :param context: the task's context, or None.
     """
@@ -125,15 +125,15 @@ def patiently(execute: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
 
 
 def _dates_are_obeyed() -> bool:
-    """Tell whether this Airflow keeps to the date of a reschedule; before 3.1 it runs the task at once."""
+    """Tell whether this Airflow obeys the date of a reschedule; before 3.1 it runs the task immediately."""
     from airflow import __version__
 
     return tuple(int(part) for part in __version__.split(".")[:2]) >= (3, 1)
 
 
 def reschedule(seconds: float) -> NoReturn:
-    """Give the worker slot back and run the task again later, without spending a retry.
+    """Give the worker slot back and run the task again later, without using a retry.
 
-    :param seconds: how much later.
+    :param seconds: seconds until then.
     """
     raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=seconds))

@@ -1,4 +1,4 @@
-"""From a filled session, a link, or an object in S3, to a project."""
+"""The operator that creates a project from an upload session, a link, or an object in S3."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CreateProjectOperator"]
 
-#: What a project is made of: one of these.
+#: The possible origins of a project; exactly one must be set.
 ORIGINS = ("upload_id", "download_link", "download_from")
-OF_A_PATH = 200  # how much of a path a key of Airflow's task state has room for, from its end
-LINK_SECONDS = 24 * 3600  # nobody says how long a project waits before the server fetches what it is made of
+OF_A_PATH = 200  # characters of a path, from its end, that fit into a key of Airflow's task state
+LINK_SECONDS = 24 * 3600  # the time until the server fetches the object is not documented
 PRIVACY_MODES = {"public": 0, "link": 1, "private": 2}
 
 
@@ -69,47 +69,47 @@ class CreateProjectOperator(ThreeSixtyOperator):
     """Create one project from a session whose files are complete, from a link, or from an object in S3.
 
     XCom: ``project_name``, the project's slug; and ``project_url``, its page, which the button opens. With
-    ``wait_for_completion`` the event of an asset or an alias in ``outlets`` says which project is ready.
+    ``wait_for_completion`` the event of an asset or an alias in ``outlets`` names the ready project.
 
-    The session is listed first: nothing is created unless every file is complete and, with ``uploads``,
-    unless the session contains exactly what was uploaded.
+    The session is listed first. The project is created only if every file is complete and, with ``uploads``,
+    only if the session contains exactly the uploaded files.
 
     If the request to create the project gets no clear answer, the task searches for the project, without a
     worker slot after some seconds. If it does not appear, the request is sent again when that is safe:
     15 minutes after a broken connection, 60 minutes after a time-out, at most twice. A project from a link
-    cannot be searched for; in doubt the task stops and lists the projects that it could be.
+    cannot be searched for: in doubt the task stops and lists the possible projects.
 
-    **On retry and on clear** the project that exists is reused, whether Airflow kept the task's saved state
-    or deleted it. A project is created again only if it was deleted on the server and you clear this task.
+    **On retry and on clear** the existing project is reused, whether Airflow kept the task's saved state or
+    deleted it. A project is created again only if it was deleted on the server and you clear this task.
 
-    It pushes the XCom ``project_request`` before the request: ``"asked"``, or ``"refused"`` if it is certain
-    that it created nothing. A teardown reads it.
+    Before the request it pushes the XCom ``project_request``: ``"asked"``, or later ``"refused"`` if the
+    request certainly created nothing. A teardown reads it.
 
     :param upload_id: the session (templated).
-    :param download_link: a URL that the server fetches by itself, instead of a session (templated).
-    :param download_from: an object, ``s3://bucket/key``, instead of either: the server fetches it by itself,
-        so that no bytes pass the worker, with a link that is made when the project is, opens this object
-        alone, and is valid for a day. The link is written nowhere (templated).
+    :param download_link: a URL that the server downloads from, instead of a session (templated).
+    :param download_from: an object, ``s3://bucket/key``, instead of either: the server downloads it with a
+        presigned URL, and no bytes pass through the worker. The URL is created together with the project,
+        opens only this object, and is valid for a day. It is not stored or logged (templated).
     :param aws_conn_id: the connection for a ``download_from`` that names none itself (templated).
-    :param uploads: what the upload tasks returned: one result, a list, or a mapped task's ``output``
+    :param uploads: the results of the upload tasks: one result, a list, or a mapped task's ``output``
         (templated).
-    :param title: the human title; the server makes one up without it (templated).
-    :param path: the folder that the files came from. Its last part is the title where ``title`` is empty;
-        and where it is the output of a ``ListScansOperator(only_new=True)``, the scan is recorded as done
-        once its project exists. A scan that another run made into a project meanwhile is skipped (templated).
-    :param privacy_mode: ``"private"`` (only the owner and who is invited), ``"link"``, ``"public"``, or the
+    :param title: the project's title; if it is empty, the server chooses one (templated).
+    :param path: the folder that the files came from. If ``title`` is empty, its last part is the title. If it
+        is the output of a ``ListScansOperator(only_new=True)``, the scan is recorded as done once its project
+        exists, and it is skipped if another run has created its project in the meantime (templated).
+    :param privacy_mode: ``"private"`` (the owner and invited users), ``"link"``, ``"public"``, or the
         server's number. Private by default, as in the vendor's own client (templated).
-    :param coordinate_system: such as ``"EPSG:25832"`` (templated).
-    :param options: any other field of the server's interface, passed through as it is (templated).
+    :param coordinate_system: for example ``"EPSG:25832"`` (templated).
+    :param options: any other fields of the server's API, sent unchanged (templated).
     :param wait_for_completion: whether to wait, without a worker slot, until the project is ready.
     :param poll_interval: seconds (or a timedelta) between two polls of that wait. 60 by default: the server
         allows 60 a minute for all projects of a key.
-    :param timeout: seconds (or a timedelta) after which that wait fails, counted from its beginning;
+    :param timeout: seconds (or a timedelta) after which that wait fails, counted from its start;
         Airflow's ``[sensors] default_timeout`` by default.
-    :param fail_on_errors: whether a project that is ready but has processing errors fails that wait; by
-        default it is a warning.
-    :param stall_timeout: seconds (or a timedelta) for which the status may stand still during that wait; off
-        by default.
+    :param fail_on_errors: whether a ready project with processing errors fails that wait; by default it logs
+        a warning.
+    :param stall_timeout: seconds (or a timedelta) for which the status may stay the same during that wait;
+        off by default.
     """
 
     template_fields: Sequence[str] = (
@@ -128,7 +128,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
     operator_extra_links = (ProjectLink(),)
     #: All durations of creating a project and of waiting for it; for example shorter ones in a DAG for tests.
     creation_times = CreationTimes()
-    #: A teardown finds by this the tasks that may have asked for a project.
+    #: A teardown uses this to find the tasks that may have requested a project.
     creates_projects = True
     times = WaitTimes()
 
@@ -177,7 +177,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         self.timeout = as_seconds(timeout, "timeout") or conf.getfloat("sensors", "default_timeout")
 
     def _do_render_template_fields(self, *args: Any, **more: Any) -> None:
-        """Render, and keep the link out of the rendered fields that Airflow stores and shows."""
+        """Render the fields, and mask the link in those that Airflow stores and shows."""
         super()._do_render_template_fields(*args, **more)
         _mask_link(str(self.download_link or ""))
 
@@ -190,19 +190,19 @@ class CreateProjectOperator(ThreeSixtyOperator):
     def resume(self, context: Context, event: Any = None, record: Mapping[str, Any] | None = None) -> str:
         """Continue after a pause without a worker slot.
 
-        :param record: what was known of the project before the pause.
+        :param record: the record of the project from before the pause.
         """
         return self._run(context, record)
 
     @airflow_errors()
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> str:
-        """Return the project's name once the trigger saw it ready."""
+        """Return the name of the project that the trigger found ready."""
         project = project_of(event)
         self._ready(context, project)
         return project.name
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Continue after a deferral; if the project was not ready in time, say so."""
+        """Continue after a deferral; if the project was not ready in time, raise an error with its page."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout as error:
@@ -282,7 +282,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         )
 
     def _key(self, context: Context) -> str | None:
-        """Return what the scan is remembered by, where a lister that remembers handed it out."""
+        """Return the key of the scan's record if a listing task with ``only_new`` returned it, or None."""
         if not self.lister:
             return None
         keys = context["ti"].xcom_pull(task_ids=self.lister, key=SCANS, map_indexes=-1) or {}
@@ -293,9 +293,9 @@ class CreateProjectOperator(ThreeSixtyOperator):
         return keys.get(self.path)
 
     def _fields(self) -> dict[str, Any]:
-        """Return the request's body, after looking at what the templates came out as."""
+        """Return the body of the request, after checking the rendered templates."""
         for name in (*ORIGINS, "title"):
-            if getattr(self, name) in ("", "None"):  # how templates say nothing
+            if getattr(self, name) in ("", "None"):  # how an empty template renders
                 setattr(self, name, None)
         if sum(bool(getattr(self, name)) for name in ORIGINS) != 1:
             raise ProjectError(
@@ -341,7 +341,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         raise ProjectError(f"options must be a dict of plain JSON values, not {options!r}.")
 
     def _check(self, client: ThreeSixtyClient, fields: dict[str, Any]) -> None:
-        """Make sure that the session contains exactly what was uploaded, or that the object exists."""
+        """Make sure that the session contains exactly the uploaded files, or that the object exists."""
         if self.download_from:
             link = self.hook.paths.presigned_link(self.download_from, LINK_SECONDS, self.aws_conn_id)
             _mask_link(link)
@@ -351,9 +351,9 @@ class CreateProjectOperator(ThreeSixtyOperator):
 
     @property
     def _about(self) -> str:
-        if self.download_from:  # its link is another one each time
+        if self.download_from:  # its link is different each time
             return f"object {self.download_from[-OF_A_PATH:]}"
-        # A link may be presigned and thus a secret.
+        # A link may be presigned, so it may be a secret.
         link = hashlib.sha256((self.download_link or "").encode()).hexdigest()[:16]
         return f"session {self.upload_id}" if self.upload_id else f"link {link}"
 
@@ -392,7 +392,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         )
 
     def _trace(self, page: str) -> None:
-        """Take note for lineage; a link may be a secret, and names no source here."""
+        """Record the lineage. A link is not recorded as a source, because it may be a secret."""
         sources = [self.hook.client.session_url(self.upload_id)] if self.upload_id else []
         sources += [self.download_from] if self.download_from else []
         self.hook.lineage.moved(sources, page)
@@ -412,7 +412,7 @@ def _too_late(page: str, seconds: float) -> str:
 
 
 def _mask_link(link: str) -> None:
-    """Mask a link that may be presigned in logs and in what Airflow shows, in each usual spelling."""
+    """Mask a link that may be presigned in logs and in Airflow's UI, in each usual spelling."""
     from airflow_360.api.redaction import secrets_of_link, spellings
 
     parts = secrets_of_link(link)
@@ -423,12 +423,12 @@ def _mask_link(link: str) -> None:
 def _check_session(
     upload_id: str | XComArg, files: Sequence[FileProgress], uploads: Sequence[Mapping[str, Any]] | None
 ) -> None:
-    """Make sure that a session holds what it should, all of it complete.
+    """Make sure that a session contains exactly the uploaded files, and that all are complete.
 
     :param upload_id: the session, for the message.
-    :param files: what the server lists.
-    :param uploads: what upload tasks returned; None accepts whatever is complete.
-    :raises ProjectError: when it does not, saying what is missing, incomplete or too much.
+    :param files: the server's list of files.
+    :param uploads: the results of the upload tasks; None accepts any complete files.
+    :raises ProjectError: if files are missing, incomplete or unexpected; the message lists them.
     """
     from airflow_360.sources.listing import count_text
 
@@ -449,7 +449,7 @@ def _check_session(
 
 
 def _differences(held: Mapping[str, int], uploads: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return how a session differs from what was uploaded: in names and sizes, or in count and bytes."""
+    """Return the differences between session and uploads: in names and sizes, or in count and bytes."""
     from airflow_360.sources.listing import count_text
 
     faults = _twice([result for result in uploads if "filename" in result])
@@ -476,7 +476,7 @@ def _differences(held: Mapping[str, int], uploads: Sequence[Mapping[str, Any]]) 
 
 
 def _missing_shards(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return which shares of a folder nobody uploaded; what was uploaded may still add up."""
+    """Return the shards that no task uploaded; without this check, the totals could still match."""
     counts = Counter(
         (int(result["shards"]), int(result["shard"])) for result in summaries if "shards" in result
     )

@@ -1,4 +1,4 @@
-"""From paths to a filled upload session."""
+"""Operators that list files and folders, create upload sessions, and upload into them."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _FOLDER_LABEL = (
 
 
 class ListFilesOperator(ThreeSixtyOperator):
-    """List the files that a path means, one entry per upload task, without asking the server.
+    """List the files of a path, one entry per upload task, without a request to the server.
 
     Hidden files, folder markers and litter (``.DS_Store``, ``Thumbs.db``, ``desktop.ini``) are left out. The
-    log counts them.
+    log says how many.
 
     XCom: a list of ``{path, filename, size, etag, modified}``, the keyword arguments of
     :class:`UploadFileOperator`. ``etag`` and ``modified`` are None if the store does not have them.
@@ -54,17 +54,18 @@ class ListFilesOperator(ThreeSixtyOperator):
     :param path: a file, a folder, a prefix or a glob; local or any ``scheme://`` (templated). A text, a
         ``Path`` or an ``ObjectStoragePath``.
     :param pattern: a glob or a list of globs, without regard to case; None takes all. A glob without ``/`` is
-        compared with the file's name, one with ``/`` with its path below the folder (templated). A path that
-        leads to a single file means this file, whatever its name.
+        compared with the file's name, one with ``/`` with its path below the folder (templated). A path to
+        a single file selects this file, regardless of its name.
     :param exclude: a glob or a list of globs, compared in the same way; files that match are left out
         (templated).
     :param recursive: whether to enter subfolders. If not, a warning counts the files in them.
-    :param follow_links: whether to follow links that lead out of the folder. By default they are refused by
-        name, because whoever can write into the folder could upload any file that the worker can read.
+    :param follow_links: whether to follow links that lead out of the folder. By default the task fails and
+        names them: with such a link, anyone who can write into the folder could upload any file that the
+        worker can read.
     :param names: ``"path"`` joins the subfolders into the name on the server with ``_``; ``"basename"`` takes
         the last part of the path (templated).
     :param on_empty: ``"skip"`` skips this task and those after it if there is no file, so that a night
-        without scans is no failure; ``"fail"`` fails (templated).
+        without scans is not a failure; ``"fail"`` fails (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
     """
 
@@ -105,7 +106,7 @@ class ListFilesOperator(ThreeSixtyOperator):
 
     @airflow_errors()
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """List the files, and refuse two of one name before any byte is sent."""
+        """List the files; fail before any byte is sent if two have the same name."""
         from airflow_360.sources.listing import LeftOut
         from airflow_360.sources.names import flat_names
 
@@ -152,19 +153,19 @@ class ListScansOperator(ThreeSixtyOperator):
     :param path: a folder or prefix; local or any ``scheme://`` (templated). A text, a ``Path`` or an
         ``ObjectStoragePath``.
     :param pattern: a glob or a list of globs for the files that make a folder a scan, compared as in
-        :class:`ListFilesOperator`; None counts any file (templated). It does not choose which files are
-        uploaded: give ``scan_to_project`` a ``pattern`` for that.
+        :class:`ListFilesOperator`; None counts any file (templated). It does not select the files to
+        upload: give ``scan_to_project`` a ``pattern`` for that.
     :param exclude: a glob or a list of globs for files that do not make a folder a scan (templated).
-    :param only_new: whether to leave out what another run made into a project already, as it is now: same
-        folder, and same names, sizes, and ETags or modification times of all its files. Recorded by the
-        :class:`~airflow_360.operators.project.CreateProjectOperator` that takes this task's output as its
-        ``path``, as in ``scan_to_project.expand(path=scans.output)``. If there are more folders than Airflow
-        maps, later runs take the rest.
-    :param settle_seconds: skips folders with a file that was written less than so many seconds ago; they may
+    :param only_new: whether to skip scans that another run has already made into a project and that have not
+        changed since: same folder, and same names, sizes, and ETags or modification times of all its files.
+        The :class:`~airflow_360.operators.project.CreateProjectOperator` that takes this task's output as its
+        ``path`` records them, as in ``scan_to_project.expand(path=scans.output)``. If there are more folders
+        than Airflow maps, later runs take the rest.
+    :param settle_seconds: skip folders with a file that was written within the last so many seconds; they may
         still be incomplete. 0 takes every folder.
     :param follow_links: whether to follow links that lead out of ``path`` or, with ``only_new`` and
-        ``settle_seconds``, out of a scan; see :class:`ListFilesOperator`. By default a folder that is such a
-        link is refused by name.
+        ``settle_seconds``, out of a scan; see :class:`ListFilesOperator`. By default the task fails and names
+        a folder that is such a link.
     :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator` (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
     """
@@ -256,7 +257,7 @@ class ListScansOperator(ThreeSixtyOperator):
         return settled
 
     def _new(self, scans: Sequence[Scan], context: Context, left_out: LeftOut) -> list[str]:
-        """Return the paths of the scans that no other run made, and save the key of each one's record."""
+        """Return the paths of the scans without a project of another run, and save the key of each record."""
         keys, files = {}, self._files_text()
         for scan in scans:
             key = key_of(self.three_sixty_conn_id, files, scan)
@@ -279,7 +280,7 @@ class ListScansOperator(ThreeSixtyOperator):
         return list(handed_out)
 
     def _files_text(self) -> str | None:
-        """Return which files this task is about; with one pattern as older versions wrote it."""
+        """Return the text of the patterns; a single pattern has the form that older versions used."""
         from airflow_360.sources.listing import globs_text
 
         pattern = self.pattern if isinstance(self.pattern, str) else globs_text(self.pattern)
@@ -287,7 +288,7 @@ class ListScansOperator(ThreeSixtyOperator):
         return f"{pattern or ''} without {excluded}" if excluded else pattern or None
 
     def _check_remembered(self) -> None:
-        """Make sure that some task of the DAG records what becomes of the scans, by the same connection."""
+        """Make sure that a task of the DAG records finished scans, with the same connection."""
         if not self.has_dag():  # type: ignore[no-untyped-call]
             return
         makers = [task for task in self.dag.tasks if getattr(task, "lister", None) == self.task_id]
@@ -307,24 +308,24 @@ class ListScansOperator(ThreeSixtyOperator):
 
 
 class CreateUploadSessionOperator(ThreeSixtyOperator):
-    """Create an upload session, which holds the files of one project.
+    """Create an upload session, which contains the files of one project.
 
-    XCom: its ``upload_id``. The server discards a session that is abandoned for about 72 hours.
+    XCom: its ``upload_id``. The server discards an abandoned session after about 72 hours.
 
-    With ``path``, no session is created unless the path means at least one file. The listing stops at the
+    With ``path``, a session is created only if the path contains at least one file. The listing stops at the
     first one.
 
-    On retry the session that an earlier attempt made is used again while it lives. On clear a new one is
-    made: clearing this task is how a user starts over. The old one is left to expire; the log names it, and
-    the project that it became, if it did.
+    On retry the session of an earlier attempt is reused if it still exists. On clear a new one is created:
+    you clear this task to start over. The old session expires; the log names it, and its project if there is
+    one.
 
-    :param path: what will be uploaded: a file, a folder, a prefix or a glob, as in
+    :param path: the files that will be uploaded: a file, a folder, a prefix or a glob, as in
         :class:`ListFilesOperator`. By default no path is checked (templated).
     :param pattern: a glob or a list of globs, as in :class:`ListFilesOperator` (templated).
     :param exclude: a glob or a list of globs, as in :class:`ListFilesOperator` (templated).
     :param recursive: whether files in subfolders count.
     :param follow_links: as in :class:`ListFilesOperator`.
-    :param on_empty: ``"skip"`` skips this task and those after it if ``path`` means no file; ``"fail"`` fails
+    :param on_empty: ``"skip"`` skips this task and those after it if ``path`` has no files; ``"fail"`` fails
         (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
     """
@@ -401,7 +402,7 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
         return True
 
     def _leave(self, upload_id: str) -> None:
-        """Log what becomes of the old session; whatever the server says of it is no failure."""
+        """Log the old session and its project, if any. An error from the server is logged, not raised."""
         self.log.info("Starting over: upload session %s is left to expire.", upload_id)
         client = self.hook.client
         try:
@@ -419,28 +420,28 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
 
 
 class UploadFileOperator(ThreeSixtyOperator):
-    """Upload one file into a session in resumable chunks; made to be mapped, one task per file.
+    """Upload one file into a session in resumable chunks; usually mapped, with one task per file.
 
-    XCom: ``{filename, path, size}``; ``filename`` is the name that the server holds.
+    XCom: ``{filename, path, size}``; ``filename`` is the file's name on the server.
 
-    On retry and on clear, on whatever machine, it asks the server how much it holds and goes on from there;
-    a complete file costs one request and no bytes.
+    On retry and on clear, on any worker, it asks the server how many bytes it has and continues from there.
+    If the file is already complete, this takes one request and sends nothing.
 
     :param upload_id: the session (templated).
     :param path: the file: local, ``s3://`` or any ``scheme://`` of Airflow's object storage (templated). A
         text, a ``Path`` or an ``ObjectStoragePath``.
-    :param filename: its name on the server, made flat; by default the path's last part (templated).
-    :param size: bytes that the file must have, as a listing found them (templated).
-    :param etag: the ETag that it must have, as a listing found it (templated).
-    :param modified: the modification time that it must have, in seconds since the epoch, as a listing found
-        it. A file in a store with ETags is identified by its ETag instead (templated).
-    :param chunk_size: bytes of a chunk; by default it follows the line, so that one takes some seconds and a
-        break costs no more (templated).
+    :param filename: its name on the server, without folders; by default the path's last part (templated).
+    :param size: the size in bytes that the file must have, from a listing (templated).
+    :param etag: the ETag that it must have, from a listing (templated).
+    :param modified: the modification time that it must have, in seconds since the epoch, from a listing. A
+        file in a store with ETags is identified by its ETag instead (templated).
+    :param chunk_size: bytes of a chunk. By default it adapts to the speed of the network, so that a chunk
+        takes some seconds and an interruption costs no more than that (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
-    :param manifest: True writes name, size and SHA-256 of what was sent into the log; a path, local or any
-        ``scheme://``, writes them there as CSV, once all is sent. A path that ends with ``/`` is a folder, in
-        which each task has a file of its own, called by the file's name: right for mapped tasks. The
-        SHA-256 is taken while the bytes are sent; those that an earlier attempt sent are read again
+    :param manifest: True writes name, size and SHA-256 of the sent file into the log. A path, local or any
+        ``scheme://``, writes them there as CSV after the upload. A path that ends with ``/`` is a folder, in
+        which each task writes its own file, named after the uploaded file; use this for mapped tasks. The
+        SHA-256 is computed while the bytes are sent; bytes that an earlier attempt sent are read again
         (templated).
     :param map_index_template: the label of a mapped row in Airflow's UI; by default the file or folder.
     """
@@ -503,48 +504,48 @@ class UploadFileOperator(ThreeSixtyOperator):
 
 
 class UploadFilesOperator(ThreeSixtyOperator):
-    """Upload all files of a folder into a session in one task, several side by side or as one zip.
+    """Upload all files of a folder into a session in one task, several in parallel or as one zip.
 
-    XCom: ``{files, bytes}``, a summary of fixed size however many files there are; with ``shards`` also
-    ``{shard, shards}``; with ``archive`` that of the zip, which is one file.
+    XCom: ``{files, bytes}``, a summary of fixed size for any number of files; with ``shards`` also
+    ``{shard, shards}``; with ``archive`` the summary of the zip, which is one file.
 
-    One folder may be spread over several workers: with ``shards=4``, mapped with
-    ``.expand(shard=[0, 1, 2, 3])``, each task lists the folder and takes a share that follows from the files'
-    names alone. No list passes through Airflow; a share that comes out empty succeeds with nothing, and
-    :class:`~airflow_360.operators.project.CreateProjectOperator` makes sure that none is missing.
+    You can spread one folder over several workers: with ``shards=4``, mapped with
+    ``.expand(shard=[0, 1, 2, 3])``, each task lists the folder and takes a share that depends only on the
+    files' names. No list passes through Airflow. A task with an empty share succeeds and uploads nothing, and
+    :class:`~airflow_360.operators.project.CreateProjectOperator` makes sure that no shard is missing.
 
-    On retry and on clear it lists anew, asks with one call what the server holds, and sends only what is
-    missing. A file that is refused does not stop the others; the error at the end names all of them.
+    On retry and on clear it lists again, asks the server with one request which bytes it has, and sends only
+    the missing ones. A refused file does not stop the others; the error at the end lists all of them.
 
-    With ``archive`` everything below the path goes as one zip with its folders: the server flattens loose
-    files, so a model keeps its textures only in an archive. The zip is stored, not compressed, and computed
-    while it is sent, without a temporary file; it resumes at any byte. The checksums of what was sent are
-    kept by Airflow from 3.3 on; an older one reads what was sent once more on a retry.
+    With ``archive`` everything below the path is sent as one zip with its folders: the server flattens loose
+    files, so a model keeps its textures only in an archive. The zip is not compressed. It is computed while
+    it is sent, without a temporary file, and resumes at any byte. Airflow 3.3 and newer save the checksums of
+    the bytes that were sent; on older versions a retry reads these bytes again.
 
     :param upload_id: the session (templated).
     :param path: a file, a folder, a prefix or a glob; local or any ``scheme://`` (templated). A text, a
         ``Path`` or an ``ObjectStoragePath``.
-    :param paths: several of them, instead of ``path`` (templated).
+    :param paths: several paths, instead of ``path`` (templated).
     :param pattern: a glob or a list of globs, as in :class:`ListFilesOperator` (templated).
     :param exclude: a glob or a list of globs, as in :class:`ListFilesOperator` (templated).
-    :param recursive: whether to enter subfolders; with ``archive`` they always are. If not, a warning counts
-        the files in them.
+    :param recursive: whether to enter subfolders; with ``archive`` always True. If not, a warning counts the
+        files in them.
     :param follow_links: as in :class:`ListFilesOperator`.
-    :param names: ``"path"`` or ``"basename"``, as in :class:`ListFilesOperator` (templated). Without meaning
-        with ``archive``, which keeps folders.
+    :param names: ``"path"`` or ``"basename"``, as in :class:`ListFilesOperator` (templated). Has no
+        effect with ``archive``, which keeps folders.
     :param archive: a file name that ends in ``.zip``, to send everything as one archive (templated).
-    :param parallel: how many files at a time. 4 hides the round trips of small files on most lines. Without
-        meaning with ``archive``.
+    :param parallel: the number of files to upload at a time. On most networks 4 is enough to hide the round
+        trips of small files. Has no effect with ``archive``.
     :param chunk_size: bytes of a chunk, as in :class:`UploadFileOperator` (templated).
-    :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator`; the whole folder is meant,
-        and not a shard (templated).
+    :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator`; it applies to the whole
+        folder, not to a shard (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
-    :param manifest: as in :class:`UploadFileOperator`, one row per file; in a folder it is called by the
-        session, and by the shard or the archive (templated).
-    :param shards: how many tasks share the files, each about as many, whatever their size (templated).
-    :param shard: which of them this is, from 0 to ``shards - 1`` (templated).
-    :param map_index_template: the label of a mapped row in Airflow's UI; by default the folder, and which
-        shard of it.
+    :param manifest: as in :class:`UploadFileOperator`, one row per file; in a folder it is named after the
+        session, and after the shard or the archive (templated).
+    :param shards: the number of tasks that share the files, each with about the same number of files, of any
+        size (templated).
+    :param shard: the number of this task's share, from 0 to ``shards - 1`` (templated).
+    :param map_index_template: the label of a mapped row in Airflow's UI; by default the folder and the shard.
     """
 
     template_fields: Sequence[str] = (
@@ -610,7 +611,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
 
     @patiently
     def execute(self, context: Context) -> dict[str, int]:
-        """List the files and upload them, or this shard's."""
+        """List the files, and upload all of them or those of this shard."""
         from airflow_360.sources.listing import LeftOut
 
         required_choice("names", self.names, *NAMES)
@@ -654,7 +655,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         return {**summary, "shard": shard, "shards": shards} if shards > 1 else summary
 
     def _shard_position(self) -> tuple[int, int]:
-        """Return how many shards there are, and which one this task is."""
+        """Return the number of shards, and the number of this task's shard."""
         shards, shard = _parse_int("shards", self.shards, of=""), _parse_int("shard", self.shard, of="")
         if shards is None or shard is None or not 0 <= shard < shards:
             raise AirflowFailException(
@@ -690,15 +691,14 @@ class UploadFilesOperator(ThreeSixtyOperator):
 class DeleteUploadSessionOperator(ThreeSixtyOperator):
     """Delete a session and everything in it; without this task a session expires by itself.
 
-    A session that became a project, or that may have become one, is not deleted: the task fails, and as a
-    teardown it is skipped. It may have become one if the project task sent its request and nobody knows the
-    result.
+    A session with a project, or with a possible project, is not deleted: the task fails, or is skipped if it
+    is a teardown. A project is possible if the project task sent its request and the result is unknown.
 
     On retry and on clear it deletes again, which the server accepts.
 
     :param upload_id: the session (templated).
-    :param project_name: what the project task returned; nothing if it failed. Normally a project has its
-        session's name and is found without this; set it for the rare one that does not (templated).
+    :param project_name: the result of the project task; empty if it failed. Normally a project has its
+        session's name and is found without this; set it for the rare project with another name (templated).
     """
 
     template_fields: Sequence[str] = ("upload_id", "project_name", "three_sixty_conn_id")
@@ -713,7 +713,7 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
     @patiently
     @airflow_errors()
     def execute(self, context: Context) -> None:
-        """Delete the session, unless it became a project."""
+        """Delete the session, unless it has a project."""
         required(upload_id=self.upload_id)
         name = self.project_name if self.project_name not in (None, "", "None") else self._project()
         if name is not None:
@@ -731,10 +731,10 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
         raise AirflowSkipException(said) if self.is_teardown else ProjectError(said)
 
     def _is_in_doubt(self, context: Context) -> bool:
-        """Tell whether a project task of this DAG asked for a project, and does not know the result."""
+        """Tell whether a project task of this DAG requested a project and does not know the result."""
         if not self.has_dag():  # type: ignore[no-untyped-call]
             return False
-        # A mapped task has the class of its operator only; a subclass counts too.
+        # A mapped task only has the class of its operator; a subclass counts too.
         makers = [
             task.task_id
             for task in self.dag.tasks
@@ -755,12 +755,12 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
 
 
 def _folder_of(file: Listed) -> str:
-    """Return the name of the folder that was listed, which a path may spell as a glob."""
+    """Return the name of the listed folder, which the path may contain as a glob."""
     return file.path.removesuffix(file.relative).rstrip("/").rpartition("/")[2]
 
 
 def _conditions_text(pattern: Globs, exclude: Globs) -> str:
-    """Return which files count, as the end of "No files in a folder"."""
+    """Return a text of the conditions for files, to follow "No files in a folder"."""
     from airflow_360.sources.listing import globs_text
 
     matching = f" that match {globs_text(pattern)}" if globs_text(pattern) else ""
@@ -770,9 +770,9 @@ def _conditions_text(pattern: Globs, exclude: Globs) -> str:
 def _raise_empty(on_empty: str, said: str, left_out: LeftOut | None = None) -> NoReturn:
     """End the task because there is nothing to do.
 
-    :param on_empty: whether it fails or is skipped.
-    :param said: what there is not.
-    :param left_out: what was left out, which may be the reason.
+    :param on_empty: ``"fail"`` or ``"skip"``.
+    :param said: the start of the message, for example "No files in …".
+    :param left_out: the entries that were left out, which may be the reason.
     """
     said += f" (left out: {left_out})" if left_out and str(left_out) else ""
     if on_empty == "fail":
@@ -783,7 +783,7 @@ def _raise_empty(on_empty: str, said: str, left_out: LeftOut | None = None) -> N
 
 
 def _parse_int(what: str, value: int | str | None, of: str = " of bytes") -> int | None:
-    """Return a number that may have come out of a template as text."""
+    """Return a number that a template may have rendered as text."""
     if value is None or value in ("", "None"):
         return None
     try:
@@ -793,7 +793,7 @@ def _parse_int(what: str, value: int | str | None, of: str = " of bytes") -> int
 
 
 def _parse_seconds(what: str, value: float | str | None) -> float | None:
-    """Return seconds since the epoch that may have come out of a template as text."""
+    """Return seconds since the epoch that a template may have rendered as text."""
     if value is None or value in ("", "None"):
         return None
     try:

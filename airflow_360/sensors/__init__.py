@@ -1,1 +1,1 @@
-"""What a DAG waits for."""
+"""Sensor that waits until a project is ready."""

@@ -1,4 +1,4 @@
-"""Wait until a project is ready; poke, reschedule and deferrable follow the same rules."""
+"""The sensor that waits until a project is ready, with the same rules in all modes."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
     """Wait until a project is ready (status 100).
 
     XCom: the project's full record (dict); and ``project_url``, its page, which the button opens. The event
-    of an asset or an alias in ``outlets`` tells which project is ready.
+    of an asset or an alias in ``outlets`` names the ready project.
 
     On retry and on clear it waits again. If the project is ready, the wait ends at once.
 
-    In each mode, errors that may pass are tolerated for 15 minutes or three polls, whichever is longer. A 404
+    In every mode, retryable errors are tolerated for 15 minutes or three polls, whichever is longer. A 404
     must repeat three times in a row. Any other error fails the task at once. If the server asks to wait (429
     with ``Retry-After``), the sensor does not poll sooner.
 
     :param project_name: the project's slug (templated).
     :param fail_on_errors: whether a ready project with processing errors fails the task; by default it logs
         a warning.
-    :param uploads: what the upload tasks returned, as in
+    :param uploads: the results of the upload tasks, as in
         :class:`~airflow_360.operators.project.CreateProjectOperator`; only for the number of files in the
         event of an asset (templated).
     :param stall_timeout: seconds or a timedelta. If the status stays the same for longer, the task fails. Off
@@ -92,7 +92,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         self.stall_timeout = as_seconds(stall_timeout, "stall_timeout")
         self.three_sixty_conn_id = three_sixty_conn_id
         self.deferrable = deferrable
-        # Of the last poll: what is known if no state can be saved, and the seconds that the server asked for.
+        # From the last poll: the record, in case no state can be saved, and the pause from the server.
         self._record = WaitRecord()
         self._pause = 0.0
 
@@ -125,7 +125,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         return self._ready(context, project_of(event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Continue after the wait in the triggerer; if it took too long, say what was waited for."""
+        """Continue after the wait in the triggerer; after a time-out, raise an error with the page's URL."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowSensorTimeout:
@@ -178,7 +178,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
             raise
 
     def _poll(self, context: Context) -> PollResult:
-        """Poll once; a sensor that forgets what it saw when it is rescheduled repeats a 404 at once."""
+        """Poll once; if the record cannot be saved when the task is rescheduled, repeat a 404 immediately."""
         state = TaskState(context)
         result = self._poll_once(state)
         forgets = not self.deferrable and not state.available and self.mode == "reschedule"

@@ -1,1 +1,1 @@
-"""Waits that hold no worker."""
+"""Triggers for deferrable tasks: waits that hold no worker."""

@@ -15,14 +15,14 @@ __all__ = ["PauseTrigger"]
 
 
 class PauseTrigger(BaseTrigger):
-    """Fire after some seconds.
+    """A trigger that fires after some seconds.
 
     The pause ends on time even if the triggerer is restarted again and again. A restarted triggerer waits for
     at least 30 seconds. The clocks of worker and triggerer may differ by up to a minute.
 
     :param seconds: the length of the pause.
     :param started: when the pause began, as the worker's ``time.time()``. Without it, a triggerer that is
-        restarted waits for the whole pause again.
+       restarted waits for the whole pause again.
     """
 
     def __init__(self, seconds: float, started: float | None = None) -> None:

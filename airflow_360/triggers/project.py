@@ -40,18 +40,18 @@ LOG_INTERVAL_FACTOR = 1.5
 
 
 class ProjectReadyTrigger(BaseTrigger):
-    """Poll a project until its status is 100, and return its record to the task.
+    """A trigger that polls a project until its status is 100, and returns its record to the task.
 
     The event is ``{"status": "ready", "record": {…}}``, or ``{"status": "error", "message": …, "retryable":
     …}``. Both are plain JSON without secrets, and the trigger never raises.
 
     :param project_name: the project's slug.
-    :param three_sixty_conn_id: the connection; the key is looked up where the trigger runs.
+    :param three_sixty_conn_id: the connection; the triggerer looks up the key.
     :param poll_interval: seconds between two polls, at least. The server allows 60 polls a minute for all
         projects of a key, so with many waits the interval is longer; the log says how long.
     :param stall_timeout: seconds for which the status may stay the same; None for no limit.
     :param first_poll_after: seconds before the first poll, because the server asked for them.
-    :param deferred_at: when these seconds began, as the worker's ``time.time()``.
+    :param deferred_at: when these seconds started, as the worker's ``time.time()``.
     :param times: the durations of :class:`~airflow_360.projects.waiting.WaitTimes` that are not the default.
     """
 
@@ -90,7 +90,7 @@ class ProjectReadyTrigger(BaseTrigger):
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event: the record of the ready project, or why the wait failed."""
+        """Yield one event: the record of the ready project, or the reason why the wait failed."""
         try:
             event = await self._wait()
         except ThreeSixtyError as error:

@@ -1,4 +1,4 @@
-"""An upload, and a task that imports what that imports and does nothing; each returns its peak of memory."""
+"""An upload, and a task that only imports the same modules; each returns its peak memory."""
 
 import importlib
 import sys

@@ -23,7 +23,7 @@ CONNECTION = "AIRFLOW_CONN_THREE_SIXTY_DEFAULT"
 
 @pytest.fixture
 def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """An emulator that the default connection leads to; what was scripted must have happened."""
+    """An emulator as the server of the default connection; all scripted faults must have happened."""
     with Emulator(processing_seconds=0) as emulator:
         connect(monkeypatch, host=emulator.url)
         yield emulator
@@ -32,13 +32,13 @@ def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
-    """Make the default connection what these fields say."""
+    """Set the fields of the default connection."""
     fields = {"conn_type": "three_sixty", "password": "sk_test_key", **fields}
     monkeypatch.setenv(CONNECTION, json.dumps(fields))
 
 
 class TaskInstance:
-    """Records what a task pushes."""
+    """Records the values that a task pushes."""
 
     def __init__(self, try_number: int = 1, max_tries: int = 2) -> None:
         self.try_number = try_number
@@ -67,9 +67,9 @@ class StateStore(dict[str, Any]):
 
 
 class Lasting:
-    """What Airflow saves where clears do not reach it: the state of an asset, or variables before 3.3.
+    """Airflow's storage that survives a clear: the state of an asset, or variables before 3.3.
 
-    :param monkeypatch: makes Airflow's variables this store's; without it they are not replaced.
+    :param monkeypatch: replaces Airflow's variables with this store; without it they are not replaced.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A folder that goes as one zip: what its task does, remembers, and refuses."""
+"""A folder uploaded as one zip: the task's work, its saved state, and its errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHUNK = 10_000
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A photo set in folders, and litter beside it."""
+    """A photo set in folders, with litter files next to it."""
     for name, size in FILES.items():
         path = tmp_path / "set" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,12 +75,12 @@ def arrived(emulator: Emulator, upload_id: str) -> dict[str, bytes]:
 
 
 def break_off(emulator: Emulator, chunks: int) -> None:
-    """Let some chunks pass, and refuse the next one for good."""
+    """Let some chunks pass, and refuse the next one permanently."""
     emulator.faults.add({"on": "PUT /uploads/*/*", "skip": chunks, "do": "status", "status": 402})
 
 
 def test_everything_below(emulator: Emulator, upload_id: str, folder: Path) -> None:
-    """All that lies below the path arrives in one zip with its folders, and becomes a project."""
+    """All files below the path arrive in one zip with their folders, and become a project."""
     summary = archive_task(upload_id, folder).execute(context())
     assert arrived(emulator, upload_id) == {name: some_bytes(size) for name, size in FILES.items()}
     assert summary == {"files": 1, "bytes": len(held(emulator, upload_id, "photos.zip"))}
@@ -89,7 +89,7 @@ def test_everything_below(emulator: Emulator, upload_id: str, folder: Path) -> N
 
 
 def test_again(emulator: Emulator, upload_id: str, folder: Path, opened: list[str]) -> None:
-    """Running it again costs one request, and no file is opened."""
+    """A second run costs one request, and opens no file."""
     archive_task(upload_id, folder).execute(context())
     before, opened[:] = len(emulator.exchanges), []
     archive_task(upload_id, folder).execute(context(try_number=2))
@@ -99,7 +99,7 @@ def test_again(emulator: Emulator, upload_id: str, folder: Path, opened: list[st
 
 @pytest.mark.parametrize("remembers", [True, False], ids=["Airflow 3.3", "before"])
 def test_retry(emulator: Emulator, upload_id: str, folder: Path, opened: list[str], remembers: bool) -> None:
-    """A retry sends what is missing; what was sent is opened again only where Airflow keeps no checksums."""
+    """A retry sends only missing bytes; it reads the sent bytes again only if Airflow keeps no checksums."""
     store = StateStore() if remembers else None
     break_off(emulator, chunks=8)
     with pytest.raises(AirflowFailException):
@@ -114,7 +114,7 @@ def test_retry(emulator: Emulator, upload_id: str, folder: Path, opened: list[st
 
 
 def test_changed_between_attempts(emulator: Emulator, upload_id: str, folder: Path) -> None:
-    """Where a file was changed or added since the first attempt, nothing more is sent."""
+    """If a file was changed or added since the first attempt, nothing more is sent."""
     store = StateStore()
     break_off(emulator, chunks=2)
     with pytest.raises(AirflowFailException):
@@ -137,7 +137,7 @@ def test_changed_between_attempts(emulator: Emulator, upload_id: str, folder: Pa
     ],
 )
 def test_name(emulator: Emulator, upload_id: str, folder: Path, archive: str, error: str) -> None:
-    """A name that is none of a zip is refused before any request about it."""
+    """A name that does not end in .zip is refused before any request about it."""
     before = len(emulator.exchanges)
     with pytest.raises(AirflowFailException, match=error):
         archive_task(upload_id, folder, archive=archive).execute(context())
@@ -145,7 +145,7 @@ def test_name(emulator: Emulator, upload_id: str, folder: Path, archive: str, er
 
 
 def test_paths(emulator: Emulator, upload_id: str, folder: Path) -> None:
-    """Of several paths each keeps the name of its folder, also where a glob says which files are meant."""
+    """With several paths each keeps the name of its folder, also if a glob selects the files."""
     paths = [f"{folder}/100MEDIA/*.JPG", f"{folder}/model/"]
     archive_task(upload_id, folder, path=None, paths=paths).execute(context())
     assert list(arrived(emulator, upload_id)) == [name for name in FILES if "/" in name]
@@ -190,7 +190,7 @@ class TestKeptChecksums:
         assert len(later.checksums) == 100_000
 
     def test_only_what_is_new(self) -> None:
-        """A save writes again only the value that was not full, and nothing where nothing is new."""
+        """A save writes only the value that was not full, and nothing if nothing is new."""
         first, archive = self.archive(15_000), self.archive(20_001)
         first.catch_up(first.size)
         store = Written()
@@ -205,7 +205,7 @@ class TestKeptChecksums:
         assert store.numbers() == []
 
     def test_a_store_that_fails(self, caplog: pytest.LogCaptureFixture) -> None:
-        """What cannot be kept is kept the next time; the log says so, and the upload goes on."""
+        """If saving the checksums fails, this is logged, the upload continues, and the next save has them."""
         store, archive, later = Written(failures=1), self.archive(5), self.archive(5)
         kept = KeptChecksums(TaskState(context(store=store)), "s photos.zip", archive, Steps(11.0))
         archive.catch_up(archive.size)
@@ -217,7 +217,7 @@ class TestKeptChecksums:
         assert later.checksums == archive.checksums
 
     def test_of_something_else(self) -> None:
-        """The checksums of other files are not taken over."""
+        """The checksums of other files are not used."""
         store, first, other = StateStore(), self.archive(5), self.archive(6)
         state = TaskState(context(store=store))
         kept = KeptChecksums(state, "s photos.zip", first)
@@ -227,7 +227,7 @@ class TestKeptChecksums:
         assert other.checksums == b""
 
     def test_now_and_then(self) -> None:
-        """What is known is kept every ten seconds, not with each chunk."""
+        """The checksums are saved every ten seconds, not with each chunk."""
         store, archive = StateStore(), self.archive(5)
         clock = Steps(4.0)
         kept = KeptChecksums(TaskState(context(store=store)), "s photos.zip", archive, clock)
@@ -258,7 +258,7 @@ class Written(StateStore):
         super().set(key, value)
 
     def numbers(self) -> list[str]:
-        """Return the last word of each key that was written since this was asked last."""
+        """Return the last word of each key that was written since the last call."""
         keys, self._keys = self._keys, []
         return [key.rpartition(" ")[2] for key in keys]
 

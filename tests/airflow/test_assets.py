@@ -1,4 +1,4 @@
-"""What the events of assets say when a project is ready."""
+"""The events of assets for a ready project."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def with_events(**more: Any) -> Any:
 
 
 def events_of(given: Any) -> list[tuple[str, dict[str, Any]]]:
-    """Return the asset and the extra of each event that a context holds."""
+    """Return the asset and the extra of each event in a context."""
     asset, alias = given["outlet_events"][ASSET], given["outlet_events"][ALIAS]
     if AIRFLOW < (3, 0):
         sent = [(event["dest_dataset_uri"], event["extra"]) for event in alias.dataset_alias_events]
@@ -67,7 +67,7 @@ RESCHEDULE = pytest.param(
 
 @pytest.mark.parametrize("how", [{"mode": "poke"}, RESCHEDULE, {"deferrable": True}], ids=str)
 def test_sensor(emulator: Emulator, project: str, how: dict[str, Any]) -> None:
-    """A sensor's event says which project is ready, whatever its mode, to an asset and to an alias."""
+    """A sensor's event names the ready project, in every mode, for an asset and for an alias."""
     given = with_events()
     ProjectReadySensor(
         task_id="r", project_name=project, uploads=UPLOADS, outlets=[ASSET, ALIAS], **how
@@ -76,7 +76,7 @@ def test_sensor(emulator: Emulator, project: str, how: dict[str, Any]) -> None:
 
 
 def test_sensor_after_its_wait(emulator: Emulator, project: str) -> None:
-    """A sensor that waited in the triggerer says the same, and without uploads it counts no files."""
+    """A sensor that waited in the triggerer sends the same event; without uploads it counts no files."""
     given = with_events()
     event = {"status": "ready", "record": emulator.store.get_project(project)}
     ProjectReadySensor(task_id="r", project_name=project, outlets=[ASSET, ALIAS]).execute_complete(
@@ -86,7 +86,7 @@ def test_sensor_after_its_wait(emulator: Emulator, project: str) -> None:
 
 
 def test_operator_that_waits(emulator: Emulator) -> None:
-    """The operator says it of a project that is ready at once, and of one that it was waited for."""
+    """The operator sends the event for a project that is ready immediately, and after a wait."""
     given = with_events(store=StateStore())
     name = make(wait_for_completion=True).execute(given)
     assert events_of(given) == expected(emulator, name, None)
@@ -107,7 +107,7 @@ def test_operator_that_does_not_wait(emulator: Emulator) -> None:
 
 
 def test_no_link_in_an_event(emulator: Emulator) -> None:
-    """The link that a project was made of is in no event."""
+    """The link from which a project was created is in no event."""
     make(wait_for_completion=True).execute(given := with_events())
     assert "secret" not in str(events_of(given))
 
@@ -120,7 +120,7 @@ def test_other_outlets_are_left_alone(emulator: Emulator, project: str) -> None:
 @pytest.mark.skipif(AIRFLOW < (3, 3), reason="measured on 3.3")
 @pytest.mark.parametrize("uri", [ASSET.uri, asset_name("https://scans.example.com:8443/projects/x")])
 def test_no_provider_is_searched_for(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
-    """The assets that the package and its examples make do not have Airflow load its providers."""
+    """Airflow does not load its providers for the assets of the package and its examples."""
     from airflow.sdk.definitions import asset
 
     def search(scheme: str) -> None:
@@ -133,7 +133,7 @@ def test_no_provider_is_searched_for(monkeypatch: pytest.MonkeyPatch, uri: str) 
 
 
 def test_task_group() -> None:
-    """The task group hands its outlets to the sensor, and the sensor what was uploaded."""
+    """The task group passes its outlets to the sensor, and the upload results too."""
     from airflow.providers.common.compat.sdk import DAG
 
     with DAG("d", schedule=None) as dag:
@@ -145,7 +145,7 @@ def test_task_group() -> None:
 
 @pytest.mark.parametrize("word", ["triggering_asset_events", "triggering_dataset_events"])
 def test_the_example_reads_what_an_event_says(word: str) -> None:
-    """The DAG that the asset schedules enters each event's project, and nothing where a person starts it."""
+    """The DAG that the asset schedules records each event's project, and nothing if a person starts it."""
     example: Any = load(DAGS / "example_new_scans.py").example_new_scans_catalog()
     enter = example.task_dict["enter"].python_callable
     extra = {"title": "Bridge", "files": 3, "errors": 0, "url": "https://example.com/projects/x"}

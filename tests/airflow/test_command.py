@@ -1,4 +1,4 @@
-"""The command ``airflow-360``, as a process of its own, and where it finds a connection."""
+"""The command ``airflow-360`` as a separate process, and how it finds a connection."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def connection(server: Emulator, key: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("command", [COMMAND, MODULE], ids=["command", "module"])
 def test_good(server: Emulator, tmp_path: Path, command: list[str]) -> None:
-    """A connection from the environment that works ends with 0, and says what was found, not the key."""
+    """With a working connection from the environment it exits with 0 and prints the result, not the key."""
     if not Path(command[0]).exists():
         pytest.skip("The package is on the path here, but not installed.")
     done = run([*command, "check"], tmp_path, **{CONNECTION: json.dumps(connection(server, "sk_MARKERboth"))})
@@ -59,7 +59,7 @@ def test_good(server: Emulator, tmp_path: Path, command: list[str]) -> None:
 
 
 def test_bad(server: Emulator, tmp_path: Path) -> None:
-    """A key without a scope ends with 1 and says which, on the error output, without the key."""
+    """With a key without a scope it exits with 1 and names the scope on stderr, without the key."""
     uri = f"three-sixty://:sk_MARKERread@{server.url.removeprefix('http://')}/http"
     done = run([*MODULE, "check", "--conn-id", "other"], tmp_path, AIRFLOW_CONN_OTHER=uri)
     assert done.returncode == 1
@@ -69,7 +69,7 @@ def test_bad(server: Emulator, tmp_path: Path) -> None:
 
 
 def test_wrong_usage(tmp_path: Path) -> None:
-    """Without a command it ends with 2 and says which there are."""
+    """Without a command it exits with 2 and lists the commands."""
     done = run(MODULE, tmp_path)
     assert done.returncode == 2
     assert "check" in done.stderr

@@ -1,4 +1,4 @@
-"""The page on versions says what is so."""
+"""The statements of the page about versions are true."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERSIONS = TABLE[0][1:]
 
 
 def said(feature: str) -> str:
-    """Return what the page says of a feature on this Airflow."""
+    """Return the page's statement about a feature on this Airflow."""
     (row,) = [row for row in TABLE if row[0].startswith(feature)]
     return row[1:][VERSIONS.index("{}.{}".format(*AIRFLOW))]
 
@@ -39,18 +39,18 @@ def test_versions_are_those_of_the_matrix() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "constraints").iterdir()), ids=lambda path: path.stem)
 def test_pins_are_plain(path: Path) -> None:
-    """A constraints file holds a name and a version on each line, and no address."""
+    """A constraints file has a name and a version on each line, and no URL."""
     for line in path.read_text("utf-8").splitlines():
         assert re.fullmatch(r"[a-z0-9.-]+==[\w.!+-]+( ; [\w\s.*'\"=<>!()-]+)?", line), line
 
 
 def test_rescheduling() -> None:
-    """Where the page says that a long rate limit is rescheduled, it is."""
+    """If the page says that a long rate limit is rescheduled, it is."""
     assert base._dates_are_obeyed() == (said("a long rate limit, not deferrable") == "yes")
 
 
 def test_memory() -> None:
-    """Where the page says that a task remembers, Airflow's context has the store for it."""
+    """If the page says that a task saves state, Airflow's context has the store for it."""
     found = importlib.util.find_spec("airflow.sdk") and importlib.util.find_spec(
         "airflow.sdk.definitions.context"
     )

@@ -1,4 +1,4 @@
-"""Exactly one session per task and one project per session, whatever fails and whatever is cleared."""
+"""Exactly one session per task and one project per session, despite all failures and clears."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ QUICK = CreationTimes(
 
 
 class Killed(BaseException):
-    """Stands for a worker that dies."""
+    """Simulates the death of a worker."""
 
 
 @pytest.fixture(params=[False, True], ids=["session lives on", "session is consumed"])
 def emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """Both readings of what becomes of a session."""
+    """Both possible fates of a session after its project."""
     monkeypatch.setattr(CreateProjectOperator, "creation_times", QUICK)
     with Emulator(processing_seconds=0, session_consumed=request.param) as emulator:
         connect(monkeypatch, host=emulator.url, extra={"rate_limits": "off"})
@@ -68,7 +68,7 @@ def emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(autouse=True)
 def lasting(monkeypatch: pytest.MonkeyPatch) -> Lasting:
-    """What Airflow saves where clears do not reach it."""
+    """Airflow's storage that survives a clear."""
     return Lasting(monkeypatch)
 
 
@@ -92,7 +92,7 @@ def project_task(upload_id: str, **more: Any) -> CreateProjectOperator:
 
 
 def later(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the time pass that a rate limit asked for: it was asked of another key."""
+    """Skip the time of a rate limit, which applied to another key."""
     connect(monkeypatch, host=emulator.url, password="sk_later", extra={"rate_limits": "off"})
 
 
@@ -151,7 +151,7 @@ class TestDoubt:
     def test_a_project_that_does_not_appear_is_created(
         self, emulator: Emulator, upload_id: str, fault: dict[str, Any], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """A POST that created nothing is sent again after a while, and the log says why that is safe."""
+        """A POST that created nothing is sent again after a while; the log says why this is safe."""
         emulator.faults.add({"on": POST, **fault, "times": 2})
         given = context(store=StateStore())
         assert project_task(upload_id).execute(given) == upload_id
@@ -178,7 +178,7 @@ class TestDoubt:
         assert len(emulator.store.projects) == 1
 
     def test_a_session_that_is_deleted_meanwhile(self, emulator: Emulator, upload_id: str) -> None:
-        """If the session is gone and no project appears, the task stops and says so."""
+        """If the session is gone and no project appears, the task stops with an error."""
         task = project_task(upload_id)
 
         def delete(self: Any, fields: Any) -> Any:
@@ -198,7 +198,7 @@ class TestDoubt:
         assert posts(emulator) == 1
 
     def test_the_contracts_refusal_leaves_no_doubt(self, emulator: Emulator, upload_id: str) -> None:
-        """A refusal in the contract's JSON ends the attempt, and the next one posts at once."""
+        """A refusal in the contract's JSON ends the attempt, and the next one posts immediately."""
         refused = {"do": "status", "status": 402, "body": {"error": "storage_quota_exceeded"}}
         emulator.faults.add({"on": POST, **refused})
         store = StateStore()
@@ -210,7 +210,7 @@ class TestDoubt:
         assert posts(emulator) == 2
 
     def test_an_older_doubt_outlives_a_refusal(self, emulator: Emulator, upload_id: str) -> None:
-        """A refusal of the second POST says nothing of the first one."""
+        """A refusal of the second POST does not answer the question about the first one."""
         refused = {"do": "status", "status": 402, "body": {"error": "storage_quota_exceeded"}}
         emulator.faults.add({"on": POST, **DOWN}, {"on": POST, **refused})
         store = StateStore()
@@ -254,7 +254,7 @@ class TestDoubt:
     def test_nothing_is_sent_that_cannot_be_recorded(
         self, emulator: Emulator, upload_id: str, lasting: Lasting, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """If the record of a request cannot replace the one that says "unsent", the request is not sent."""
+        """If the record of a request cannot replace the record "unsent", the request is not sent."""
 
         def fails(*arguments: Any, **more: Any) -> None:
             raise RuntimeError("the database is down")
@@ -341,7 +341,7 @@ class TestStrangers:
     def test_a_strangers_project_is_never_reused(
         self, emulator: Emulator, tmp_path: Path, lasting: Lasting, fault: dict[str, Any] | None
     ) -> None:
-        """A stranger's project with the session's name is not reused; in doubt the task stops."""
+        """Another account's project with the session's name is not reused; in doubt the task stops."""
         taken = emulator.store.take_name()
         upload_id = fill(tmp_path, lasting)
         assert upload_id == taken
@@ -362,13 +362,13 @@ class TestStrangers:
     def test_a_strangers_project_and_nothing_saved(
         self, emulator: Emulator, tmp_path: Path, lasting: Lasting
     ) -> None:
-        """Without a record a later attempt neither reuses a stranger's project nor creates a second one."""
+        """Without a record a later attempt neither reuses another account's project nor creates a second."""
         emulator.store.take_name()
         upload_id = fill(tmp_path, Lasting())
         project_task(upload_id).execute(context())
         lasting.store.clear()  # variables, before Airflow 3.3
         if upload_id not in emulator.store.sessions or emulator.store.sessions[upload_id].consumed:
-            return  # the session became a project, which only its record tells apart
+            return  # the session became a project, but only its record identifies it
         with pytest.raises(AirflowFailException, match="another project had the name"):
             project_task(upload_id).execute(context(2))
         assert posts(emulator) == 1
@@ -384,7 +384,7 @@ class TestStrangers:
         assert f"Project {upload_id} exists" in caplog.text
 
     def test_a_project_that_is_not_ready_is_waited_for(self, emulator: Emulator, upload_id: str) -> None:
-        """If the session is still there, only a ready project's record tells whose it is."""
+        """If the session still exists, only a ready project's record identifies its owner."""
         emulator.store.processing_seconds = 0.5
         emulator.store.create_project({"upload_id": upload_id, "title": TITLE})
         assert project_task(upload_id).execute(context(2)) == upload_id
@@ -428,7 +428,7 @@ class TestClears:
     def test_a_deleted_project_is_created_again_only_if_asked(
         self, emulator: Emulator, upload_id: str
     ) -> None:
-        """A project that was deleted fails a retry, and a clear creates it again while the session lives."""
+        """A project that was deleted fails a retry; a clear creates it again if the session still exists."""
         store = StateStore()
         project_task(upload_id).execute(context(store=store))
         emulator.store.projects.clear()
@@ -447,7 +447,7 @@ class TestLinks:
         return CreateProjectOperator(task_id="project", download_link=link)
 
     def test_nothing_saved_is_never_posted_again(self, emulator: Emulator) -> None:
-        """A link whose earlier attempts are not known is not posted again, whatever is clicked."""
+        """A link whose earlier attempts are not known is never posted again, after any kind of clear."""
         self.link_task().execute(context())
         for max_tries in (2, 4):
             with pytest.raises(AirflowFailException, match="nothing is saved") as caught:
@@ -475,7 +475,7 @@ class TestLinks:
         assert posts(emulator) == 1
 
     def test_links_are_kept_apart(self, emulator: Emulator) -> None:
-        """Another link under the same task and index makes another project; the same link makes none."""
+        """Another link in the same task and index creates another project; the same link creates none."""
         store = StateStore()
         first = self.link_task().execute(context(store=store))
         assert self.link_task("https://x/b.e57").execute(context(store=store)) != first
@@ -493,7 +493,7 @@ class TestLinks:
         assert posts(emulator) == len(emulator.store.projects) == 1
 
     def test_in_doubt_it_stops_and_lists_candidates(self, emulator: Emulator) -> None:
-        """A link in doubt stops at once, names the account's projects, and a clear creates it."""
+        """A link in doubt stops immediately and lists the account's projects; a clear creates its project."""
         other = emulator.store.create_project({"download_link": "https://x/z.e57"})["name"]
         emulator.faults.add({"on": POST, **DOWN})
         store = StateStore()
@@ -523,12 +523,12 @@ class TestTeardown:
     def test_a_session_without_a_request_is_deleted(
         self, emulator: Emulator, upload_id: str, request_: str | None
     ) -> None:
-        """A session whose project was never asked for, or was refused, is deleted at once."""
+        """A session whose project was never requested, or was refused, is deleted immediately."""
         self.delete(upload_id, request_)
         assert upload_id not in emulator.store.sessions
 
     def test_a_session_in_doubt_is_kept(self, emulator: Emulator, upload_id: str) -> None:
-        """A session is not deleted while nobody knows whether it became a project."""
+        """A session is not deleted while it is unknown whether it has a project."""
         with pytest.raises(AirflowFailException, match="result of the request"):
             self.delete(upload_id, "asked")
         assert upload_id in emulator.store.sessions
@@ -589,7 +589,7 @@ class TestSession:
         assert len(emulator.store.sessions) == 1
 
     def test_retry_of_a_dead_session(self, emulator: Emulator) -> None:
-        """A retry makes a new session where the first is gone."""
+        """A retry creates a new session if the first one is gone."""
         store = StateStore()
         first = self.session(context(store=store))
         CreateUploadSessionOperator(task_id="s").hook.client.delete_upload_session(first)
@@ -607,14 +607,14 @@ class TestSession:
     def test_a_clear_never_fails_because_of_the_old_project(
         self, emulator: Emulator, upload_id: str, fault: dict[str, Any]
     ) -> None:
-        """Clearing the session task works whatever the server says of the old project."""
+        """Clearing the session task works with any reply of the server about the old project."""
         project_task(upload_id).execute(context())
         emulator.faults.add({"on": "GET /projects/*", **fault})
         store = StateStore({"360 session": {"upload_id": upload_id, "clears": 2}})
         assert self.session(context(2, store, max_tries=4)) != upload_id
 
     def test_clear(self, emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
-        """A clear makes a new session and logs the old one's id."""
+        """A clear creates a new session and logs the old one's id."""
         store = StateStore()
         first = self.session(context(store=store))
         assert self.session(context(2, store, max_tries=4)) != first
@@ -661,7 +661,7 @@ class TestSource:
             assert self.upload(upload_id, scan, store, 2)["size"] == len(content)
 
     def test_refused_file_is_taken_away(self, emulator: Emulator, tmp_path: Path) -> None:
-        """A folder whose refused file was taken away goes on; one that changed otherwise does not."""
+        """A folder without its refused file continues; a folder with any other change does not."""
         upload_id, store = CreateUploadSessionOperator(task_id="s").execute(context()), StateStore()
         for name in ("a.e57", "b.e57", "notes.docx"):
             (tmp_path / name).write_bytes(name.encode())

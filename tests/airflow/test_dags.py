@@ -21,7 +21,7 @@ def load(path: Path) -> ModuleType:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_imports(path: Path) -> None:
-    """An example DAG imports cleanly, says what it is, and has its file's name as id."""
+    """An example DAG imports cleanly, has a docstring, and has its file's name as its id."""
     from airflow.providers.common.compat.sdk import DAG
 
     module = load(path)

@@ -29,7 +29,7 @@ def example(name: str) -> ModuleType:
 
 
 def folder(template: str, **context: Any) -> str:
-    """Return what a task's path is rendered to."""
+    """Return the rendered path of a task."""
     with DAG("dates", schedule=None):
         task = ListFilesOperator(task_id="list", path=template)
     given: Any = {"params": {"day": ""}, **context}
@@ -76,7 +76,7 @@ def test_a_run_by_hand_takes_the_day_that_it_is_given(name: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)
 def test_examples_are_fit_for_a_night(path: Path) -> None:
-    """Each example has retries, waits without a worker, and says for how many hours it waits."""
+    """Each example has retries, waits without a worker, and sets the hours of its wait."""
     text = path.read_text("utf-8")
     assert '"retries": 3' in text
     assert '"deferrable": True' in text or "deferrable=True" in text

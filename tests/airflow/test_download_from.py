@@ -1,4 +1,4 @@
-"""A project that the server makes of an object in S3, by a link that nobody else sees."""
+"""A project that the server creates from an object in S3, with a link that stays secret."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCAN = "s3://scans/2026 06/büro #1.e57"
 def server(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     """A local S3 with one scan; returns the fields of a connection to it.
 
-    The second region is one of those in which boto3 signs links in the old way of its own accord.
+    The second region is one of those for which boto3 signs links in the old way by default.
     """
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -50,7 +50,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def s3(server: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two connections to that S3: the default one, and one with a name of its own."""
+    """Two connections to that S3: the default one, and one with another name."""
     monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(server))
     monkeypatch.setenv("AIRFLOW_CONN_MY_AWS", json.dumps(server))
 
@@ -67,7 +67,7 @@ def project_of(path: str, **more: Any) -> CreateProjectOperator:
 
 @pytest.mark.parametrize("path", [SCAN, SCAN.replace("s3://", "s3://my_aws@")], ids=["default", "named"])
 def test_link(emulator: Emulator, s3: None, path: str) -> None:
-    """The server gets a link that gives the object's bytes to anybody, for a day."""
+    """The server gets a link with which anybody can read the object, for a day."""
     more = {} if "my_aws" not in path else {"aws_conn_id": "missing"}
     name = project_of(path, **more).execute(context())
     assert name in emulator.store.projects
@@ -81,7 +81,7 @@ def test_link(emulator: Emulator, s3: None, path: str) -> None:
 def test_secret(
     emulator: Emulator, s3: None, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The link stands neither in logs at debug level, nor in the task, its XComs and its memory."""
+    """The link is neither in logs at debug level, nor in the task, its XComs and its saved state."""
     caplog.set_level(logging.DEBUG)
     store, task, given = StateStore(), project_of(SCAN), context()
     given["task_state_store"] = store
@@ -141,7 +141,7 @@ def test_lost_reply(emulator: Emulator, s3: None) -> None:
     ids=["object", "bucket", "folder", "local", "template"],
 )
 def test_not_there(emulator: Emulator, s3: None, path: str, said: str) -> None:
-    """What is no object fails for good before the server is asked, and leaves no doubt behind."""
+    """If the path is not an object, the task fails permanently before any request, and without doubt."""
     store = StateStore()
     with pytest.raises(AirflowFailException, match=said):
         project_of(path).execute(context(store=store))

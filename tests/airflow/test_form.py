@@ -20,7 +20,7 @@ AIRFLOW = Path(airflow.__file__).parent
 
 
 class Field:
-    """Stands in for a field of wtforms, which remembers its arguments just so until it is bound to a form."""
+    """A replacement for a field of wtforms, which keeps its arguments until it is bound to a form."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.args, self.kwargs = args, kwargs
@@ -28,7 +28,7 @@ class Field:
 
 @pytest.fixture
 def forms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The libraries of forms: the real ones on Airflow 2, which brings them, else what Airflow 3 does."""
+    """The libraries for forms: the real ones on Airflow 2, which has them, else Airflow 3's replacement."""
     if importlib.util.find_spec("flask_appbuilder") is None:
         stand_ins: dict[str, dict[str, type]] = {
             "wtforms": {"StringField": Field},
@@ -58,7 +58,7 @@ def test_fields_of_the_hook(forms: None) -> None:
 
 
 def test_behaviour_of_the_hook() -> None:
-    """Airflow before 3.2 accepts how the form's own fields are shown; what it does not accept, it drops."""
+    """Airflow before 3.2 accepts the behaviour of the form's fields, and drops the parts it does not know."""
     behaviour = ThreeSixtyHook.get_ui_field_behaviour()
     validate(behaviour, schema("customized_form_field_behaviours.schema.json"))
     assert behaviour == {

@@ -106,7 +106,7 @@ def test_fields_from_the_environment(monkeypatch: pytest.MonkeyPatch, value: str
     ],
 )
 def test_bad_connection(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], said: str) -> None:
-    """A connection that cannot work says which field and what to do, and never shows a secret."""
+    """An invalid connection raises an error with the field and the next step, and never shows a secret."""
     connect(monkeypatch, **fields)
     with pytest.raises(ThreeSixtyError, match=said) as caught:
         _ = ThreeSixtyHook().client
@@ -195,7 +195,7 @@ def test_connection_test_succeeds(emulator: Emulator) -> None:
 def test_connection_test_fails(
     monkeypatch: pytest.MonkeyPatch, emulator: Emulator, fields: dict[str, Any], said: str
 ) -> None:
-    """The Test button says what is wrong and does not raise."""
+    """The Test button shows the reason and does not raise."""
     connect(monkeypatch, **{"host": emulator.url, **fields})
     ok, text = ThreeSixtyHook().test_connection()
     assert not ok
@@ -231,27 +231,27 @@ def test_a_client_for_a_person_waits_for_a_whole_reply_at_most_fifteen_seconds(
 
 
 def test_connection_test_without_connection() -> None:
-    """The Test button and the command say that there is no such connection, and do not raise."""
+    """The Test button and the command report a missing connection, and do not raise."""
     ok, said = ThreeSixtyHook("nowhere").test_connection()
     assert (ok, said[:33]) == (False, "There is no connection 'nowhere':")
 
 
 def test_errors_that_stay() -> None:
-    """What trying again cannot mend spends no retry; the original is kept."""
+    """A permanent error uses no retry; the original error is its cause."""
     with pytest.raises(AirflowFailException, match="no such folder") as caught, airflow_errors():
         raise SourceError("no such folder")
     assert isinstance(caught.value.__cause__, SourceError)
 
 
 def test_errors_that_may_pass() -> None:
-    """What trying again may mend counts on Airflow's retries."""
+    """An error that a retry may fix is left to Airflow's retries."""
     with pytest.raises(AirflowException, match="503") as caught, airflow_errors():
         raise ServerError("503")
     assert not isinstance(caught.value, AirflowFailException)
 
 
 def test_a_refused_certificate_spends_no_retry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate that is not trusted fails a task for good, and names the connection's field."""
+    """An untrusted certificate fails a task permanently, and the message names the connection's field."""
     with Emulator(tls=certificate(tmp_path)) as emulator:
         connect(monkeypatch, host=emulator.url)
         said = "extra field `verify`.* The connection is 'three_sixty_default'"
@@ -282,7 +282,7 @@ def test_a_long_maintenance_gives_the_slot_back(
 
 
 def test_upload(emulator: Emulator, tmp_path: Path) -> None:
-    """A file goes up from a ``@task``, under a flat name, and the numbers are the server's."""
+    """A file is uploaded from a ``@task``, under a flat name, and the numbers are the server's."""
     scan = tmp_path / "Größe 1.E57"
     scan.write_bytes(b"x" * 3000)
     hook, seen = ThreeSixtyHook(), []
@@ -303,7 +303,7 @@ def test_upload(emulator: Emulator, tmp_path: Path) -> None:
     ],
 )
 def test_bad_paths(emulator: Emulator, tmp_path: Path, path: str, said: str) -> None:
-    """A path that is no file fails for good, before the server hears of it."""
+    """A path that is not a file fails permanently, before any request."""
     with pytest.raises(AirflowFailException, match=said):
         ThreeSixtyHook().upload("any", path.format(folder=tmp_path))
     assert emulator.exchanges == []
@@ -311,7 +311,7 @@ def test_bad_paths(emulator: Emulator, tmp_path: Path, path: str, said: str) -> 
 
 @pytest.mark.parametrize("expected", [{"size": 2}, {"etag": "abc"}], ids=["other size", "other ETag"])
 def test_changed_since_listing(emulator: Emulator, tmp_path: Path, expected: dict[str, Any]) -> None:
-    """A file that is not what was listed is refused before a byte moves."""
+    """A file that differs from the listing is refused before a byte is sent."""
     scan = tmp_path / "scan.e57"
     scan.write_bytes(b"123")
     with pytest.raises(AirflowFailException, match="when it was listed"):
@@ -323,7 +323,7 @@ def test_changed_since_listing(emulator: Emulator, tmp_path: Path, expected: dic
 def test_key_replaced_in_the_middle(
     emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, several: bool
 ) -> None:
-    """A key that is replaced during an upload is read anew after a 401, and the upload goes on."""
+    """If the key is replaced during an upload, it is read again after a 401, and the upload continues."""
     (tmp_path / "scan.e57").write_bytes(b"x" * 3000)
     hook = ThreeSixtyHook()
     upload_id = hook.client.create_upload_session().upload_id

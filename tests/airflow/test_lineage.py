@@ -1,4 +1,4 @@
-"""What is told to collectors of lineage, by a process of its own, since a process has one collector."""
+"""The lineage for collectors, tested in a separate process, because a process has one collector."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def told(folder: Path, plugins: Path) -> Any:
-    """Upload and make a project in a new process, and return what was told there."""
+    """Upload and create a project in a new process, and return the collected lineage."""
     env = {**os.environ, "AIRFLOW__CORE__PLUGINS_FOLDER": str(plugins), "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(folder)], env=env, capture_output=True, text=True, timeout=120
@@ -90,7 +90,7 @@ def test_hook_lineage(emulator: Emulator, folder: Path) -> None:
     (plugins / "reads.py").write_text(PLUGIN, "utf-8")
     seen = told(folder, plugins)
     session = f"{emulator.url}/api/v1/uploads/{seen['upload_id']}"
-    # Airflow leaves the slash at the end of an asset's address away.
+    # Airflow removes the slash at the end of an asset's URL.
     assert list(dict.fromkeys(seen["inputs"])) == [
         f"file://{folder}/one.e57",
         f"file://{folder}/many",
@@ -107,12 +107,12 @@ def test_hook_lineage(emulator: Emulator, folder: Path) -> None:
 
 
 def test_without_a_reader(emulator: Emulator, folder: Path) -> None:
-    """Where nobody reads lineage, Airflow's collector is not even made, which would cost half a second."""
+    """If lineage is not collected, Airflow's collector is not created, which would cost half a second."""
     assert told(folder, folder / "none")["asked"] is False
 
 
 def test_openlineage(emulator: Emulator, folder: Path) -> None:
-    """OpenLineage is told the same of each task as it ends, in its own names."""
+    """OpenLineage gets the same from each task at its end, under its own names."""
     pytest.importorskip("airflow.providers.openlineage")
     seen = told(folder, folder / "none")
     session = [emulator.url, f"api/v1/uploads/{seen['upload_id']}"]
@@ -155,7 +155,7 @@ def test_what_the_server_fetches(emulator: Emulator, origin: dict[str, Any], inp
     ],
 )
 def test_addresses(path: str, uri: str, dataset: tuple[str, str]) -> None:
-    """A source's address holds no connection, no password and no signature."""
+    """A source's URL contains no connection, no password and no signature."""
     assert uri_of(path) == uri
     assert dataset_of(uri) == dataset
 

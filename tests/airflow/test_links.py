@@ -1,4 +1,4 @@
-"""Links that lead out of a folder are refused by every operator, and followed if it is told to."""
+"""Links that lead out of a folder are refused by every operator, or followed with `follow_links`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run(task: Any) -> Any:
 
 @pytest.mark.parametrize("make", OPERATORS.values(), ids=OPERATORS.keys())
 def test_refused_by_default(emulator: Emulator, folder: Path, make: Make) -> None:
-    """A link that leads out fails the task for good, and nothing is sent."""
+    """A link that leads out fails the task permanently, and nothing is sent."""
     with pytest.raises(AirflowFailException, match="link is a link that leads out of the folder"):
         run(make(str(folder)))
     assert not any(session.files for session in emulator.store.sessions.values())
@@ -64,12 +64,12 @@ def test_refused_by_default(emulator: Emulator, folder: Path, make: Make) -> Non
 
 @pytest.mark.parametrize("make", OPERATORS.values(), ids=OPERATORS.keys())
 def test_followed_if_the_author_trusts_it(emulator: Emulator, folder: Path, make: Make) -> None:
-    """With follow_links=True the file behind the link is taken."""
+    """With follow_links=True the file behind the link is uploaded."""
     assert run(make(str(folder), follow_links=True))
 
 
 def test_a_link_within_a_scan_is_followed_for_its_age_too(tmp_path: Path, folder: Path) -> None:
-    """What a link leads to counts for `settle_seconds` if it is followed."""
+    """The target of a link counts for `settle_seconds` if the link is followed."""
     (tmp_path / "all").mkdir()
     folder.rename(tmp_path / "all" / "monday")
     (tmp_path / "all" / "monday" / "a.e57").write_bytes(b"1")
@@ -79,7 +79,7 @@ def test_a_link_within_a_scan_is_followed_for_its_age_too(tmp_path: Path, folder
 
 
 def test_in_a_task_group(folder: Path) -> None:
-    """`scan_to_project` passes the parameter to both tasks that look at the folder."""
+    """`scan_to_project` passes the parameter to both tasks that list the folder."""
     with DAG("d", schedule=None) as dag:
         scan_to_project(path=str(folder), follow_links=True)
     told = {task.task_id: task.follow_links for task in dag.tasks if hasattr(task, "follow_links")}

@@ -1,4 +1,4 @@
-"""The list of what was sent."""
+"""The list of sent files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rows(text: str) -> list[dict[str, str]]:
 
 
 def held(emulator: Emulator, upload_id: str, folder: Path) -> list[dict[str, str]]:
-    """Return the manifest that is due, by what the emulator holds."""
+    """Return the expected manifest, from the files in the emulator."""
     due = []
     for name, size in sorted(
         (name, file.total) for name, file in emulator.store.sessions[upload_id].files.items()
@@ -71,7 +71,7 @@ def test_log(emulator: Emulator, upload_id: str, folder: Path, caplog: pytest.Lo
 
 
 def test_file(emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path) -> None:
-    """A path gets one row per file, with the SHA-256 of what the server holds."""
+    """A path gets one row per file, with the SHA-256 of the file on the server."""
     path = tmp_path / "made" / "manifest.csv"
     files(upload_id, folder, manifest=str(path)).execute(context())
     assert rows(path.read_text("utf-8")) == held(emulator, upload_id, folder)
@@ -79,7 +79,7 @@ def test_file(emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path) 
 
 
 def test_retry(emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path) -> None:
-    """An attempt that fails writes no manifest, and the next one writes all, with what was sent before."""
+    """A failed attempt writes no manifest, and the next one writes all rows, with those of earlier bytes."""
     path = tmp_path / "manifest.csv"
     emulator.faults.add({"on": "PUT /uploads/*/DJI_1.jpg", "do": "status", "status": 415})
     with pytest.raises(AirflowFailException):
@@ -103,7 +103,7 @@ def test_resumed(emulator: Emulator, upload_id: str, folder: Path, tmp_path: Pat
 
 
 def test_folder_of_shards(emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path) -> None:
-    """In a folder each shard has a manifest of its own, and an archive is one row."""
+    """In a folder each shard has its own manifest, and an archive is one row."""
     for shard in (0, 1):
         files(upload_id, folder, manifest=f"{tmp_path}/m/", shards=2, shard=shard).execute(context())
     names = [f"{upload_id}-{shard}-of-2.csv" for shard in (0, 1)]
@@ -134,7 +134,7 @@ STRANGE_NAMES = {
 
 @pytest.mark.parametrize("name", STRANGE_NAMES.values(), ids=STRANGE_NAMES.keys())
 def test_stays_in_its_folder(tmp_path: Path, name: str) -> None:
-    """A manifest lies in its folder, whatever the server calls a session."""
+    """A manifest stays in its folder, for any id of a session."""
     folder = tmp_path / "a" / "b" / "manifests"
     manifest = Manifest(f"{folder}/", json.loads)
     manifest.add("x", manifest.digested(MemorySource(b"x")))
@@ -183,7 +183,7 @@ def test_a_file_that_is_added_twice_has_one_row(tmp_path: Path) -> None:
 def test_s3(
     monkeypatch: pytest.MonkeyPatch, emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path
 ) -> None:
-    """A manifest goes to S3 too, by the connection that the path names."""
+    """A manifest can be written to S3 too, with the connection in the path."""
     with LocalS3(tmp_path / "s3") as s3:
         monkeypatch.setenv("AIRFLOW_CONN_LISTS", s3.connection_json)
         s3.make_bucket("lists")
@@ -204,7 +204,7 @@ def test_cannot_be_written(emulator: Emulator, upload_id: str, folder: Path, tmp
 
 @pytest.mark.parametrize("wanted", [None, False, "", "None"])
 def test_not_wanted(wanted: Any) -> None:
-    """Without a manifest a source is read as it is: nothing stands between, and nothing is digested."""
+    """Without a manifest a source is read directly, and nothing is digested."""
     manifest, source = Manifest(wanted, json.loads), MemorySource(b"x")
     opener = lambda: source  # noqa: E731
     assert manifest.digested(source) is source
@@ -213,7 +213,7 @@ def test_not_wanted(wanted: Any) -> None:
 
 
 def test_memory(tmp_path: Path) -> None:
-    """Twenty thousand rows take a few mebibytes."""
+    """Twenty thousand rows need a few mebibytes."""
     manifest = Manifest(str(tmp_path / "manifest.csv"), json.loads)
     names = [f"DJI_{number}.jpg" for number in range(20_000)]
     tracemalloc.start()

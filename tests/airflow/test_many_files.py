@@ -1,4 +1,4 @@
-"""A hundred thousand files: what passes through Airflow stays as it is, and one task can take them."""
+"""A hundred thousand files: the data in Airflow stays small, and one task can upload all of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEFT = 3
 
 
 class ManyObjects:
-    """An S3 client of a bucket that holds a hundred thousand objects of three bytes."""
+    """An S3 client of a bucket with a hundred thousand objects of three bytes."""
 
     def get_paginator(self, operation: str) -> ManyObjects:
         return self
@@ -55,7 +55,7 @@ class ManyObjectsHook(ThreeSixtyHook):
 
 
 def test_one_task(emulator: Emulator) -> None:
-    """XCom, and what a task remembers, are as small for a hundred thousand objects as for one."""
+    """XCom and the task's saved state are as small for a hundred thousand objects as for one."""
     upload_id = CreateUploadSessionOperator(task_id="session").execute(context())
     held = emulator.store.sessions[upload_id]
     for number in range(MANY - LEFT):  # the worker was killed shortly before the end

@@ -32,7 +32,7 @@ def test_a_name_is_no_template() -> None:
 
 
 def test_a_project_name_is_no_template() -> None:
-    """What a server calls a project is not rendered either."""
+    """The project name from a server is not rendered either."""
     with DAG("d", schedule=None) as dag:
         mapped = ProjectReadySensor.partial(task_id="r").expand(project_name=["{{ ds }}"])
     assert rendered(mapped, {"project_name": "{{ ds }}"}, ProjectReadySensor, dag).project_name == "{{ ds }}"

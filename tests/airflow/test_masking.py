@@ -1,4 +1,4 @@
-"""Airflow masks the key and presigned links in logs and in what it shows."""
+"""Airflow masks the key and presigned links in logs and in the UI."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_link_is_masked_once_it_is_rendered() -> None:
 
 
 def test_an_ordinary_link_masks_no_ordinary_text() -> None:
-    """The parameters of a link that are no secrets are not masked wherever they stand."""
+    """The parameters of a link that are not secret are not masked elsewhere."""
     rendered("https://example.com/scan.e57?dl=1&name=hall.e57")
     assert shown("dl=1 hall.e57 scan.e57") == "dl=1 hall.e57 scan.e57"
 

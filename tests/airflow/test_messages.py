@@ -1,4 +1,4 @@
-"""What a person reads when something goes wrong: the reason, the numbers, and a next step that works."""
+"""The messages after a failure: the reason, the numbers, and a next step that works."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def upload(upload_id: str, store: StateStore | None = None, **given: Any) -> dic
 
 
 class TestSourceChanged:
-    """A file that changed says which tasks to clear: the listing task too, if it came from one."""
+    """The message about a changed file names the tasks to clear: also the listing task, if it was listed."""
 
     def test_since_the_listing(self, upload_id: str, tmp_path: Path) -> None:
-        """A file that changed since the listing says so with sizes; to clear listing and session works."""
+        """The error for a file that changed since its listing has the sizes; clearing both tasks works."""
         scan = tmp_path / "scan.e57"
         scan.write_bytes(b"x" * 1000)
         entry = listed(scan)
@@ -71,7 +71,7 @@ class TestSourceChanged:
         assert upload(new_session(), StateStore(), **given)["size"] == 1001
 
     def test_the_server_has_bytes_of_another_file(self, upload_id: str, tmp_path: Path) -> None:
-        """Without saved state, what the server holds shows the change; the listing task is named too."""
+        """Without saved state, the server's bytes show the change; the message names the listing task too."""
         scan = tmp_path / "scan.e57"
         scan.write_bytes(b"x" * 1000)
         client = ThreeSixtyHook().client
@@ -121,7 +121,7 @@ class TestConnection:
 
     @pytest.mark.parametrize(("request_", "make"), OPERATORS, ids=[name for name, _ in OPERATORS])
     def test_a_refused_key(self, emulator: Emulator, conn_id: str, request_: str, make: Any) -> None:
-        """A refused key says of which connection it is."""
+        """The message about a refused key names its connection."""
         refused = {"do": "status", "status": 401, "body": {"error": "invalid_api_key"}}
         emulator.faults.add({"on": request_, **refused})
         if request_.startswith("DELETE"):
@@ -171,7 +171,7 @@ class TestRefusedFiles:
     def test_a_file_that_is_too_large(
         self, emulator: Emulator, upload_id: str, tmp_path: Path, several: bool
     ) -> None:
-        """A 413 says how large the file is, what the limit is, and what can be done."""
+        """A 413's message contains the file's size, the limit, and the possible next steps."""
         (tmp_path / "a.e57").write_bytes(bytes(5000))
         emulator.faults.add(
             {
@@ -195,7 +195,7 @@ class TestRefusedFiles:
     def test_further_files_that_are_too_large(
         self, emulator: Emulator, upload_id: str, tmp_path: Path
     ) -> None:
-        """Files that are not sent because of the limit say the same."""
+        """Files that are not sent because of the limit get the same message."""
         for name in ("a.e57", "b.e57"):
             (tmp_path / name).write_bytes(bytes(5000))
         body = {"error": "file_too_large", "limit": 2048}
@@ -208,7 +208,7 @@ class TestRefusedFiles:
         assert str(caught.value).count("2.0 KiB") == 2
 
     def test_a_session_that_is_full(self, emulator: Emulator, upload_id: str, tmp_path: Path) -> None:
-        """A full session says that the limit is the session's."""
+        """The message about a full session says that the limit is the session's."""
         (tmp_path / "a.e57").write_bytes(bytes(5000))
         body = {"error": "session_too_large", "limit": 2048}
         emulator.faults.add({"on": "PUT /uploads/*/*", "do": "status", "status": 413, "body": body})
@@ -231,7 +231,7 @@ class TestRefusedFiles:
     def test_the_list_of_extensions_stands_once(
         self, emulator: Emulator, upload_id: str, tmp_path: Path
     ) -> None:
-        """Each refused file has a line, and what the server takes is said once; to exclude them works."""
+        """Each refused file has a line, the allowed extensions appear once, and excluding the files works."""
         for name in ("a.docx", "b.docx", "c.xlsx", "d.e57"):
             (tmp_path / name).write_bytes(b"a")
         store = StateStore()
@@ -271,7 +271,7 @@ class TestWords:
     def test_a_name_with_its_folder(
         self, emulator: Emulator, upload_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """A name that is made of a path shows the path that it is made of."""
+        """A refused name shows the path from which it was made."""
         (tmp_path / "100MEDIA").mkdir()
         (tmp_path / "100MEDIA" / "DJI_1.JPG").write_bytes(b"a")
         UploadFilesOperator(task_id="u", upload_id=upload_id, path=tmp_path).execute(context())
@@ -288,6 +288,6 @@ class TestWords:
         assert "files without an extension, 'docx'" in capsys.readouterr().out
 
     def test_a_missing_result_says_what_to_clear(self) -> None:
-        """A task that was marked as success returned nothing, and the message says what to do."""
+        """If a task was marked as success it returned nothing, and the message contains the next step."""
         with pytest.raises(AirflowFailException, match=r"marked that task as success.*clear it"):
             UploadFileOperator(task_id="u", upload_id="None", path="/a.e57").execute(context())

@@ -34,7 +34,7 @@ def test_the_project_task_finds_it(emulator: Emulator, tmp_path: Path, filenames
     paths = [tmp_path / "north" / "a.e57", tmp_path / "south" / "a.e57"]
     for path in paths:
         path.parent.mkdir()
-        path.write_bytes(path.parent.name.encode())  # of one size, so that sizes tell nothing
+        path.write_bytes(path.parent.name.encode())  # of one size, so that sizes show no difference
     upload_id, results = upload_each(paths, filenames)
     assert [result["filename"].lower() for result in results[1:]] == [results[0]["filename"].lower()]
     task = CreateProjectOperator(task_id="p", upload_id=upload_id, uploads=results)

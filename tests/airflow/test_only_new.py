@@ -1,4 +1,4 @@
-"""A nightly increment: what is new, what is settled, what is remembered and by whom."""
+"""A nightly increment: new scans, settled scans, and the records of finished scans."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Variables(StateStore):
 
 
 class Nights:
-    """One DAG over a drop folder, whose tasks are run by hand.
+    """One DAG over a drop folder, with tasks that the test runs itself.
 
     :param folder: the drop folder.
-    :param stores: what Airflow passes to tasks to remember by, or None where it cannot.
+    :param stores: the stores that Airflow passes to tasks, or None if it has none.
     :param dag_id: the DAG.
     :param conn_id: the connection of the projects.
-    :param more: of the lister.
+    :param more: arguments of the listing task.
     """
 
     def __init__(
@@ -77,18 +77,18 @@ class Nights:
         return [path.rpartition("/")[2] for path in paths]
 
     def keys(self, run: str) -> list[str]:
-        """Return what the scans are remembered by that a run handed out."""
+        """Return the keys of the scans that a run returned."""
         return list(self.handed_out[f"{run} list scans"].values())
 
     def looks(self) -> list[Scan]:
-        """Return what the folders hold."""
+        """Return the snapshots of the folders."""
         return list(
             self.scans.hook.paths.look_at_scans([str(path) for path in sorted(self.folder.iterdir())])
         )
 
     def make(self, run: str, scan: str) -> str:
-        """Make one scan's project, as the task of a run does that is mapped to it."""
-        self.made += 1  # a session of its own
+        """Create one scan's project, like the task of a run that is mapped to it."""
+        self.made += 1  # its own session
         link = f"https://example.com/{scan}.e57?{self.made}"
         maker = CreateProjectOperator(task_id="create", download_link=link, path=str(self.folder / scan))
         maker.lister = getattr(self.dag.get_task("scan_to_project.create_project"), "lister")  # noqa: B009
@@ -113,7 +113,7 @@ def nights(tmp_path: Path, stores: Any, emulator: Emulator) -> Nights:
 
 
 def test_each_scan_once(nights: Nights) -> None:
-    """What a run made into a project is not handed out to a later one; what it did not make is."""
+    """A scan with a project of one run is not returned to a later run; a scan without one is."""
     nights.put("bridge")
     nights.put("tunnel")
     assert nights.lists("monday") == ["bridge", "tunnel"]
@@ -125,7 +125,7 @@ def test_each_scan_once(nights: Nights) -> None:
 
 
 def test_siblings_do_not_undo_each_other(nights: Nights) -> None:
-    """What mapped tasks record at the same time is all there afterwards, since each has a key of its own."""
+    """Records that mapped tasks write at the same time are all saved, because each has its own key."""
     for number in range(5):
         nights.put(str(number))
     nights.lists("monday")
@@ -138,7 +138,7 @@ def test_siblings_do_not_undo_each_other(nights: Nights) -> None:
 
 
 def test_cleared_run(nights: Nights, emulator: Emulator) -> None:
-    """A cleared run hands out what it made itself and what has come since, not what a later run made."""
+    """A cleared run returns its own scans again and those that are new, not those of a later run."""
     nights.put("bridge")
     nights.put("tunnel")
     nights.lists("monday")
@@ -153,7 +153,7 @@ def test_cleared_run(nights: Nights, emulator: Emulator) -> None:
 
 
 def test_task_cleared_late(nights: Nights, emulator: Emulator) -> None:
-    """A failed project task that is cleared after a later run made the scan makes no second project."""
+    """A failed project task creates no second project if it is cleared after a later run's success."""
     nights.put("bridge")
     nights.lists("monday")
     emulator.faults.add({"on": "POST /projects", "do": "status", "status": 402})
@@ -167,7 +167,7 @@ def test_task_cleared_late(nights: Nights, emulator: Emulator) -> None:
 
 
 def test_backfill(nights: Nights, emulator: Emulator) -> None:
-    """A backfill of earlier dates makes what nobody made yet, once, though all its dates are handed it."""
+    """A backfill of earlier dates processes each open scan once, though all its dates list it."""
     nights.put("bridge")
     nights.lists("scheduled__2026-06-03")
     nights.make("scheduled__2026-06-03", "bridge")
@@ -181,7 +181,7 @@ def test_backfill(nights: Nights, emulator: Emulator) -> None:
 
 
 def test_backfill_of_dated_folders(tmp_path: Path, stores: Any, emulator: Emulator) -> None:
-    """With a folder for each date, a backfill makes the date that never ran, and not the one that did."""
+    """With a folder for each date, a backfill processes the date that never ran, and not the other one."""
     for date in ("2026-06-01", "2026-06-02"):
         Nights(tmp_path / date, stores).put("bridge")
     nights = Nights(tmp_path / "2026-06-02", stores)
@@ -194,7 +194,7 @@ def test_backfill_of_dated_folders(tmp_path: Path, stores: Any, emulator: Emulat
 
 @pytest.mark.skipif(not lasting_store.lasting_inlets(), reason="the state of assets came with Airflow 3.3")
 def test_after_an_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
-    """What an older Airflow kept as variables is done for the newer one that it became."""
+    """Scans that an older Airflow recorded as variables are done after an upgrade, too."""
     monkeypatch.setattr(lasting_store, "Variable", Variables())
     with monkeypatch.context() as older:
         older.setattr(lasting_store, "lasting_inlets", list)
@@ -208,7 +208,7 @@ def test_after_an_upgrade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emula
 
 
 def test_two_dags(nights: Nights, tmp_path: Path, emulator: Emulator) -> None:
-    """Two DAGs over one folder share the memory, also where both were handed a scan by runs of one name."""
+    """Two DAGs over one folder share the records, also if runs with the same name listed a scan in both."""
     weekly = Nights(tmp_path, nights.stores, dag_id="weekly")
     for scan in ("bridge", "tunnel"):
         nights.put(scan)
@@ -248,7 +248,7 @@ def test_changed_scan(nights: Nights) -> None:
 
 
 def test_made_meanwhile(nights: Nights, emulator: Emulator) -> None:
-    """Of two runs that were handed the same scan, the second one makes no project of it, and says why."""
+    """If two runs list the same scan, the second one creates no project of it, and logs the reason."""
     nights.put("bridge")
     nights.lists("monday")
     nights.lists("tuesday")
@@ -269,7 +269,7 @@ def test_nothing_is_recorded_without_a_project(nights: Nights, emulator: Emulato
 
 
 def test_unknown_path(nights: Nights, capfd: pytest.CaptureFixture[str]) -> None:
-    """A project task whose path was not handed out makes its project, records nothing, and says so."""
+    """A project task whose path was not listed creates its project, records nothing, and logs this."""
     nights.put("bridge")
     nights.make("monday", "bridge")
     assert "it is not recorded as done" in capfd.readouterr().out
@@ -288,7 +288,7 @@ def test_more_than_airflow_maps(nights: Nights, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_another_account_or_pattern(nights: Nights, tmp_path: Path) -> None:
-    """What one connection made is new to another, and what one pattern found is new to another."""
+    """The scans of one connection are new for another, and those of one pattern are new for another."""
     nights.put("bridge")
     nights.lists("monday")
     nights.make("monday", "bridge")
@@ -298,7 +298,7 @@ def test_another_account_or_pattern(nights: Nights, tmp_path: Path) -> None:
 
 
 def test_nobody_records(tmp_path: Path) -> None:
-    """A DAG in which no task would record what is done fails before a byte moves, and says what to do."""
+    """A DAG without a task that records scans fails before a byte is sent, with the next step."""
     with DAG("forgetful", schedule=None):
         scans = ListScansOperator(task_id="list", path=str(tmp_path), only_new=True)
         scan_to_project(path="/elsewhere")
@@ -330,7 +330,7 @@ def dated(path: Path, seconds: float) -> None:
 
 
 def test_settle_seconds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A folder in which any file is younger than the time to settle is left out, and the log says which."""
+    """A folder with any file younger than the time to settle is left out, and the log names it."""
     for scan, ages in {"old": (-700, -5000), "young": (-5000, -60), "ahead": (90000,), "soon": (50,)}.items():
         (tmp_path / scan).mkdir()
         for number, age in enumerate(ages):
@@ -338,7 +338,7 @@ def test_settle_seconds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
             dated(tmp_path / scan / f"{number}.e57", age)
     operator = ListScansOperator(task_id="list", path=str(tmp_path), settle_seconds=600)
     given: Any = {"ti": TaskInstance()}
-    # A camera whose clock is wrong must not hold its scans back for ever.
+    # If a camera's clock is wrong, its scans must not be delayed for ever.
     assert operator.execute(given) == [str(tmp_path / "ahead"), str(tmp_path / "old")]
     assert (
         f"{tmp_path / 'young'} is left to a later run: a file in it was written 60 s ago."
@@ -349,7 +349,7 @@ def test_settle_seconds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
 
 
 def test_settle_seconds_of_hidden_files(tmp_path: Path) -> None:
-    """Litter and hidden files that were just written hold no scan back, and make none new."""
+    """Litter and hidden files that were just written delay no scan, and make no scan new."""
     nights = Nights(tmp_path, None, settle_seconds=600)
     nights.put("bridge")
     dated(tmp_path / "bridge/sub/a.e57", -700)

@@ -52,7 +52,7 @@ def test_each_poll_is_one_request(emulator: Emulator) -> None:
 
 
 def test_it_ends_after_its_timeout(emulator: Emulator) -> None:
-    """A rescheduled wait fails for good once its time is over, without another request."""
+    """A rescheduled wait fails permanently after its time-out, without another request."""
     emulator.store.processing_seconds = 3600
     store = StateStore()
     run_again(waiting(timeout=100), store)
@@ -78,7 +78,7 @@ def test_it_tolerates_outages(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("missing", [2, 3])
 def test_a_new_project_may_be_missing_twice(emulator: Emulator, missing: int) -> None:
-    """A project that does not show at once is waited for; missing three times, it was deleted."""
+    """A project that is not visible immediately is waited for; after three 404s it was deleted."""
     emulator.store.processing_seconds = 3600
     emulator.faults.add({**GONE, "times": missing})
     store = StateStore()
@@ -116,7 +116,7 @@ def test_a_status_that_stands_still(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("fails", [True, False])
 def test_processing_errors(emulator: Emulator, fails: bool) -> None:
-    """`fail_on_errors` makes processing errors a failure."""
+    """With `fail_on_errors` processing errors are a failure."""
     task = waiting(fail_on_errors=fails)
     emulator.faults.add({"on": "GET /projects/*", "do": "alter", "fields": {"errors": 2}})
     if fails:
@@ -138,7 +138,7 @@ def test_without_saved_state_it_defers(emulator: Emulator) -> None:
 def test_a_deferral_that_takes_too_long_says_what_it_waited_for(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A deferred wait that is over fails for good, with the project's page."""
+    """A deferred wait fails permanently after its time-out, with the project's page."""
     task, given = waiting(timeout=100), context()
     given["ti"].pulled = {("p", "project_url"): f"{emulator.url}/projects/x"}
 

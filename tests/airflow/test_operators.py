@@ -26,7 +26,7 @@ from tests.airflow.conftest import AirflowRescheduleException, StateStore, conte
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two scans of one night, and what lies beside them."""
+    """Two scans of one night, and other files next to them."""
     for name in ("a.E57", "b.las", ".hidden.las", "Thumbs.db", "sub/c.las"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -49,7 +49,7 @@ def sent(emulator: Emulator) -> list[str]:
 
 class TestListFiles:
     def test_entries_are_arguments_of_an_upload_task(self, folder: Path) -> None:
-        """Each entry holds the keyword arguments of an upload task; hidden files and litter are left out."""
+        """Each entry has the keyword arguments of an upload task; hidden files and litter are left out."""
         entries = ListFilesOperator(task_id="list", path=str(folder), recursive=False).execute(context())
         assert entries == [
             {
@@ -63,12 +63,12 @@ class TestListFiles:
         ]
 
     def test_subfolders_are_entered_and_kept_apart(self, folder: Path) -> None:
-        """By default a folder means everything below it, under names that are made of paths."""
+        """By default a folder means all files below it, under names made from their paths."""
         operator = ListFilesOperator(task_id="list", path=str(folder), pattern="*.LAS")
         assert [entry["filename"] for entry in operator.execute(context())] == ["b.las", "sub_c.las"]
 
     def test_patterns_and_exclude(self, folder: Path) -> None:
-        """`pattern` and `exclude` take a glob or a list of globs, without regard to case."""
+        """`pattern` and `exclude` accept a glob or a list of globs, without regard to case."""
         both = ListFilesOperator(
             task_id="list", path=str(folder), pattern=["*.LAS", "A.*"], exclude=["SUB/*", "*.txt"]
         )
@@ -99,7 +99,7 @@ class TestListFiles:
             ListFilesOperator(task_id="list", path=str(tmp_path)).execute(context())
 
     def test_nothing_fails_when_asked(self, tmp_path: Path) -> None:
-        """A night without files fails where that was asked for, and names the pattern."""
+        """A night without files fails if on_empty says so, and the message contains the pattern."""
         operator = ListFilesOperator(task_id="list", path=str(tmp_path), pattern="*.e57", on_empty="fail")
         with pytest.raises(AirflowFailException, match=r"No files in .* that match \*\.e57"):
             operator.execute(context())
@@ -118,7 +118,7 @@ class TestListFiles:
 
 class TestListScans:
     def test_folders(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-        """Only folders that hold a file count, and files beside them are warned of."""
+        """Only folders with a file count, and a warning names files next to them."""
         (folder / "empty").mkdir()
         (folder / ".cache").mkdir()
         scans = ListScansOperator(task_id="list", path=str(folder)).execute(context())
@@ -126,14 +126,14 @@ class TestListScans:
         assert "2 files beside the folders will not be uploaded" in caplog.text
 
     def test_pattern(self, folder: Path) -> None:
-        """A folder without a file of the pattern is no scan."""
+        """A folder without a file of the pattern is not a scan."""
         with pytest.raises(AirflowSkipException):
             ListScansOperator(task_id="list", path=str(folder), pattern="*.e57").execute(context())
 
 
 class TestUploadFile:
     def test_result(self, emulator: Emulator, folder: Path) -> None:
-        """The result names the file as the server holds it."""
+        """The result contains the file's name on the server."""
         operator = UploadFileOperator(
             task_id="upload", upload_id=session(emulator), path=str(folder / "a.E57")
         )
@@ -154,7 +154,7 @@ class TestUploadFile:
         assert sent(emulator)[2:] == [f"GET /uploads/{operator.upload_id}/b.las"]
 
     def test_timed_out_and_killed(self, emulator: Emulator, folder: Path) -> None:
-        """A task that times out and is killed leaves its session and what is in it to the retry."""
+        """A task that times out and is killed leaves its session and its files to the retry."""
 
         class TimedOut(BaseException):
             pass
@@ -207,7 +207,7 @@ class TestUploadFile:
             operator.execute(context())
 
     def test_session_gone(self, emulator: Emulator, folder: Path) -> None:
-        """A session that is gone fails for good and says which task to clear."""
+        """A session that is gone fails permanently, and the message names the task to clear."""
         operator = UploadFileOperator(task_id="upload", upload_id="gone0000", path=str(folder / "b.las"))
         with pytest.raises(AirflowFailException, match="clear the session task"):
             operator.execute(context())
@@ -215,7 +215,7 @@ class TestUploadFile:
     def test_refused_extension(
         self, emulator: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """An extension that the server refuses is asked once and fails with the list of what it takes."""
+        """An extension that the server refuses is sent once and fails with the list of allowed extensions."""
         (tmp_path / "notes.docx").write_bytes(b"x")
         operator = UploadFileOperator(
             task_id="upload", upload_id=session(emulator), path=str(tmp_path / "notes.docx")
@@ -244,7 +244,7 @@ class TestUploadFiles:
     def test_what_was_left_out_is_said_at_the_end(
         self, emulator: Emulator, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The last line of the task counts what was left out for which reason."""
+        """The last log line counts the files that were left out, by reason."""
         (folder / "old.las").write_bytes(b"x")
         UploadFilesOperator(
             task_id="upload",
@@ -268,7 +268,7 @@ class TestUploadFiles:
     def test_nothing_left_out_is_not_worth_a_line(
         self, emulator: Emulator, folder: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """If nothing was left out, no line says so."""
+        """If nothing was left out, the log has no line about it."""
         UploadFilesOperator(task_id="upload", upload_id=session(emulator), path=str(folder / "sub")).execute(
             context()
         )
@@ -282,7 +282,7 @@ class TestUploadFiles:
         assert sent(emulator)[5:] == [f"GET /uploads/{upload_id}"]
 
     def test_paths(self, emulator: Emulator, folder: Path) -> None:
-        """Several paths go into one session."""
+        """Several paths are uploaded into one session."""
         operator = UploadFilesOperator(
             task_id="upload", upload_id=session(emulator), paths=[str(folder / "a.E57"), str(folder / "sub")]
         )
@@ -290,7 +290,7 @@ class TestUploadFiles:
 
     @pytest.mark.parametrize("given", [{}, {"path": "/a", "paths": ["/b"]}], ids=["neither", "both"])
     def test_path_or_paths(self, given: dict[str, Any]) -> None:
-        """Neither or both of path and paths is an error where the DAG is written."""
+        """Neither or both of path and paths is an error when the DAG is parsed."""
         with pytest.raises(ValueError, match="either path or paths"):
             UploadFilesOperator(task_id="upload", upload_id="x", **given)
 
@@ -312,7 +312,7 @@ class TestUploadFiles:
         assert sum(".docx" in line for line in sent(emulator)) == 1
 
     def test_unreadable(self, emulator: Emulator, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A file that the worker may not read is said before a byte of any file is sent."""
+        """A file that the worker cannot read is an error before a byte of any file is sent."""
         # Root may read everything, so the question is answered for it.
         monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("b.las"))
         with pytest.raises(AirflowFailException, match=r"may not read .*b\.las"):
@@ -338,7 +338,7 @@ class TestDeleteUploadSession:
         assert upload_id in emulator.store.sessions
 
     def test_project_of_another_name(self, emulator: Emulator, folder: Path) -> None:
-        """A session whose project bears another name is not deleted where the name is given."""
+        """A session whose project has another name is not deleted if that name is given."""
         upload_id = emulator.store.take_name()
         assert session(emulator) == upload_id
         upload_all(upload_id, folder)
@@ -351,7 +351,7 @@ class TestDeleteUploadSession:
 
     @pytest.mark.parametrize("project_name", [None, "None"], ids=["nothing", "as a template says it"])
     def test_teardown(self, emulator: Emulator, folder: Path, project_name: str | None) -> None:
-        """As a teardown it is skipped where there is a project, and discards a session without one."""
+        """As a teardown it is skipped if there is a project, and deletes a session without one."""
         upload_id = session(emulator)
         upload_all(upload_id, folder)
         operator = DeleteUploadSessionOperator(
@@ -370,7 +370,7 @@ class TestCreateProject:
         return CreateProjectOperator(task_id="project", upload_id=upload_id, **more)
 
     def test_fields(self, emulator: Emulator, folder: Path) -> None:
-        """The server gets the fields that were given, private by default, and the page's address is kept."""
+        """The server gets the given fields, private by default, and the page's URL is saved."""
         upload_id = session(emulator)
         uploads = upload_all(upload_id, folder)
         operator = self.create(
@@ -389,7 +389,7 @@ class TestCreateProject:
         assert given["ti"].pushed == {"project_request": "asked", "project_url": page}
 
     def test_again(self, emulator: Emulator, folder: Path) -> None:
-        """Running it again takes over the project and makes no second one, even when the session is gone."""
+        """A second run reuses the project and creates no second one, even if the session is gone."""
         upload_id = session(emulator)
         operator = self.create(upload_id, uploads=upload_all(upload_id, folder))
         store = StateStore()
@@ -419,7 +419,7 @@ class TestCreateProject:
         ],
     )
     def test_session_differs(self, emulator: Emulator, folder: Path, uploads: Any, said: str) -> None:
-        """Nothing is created of a session that does not hold exactly what was uploaded."""
+        """No project is created from a session that does not contain exactly the uploaded files."""
         upload_id = session(emulator)
         upload_all(upload_id, folder, recursive=False)
         with pytest.raises(AirflowFailException, match=said):
@@ -434,7 +434,7 @@ class TestCreateProject:
         assert self.create(upload_id, uploads=results).execute(context()) == upload_id
 
     def test_incomplete(self, emulator: Emulator) -> None:
-        """A session with a file that is not complete becomes no project."""
+        """No project is created from a session with an incomplete file."""
         upload_id = session(emulator)
         client = self.create(upload_id).hook.client
         client.put_chunk(upload_id, "a.e57", b"12345", "bytes 0-4/10")
@@ -443,7 +443,7 @@ class TestCreateProject:
         assert not emulator.store.projects
 
     def test_empty_session(self, emulator: Emulator) -> None:
-        """An empty session becomes no project."""
+        """No project is created from an empty session."""
         with pytest.raises(AirflowFailException, match="it is empty"):
             self.create(session(emulator)).execute(context())
 
@@ -458,7 +458,7 @@ class TestCreateProject:
         ids=["none", "session and link", "session and object", "link and object"],
     )
     def test_one_origin(self, given: dict[str, Any]) -> None:
-        """None or two of session, link and object is an error where the DAG is written."""
+        """None or two of session, link and object is an error when the DAG is parsed."""
         with pytest.raises(ValueError, match="give one of upload_id, download_link, download_from"):
             CreateProjectOperator(task_id="project", **given)
 
@@ -477,7 +477,7 @@ class TestCreateProject:
         assert emulator.store.projects[name].options["privacy_mode"] == 2
 
     def test_a_field_that_is_given_twice(self, emulator: Emulator) -> None:
-        """An option that the operator has a parameter for fails before the server is asked."""
+        """An option for which the operator has a parameter fails before any request."""
         with pytest.raises(AirflowFailException, match="options must not hold title"):
             self.create("x", title="a", options={"title": "b"}).execute(context())
         assert emulator.exchanges == []
@@ -492,7 +492,7 @@ class TestCreateProject:
         ids=["quota", "limit", "scope"],
     )
     def test_refusals(self, emulator: Emulator, folder: Path, status: int, code: str, said: str) -> None:
-        """A refusal is asked once, fails for good and says what to do."""
+        """A refused request is sent once and fails permanently, with the next step."""
         upload_id = session(emulator)
         upload_all(upload_id, folder)
         emulator.faults.add(
@@ -529,7 +529,7 @@ class TestCreateProject:
         assert operator.execute_complete(context(), event) == upload_id
 
     def test_wait_reschedules(self, emulator: Emulator) -> None:
-        """Without deferral a wait reschedules, and the next run goes on with the project that was made."""
+        """Without deferral a wait reschedules, and the next run continues with the created project."""
         emulator.store.processing_seconds = 3600
         store = StateStore()
         operator = CreateProjectOperator(
@@ -542,7 +542,7 @@ class TestCreateProject:
 
 
 def test_log_for_a_person(emulator: Emulator, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The log says what is sent, under which name, and when it is complete."""
+    """The log contains the file, its name on the server, and its completion."""
     upload_id = session(emulator)
     UploadFileOperator(task_id="upload", upload_id=upload_id, path=str(folder / "a.E57")).execute(context())
     log = capsys.readouterr().out

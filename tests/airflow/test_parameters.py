@@ -1,4 +1,4 @@
-"""Parameters: what is refused while a DAG is parsed, and which kinds of paths are taken."""
+"""Parameters: the values that are refused while a DAG is parsed, and the accepted kinds of paths."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from airflow_360.task_groups import scan_to_project
 from tests.airflow.conftest import context
 
 TEMPLATE = "{{ params.choice }}"
-#: Each parameter with the operators that take it.
+#: Each parameter with its operators.
 CHOICES: list[tuple[str, str, Callable[..., Any]]] = [
     ("names", "path", lambda **more: ListFilesOperator(task_id="t", path="/", **more)),
     ("names", "basename", lambda **more: UploadFilesOperator(task_id="t", upload_id="x", path="/", **more)),
@@ -60,13 +60,13 @@ class TestWrongLiterals:
     def test_refused_while_the_dag_is_parsed(
         self, name: str, right: str, make: Callable[..., Any], wrong: Any
     ) -> None:
-        """A wrong literal is refused before any byte is sent, with the parameter and what it may be."""
+        """A wrong literal is refused before any byte is sent, with the parameter and its allowed values."""
         with pytest.raises(ValueError, match=rf"{name} must be .*{right}.*, not {wrong!r}"):
             make(**{name: wrong})
 
     @pytest.mark.parametrize(("name", "right", "make"), CHOICES, ids=IDS)
     def test_templates_and_right_values_pass(self, name: str, right: str, make: Callable[..., Any]) -> None:
-        """What a template gives is not known yet while the DAG is parsed."""
+        """The value of a template is not known while the DAG is parsed."""
         assert getattr(make(**{name: TEMPLATE}), name) == TEMPLATE
         assert getattr(make(**{name: right}), name) == right
         assert name in make().template_fields
@@ -75,7 +75,7 @@ class TestWrongLiterals:
     def test_a_template_that_gives_a_wrong_value_fails_the_task(
         self, name: str, right: str, make: Callable[..., Any]
     ) -> None:
-        """A wrong value from a template fails for good, with the parameter and what it may be."""
+        """A wrong value from a template fails permanently, with the parameter and its allowed values."""
         operator = make(**{name: TEMPLATE})
         setattr(operator, name, "wrong")  # as it is after rendering
         with pytest.raises(AirflowFailException, match=rf"{name} must be .*{right}.*, not 'wrong'"):
@@ -138,7 +138,7 @@ class TestPaths:
         assert hook.upload(upload_id, file)["path"] == path_text(file)
 
     def test_the_hook_keeps_folders_apart(self, emulator: Emulator, upload_id: str, folder: Path) -> None:
-        """By default the hook takes subfolders too, and names made of paths, as the operators do."""
+        """By default the hook includes subfolders too, and makes names from paths, as the operators do."""
         hook = ThreeSixtyHook()
         assert hook.uploads.files(upload_id, hook.paths.list_files(folder / "scan"))["files"] == 2
         assert set(emulator.store.sessions[upload_id].files) == {"a.e57", "sub_b.e57"}
@@ -170,7 +170,7 @@ class TestPaths:
             assert getattr(tested, name) == path_text(value)
 
     def test_a_template_in_a_path(self) -> None:
-        """A `Path` may hold a template, as a text may."""
+        """A `Path` may contain a template, as a text may."""
         with DAG("d", schedule=None):
             operator = ListFilesOperator(task_id="l", path=Path("/scans") / "{{ ds }}")
         operator._do_render_template_fields(
@@ -184,7 +184,7 @@ class TestPaths:
 
     @pytest.mark.parametrize("value", [None, 5, {"a": 1}], ids=repr)
     def test_what_is_no_path(self, value: Any) -> None:
-        """What is no path stays as it is, for the messages that say so."""
+        """A value that is not a path stays unchanged, for the error messages."""
         assert path_text(value) == value
 
 
@@ -229,7 +229,7 @@ except ImportError:  # since Airflow 3
 
 
 class Resolved(ResolveMixin):  # type: ignore[misc,unused-ignore]
-    """What stands for a value that Airflow knows when the task runs."""
+    """A placeholder for a value that Airflow only knows at run time."""
 
     def __init__(self, value: Any) -> None:
         self._value = value

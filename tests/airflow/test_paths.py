@@ -1,4 +1,4 @@
-"""How a path is written, and what is said of one that cannot be opened."""
+"""The forms of a path, and the errors for paths that cannot be opened."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests import file_systems
 
 @pytest.fixture(autouse=True)
 def no_stores() -> Iterator[None]:
-    """What a test made Airflow open is forgotten."""
+    """The stores that a test registers in Airflow are removed afterwards."""
     stores = sys.modules[paths._attach().__module__]._STORE_CACHE
     before = dict(stores)
     stores.clear()
@@ -86,7 +86,7 @@ AZURE = "abfs://connection@container/folder/"
     ],
 )
 def test_advice(path: str, parts: list[str]) -> None:
-    """A path that cannot be opened is a final error that names it and says how to write it."""
+    """A path that cannot be opened is a permanent error that names it and shows the right form."""
     error = str(refusal(path))
     for part in [path, *parts]:
         assert part in error
@@ -120,7 +120,7 @@ def test_a_missing_provider(path: str, extra: str, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("scheme", ["", "file://", "local://", "file://localhost"])
 def test_local_paths(tmp_path: Path, scheme: str) -> None:
-    """A URL of a local file is the file's path, whatever characters it has."""
+    """A URL of a local file is the file's path, with any characters."""
     for name in ("a.e57", "a?b#c%41.e57", "büro 1.e57"):
         (tmp_path / name).write_bytes(b"points")
         location = Paths().open(f"{scheme}{tmp_path}/{name}", None)
@@ -174,7 +174,7 @@ def test_a_store_without_a_slash() -> None:
 
 
 def test_s3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every spelling of S3 goes over boto3, once for each connection; the path's one wins."""
+    """Every spelling of S3 uses boto3, once for each connection; the connection in the path wins."""
     asked: list[Any] = []
 
     class Hook:
@@ -225,7 +225,7 @@ def test_unknown_connection(shares: Any) -> None:
 
 
 def test_no_connection(shares: Any) -> None:
-    """A share without a connection says that it needs one."""
+    """A share without a connection is an error that says that it needs one."""
     assert "smb://connection@/share/folder/" in str(refusal("smb:///share/a.e57"))
 
 
@@ -243,7 +243,7 @@ def test_wrong_credentials(shares: Any, failure: Exception) -> None:
     "failure", [TypeError("missing 1 required positional argument: 'host'"), KeyError("host")]
 )
 def test_a_connection_that_lacks_a_setting(shares: Any, failure: Exception) -> None:
-    """What a library raises if a setting is missing is final too."""
+    """The error of a library about a missing setting is permanent too."""
     shares.failure = failure
     assert "connection 'nas'" in str(refusal("smb://nas@/share/a.e57"))
 

@@ -1,4 +1,4 @@
-"""The page in Airflow's UI, as far as it needs no browser: who is given its files, and what is in them."""
+"""The page in Airflow's UI, without a browser: access to its files, and their content."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ with_pages = pytest.mark.skipif(not HAS_PAGES, reason="This Airflow has no pages
 
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The plugin's module, to be loaded anew, and afterwards loaded as it was."""
+    """The plugin's module, to be loaded again; it is restored afterwards."""
     yield page
     monkeypatch.undo()
     importlib.reload(page)
@@ -66,7 +66,7 @@ def test_places() -> None:
 def test_below_a_path(
     plugin: ModuleType, monkeypatch: pytest.MonkeyPatch, base_url: str, address: str
 ) -> None:
-    """The script's address is right also where Airflow lives below a path."""
+    """The script's URL is also right if Airflow is served below a path."""
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
     (bundle,) = {view["bundle_url"] for view in importlib.reload(plugin).ThreeSixtyPlugin().react_apps}
     assert bundle.partition("?")[0] == address
@@ -75,7 +75,7 @@ def test_below_a_path(
 @with_pages
 @pytest.mark.parametrize("path", ["", "docs", "redoc", "openapi.json", "page.py", "nothing", *FILES])
 def test_anonymous(path: str) -> None:
-    """Who is not signed in is given nothing, not even what holds no data."""
+    """Without signing in you get nothing, not even files without data."""
     from fastapi.testclient import TestClient
 
     (served,) = page.ThreeSixtyPlugin.fastapi_apps
@@ -87,7 +87,7 @@ def test_anonymous(path: str) -> None:
 @with_pages
 @pytest.mark.parametrize("path", ["", "docs", "redoc", "openapi.json", "page.py", *FILES])
 def test_signed_in(path: str) -> None:
-    """Who is signed in is given the page's files and nothing else."""
+    """A signed-in user gets the page's files and nothing else."""
     from airflow.api_fastapi.core_api.security import get_user
     from fastapi.testclient import TestClient
 
@@ -106,12 +106,12 @@ def test_script_makes_no_markup_of_data() -> None:
 
 
 def test_every_file_is_served() -> None:
-    """What the plugin serves is what lies beside it."""
+    """The plugin serves exactly the files next to it."""
     assert sorted(page.FILES) == FILES
 
 
 def test_kinds_by_fields() -> None:
-    """Each operator has the templated fields by which the script tells what it is."""
+    """Each operator has the templated fields by which the script recognizes it."""
     script = (FOLDER / "page.js").read_text("utf-8")
     rules = re.findall(r"if \(has\(([^)]*)\)\) return (.*);", script) + re.findall(
         r'return has\("(project_name)"\) \? (.*) : null', script

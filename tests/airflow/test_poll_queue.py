@@ -26,7 +26,7 @@ from tests.fakes import client_for
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes only where everybody waits, and that calls threads' work itself."""
+    """An event loop whose time passes only if all tasks wait, and that runs the threads' work itself."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -108,7 +108,7 @@ class Waits:
         return max(bisect.bisect_left(moments, moment + 60) - n for n, moment in enumerate(moments))
 
     def longest_gap(self) -> float:
-        """The longest time for which a project was not asked for."""
+        """The longest time without a poll of a project."""
         return max(
             later - sooner for moments in self.asked.values() for sooner, later in itertools.pairwise(moments)
         )
@@ -175,7 +175,7 @@ def test_first_come_first_served() -> None:
 
 
 def test_intervals_of_their_own() -> None:
-    """A project that is to be asked for more often is, while the limit has room for all."""
+    """A project with a shorter interval is polled more often, while the limit has room for all."""
     with Waits() as waits:
         client, names = waits.client(), waits.projects(11)
 
@@ -192,7 +192,7 @@ def test_intervals_of_their_own() -> None:
 
 
 def test_429_slows_everyone() -> None:
-    """A 429 stops all waits until the moment that the server named; then they go on, slower at first."""
+    """A 429 stops all waits until the time from the server; then they continue, slower at first."""
     with Waits() as waits:
         client, names = waits.client(), waits.projects(200)
         waits.emulator.faults.add({"on": "GET /projects/*", "do": "rate_limit", "retry_after": 300})
@@ -223,7 +223,7 @@ def test_429_slows_everyone() -> None:
 def test_triggers_share(
     monkeypatch: pytest.MonkeyPatch, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A thousand triggers share a limit and never hold the event loop; the log says what interval results."""
+    """A thousand triggers share a limit and never block the event loop; the log contains the interval."""
     connect(monkeypatch, host=emulator.url, extra={"rate_limits": 20})
     emulator.store.processing_seconds = 3600
     create = emulator.store.create_project
@@ -233,7 +233,7 @@ def test_triggers_share(
     joined = "about every 56 s (projects that this triggerer polls: 1,000)"
 
     async def main() -> list[float]:
-        await async_client("three_sixty_default")  # imports what is imported once
+        await async_client("three_sixty_default")  # run all one-time imports first
         triggers = [ProjectReadyTrigger(name, "three_sixty_default", 30) for name in names]
         tasks = [asyncio.ensure_future(anext(trigger.run())) for trigger in triggers]
         began, held = time.monotonic(), []
@@ -253,7 +253,7 @@ def test_triggers_share(
         assert set(ready) < set(names)
         return held
 
-    gc.freeze()  # a look through all that Airflow has loaded takes longer than what is measured
+    gc.freeze()  # collecting garbage among all of Airflow's objects takes longer than the measured code
     began = time.monotonic()
     held = asyncio.run(main())
     gc.unfreeze()

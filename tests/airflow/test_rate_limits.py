@@ -25,7 +25,7 @@ LIMIT = {"on": "POST /uploads", "do": "rate_limit", "retry_after": 3000}
 
 
 def test_defers(emulator: Emulator) -> None:
-    """A deferrable task waits in the triggerer for as long as the server asked, then goes on."""
+    """A deferrable task waits in the triggerer for as long as the server asked, then continues."""
     emulator.faults.add(LIMIT)
     operator = CreateUploadSessionOperator(task_id="session", deferrable=True)
     with pytest.raises(TaskDeferred) as deferred:
@@ -50,7 +50,7 @@ def test_reschedules(emulator: Emulator) -> None:
 def test_where_dates_are_not_obeyed(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
-    """An Airflow that would run a rescheduled task at once fails it instead, to be retried."""
+    """If Airflow would run a rescheduled task immediately, the task fails instead and is retried."""
     monkeypatch.setattr("airflow.__version__", version)
     emulator.faults.add(LIMIT)
     operator = CreateUploadSessionOperator(task_id="session", deferrable=False)
@@ -63,7 +63,7 @@ def test_where_dates_are_not_obeyed(
 
 @pytest.mark.skipif(AIRFLOW >= (3, 1), reason="reschedules: see the test before")
 def test_left_to_retries(emulator: Emulator) -> None:
-    """An Airflow that would reschedule for at once gets a failure that its retries count."""
+    """If Airflow would reschedule the task immediately, the task fails, and its retries count this."""
     emulator.faults.add(LIMIT)
     with pytest.raises(AirflowException, match="429") as caught:
         CreateUploadSessionOperator(task_id="session", deferrable=False).execute(context())
@@ -93,7 +93,7 @@ def test_mapped(emulator: Emulator) -> None:
 
 
 def test_not_by_the_hour(emulator: Emulator) -> None:
-    """A mapped task that met a limit by the minute goes on about when the server said."""
+    """A mapped task continues about when the server allows it, after a per-minute limit."""
     emulator.faults.add({"on": "GET /projects/*", "do": "rate_limit", "retry_after": 90})
     given = context(store=StateStore())
     given["ti"].map_index = 3
@@ -103,7 +103,7 @@ def test_not_by_the_hour(emulator: Emulator) -> None:
 
 
 class Night:
-    """Forty mapped scans on a server with the contract's limits, in a time of their own."""
+    """Forty mapped scans on a server with the contract's limits, on a virtual clock."""
 
     def __init__(self, scans: int) -> None:
         self.now = 1_700_000_000.0
@@ -206,5 +206,5 @@ def test_a_pause_that_just_began_is_waited_for_in_full(ago: float | None) -> Non
 
 @pytest.mark.parametrize(("ago", "left"), [(2000, 1000), (2990, 30), (90_000, 30)])
 def test_a_restarted_triggerer_ends_a_pause_on_time(ago: float, left: float) -> None:
-    """A triggerer that restarts during a pause waits for what is left, and for half a minute at least."""
+    """After a restart during a pause, a triggerer waits for the rest, and for half a minute at least."""
     assert seconds_until_fired(PauseTrigger(3000, time.time() - ago)) == pytest.approx(left, abs=5)

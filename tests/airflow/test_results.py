@@ -1,4 +1,4 @@
-"""What upload tasks returned: read in each shape that Airflow hands on; anything else is refused."""
+"""The results of upload tasks: accepted in each form that Airflow passes; any other value is refused."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ MALFORMED: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize(("uploads", "said"), MALFORMED.values(), ids=MALFORMED.keys())
 def test_malformed_results(uploads: Any, said: str) -> None:
-    """A result that no upload task returns is named, with what is wrong and what to do."""
+    """A value that is not the result of an upload task is named, with the reason and the next step."""
     for read in (results_of, count_files):
         with pytest.raises(ProjectError, match=said) as raised:
             read(uploads)
@@ -75,7 +75,7 @@ def test_malformed_results(uploads: Any, said: str) -> None:
 
 
 def test_a_project_of_malformed_results(emulator: Emulator) -> None:
-    """The project task fails for good, and creates nothing."""
+    """The project task fails permanently, and creates nothing."""
     operator = CreateProjectOperator(task_id="p", upload_id="AAAAAAAA", uploads=[{"filename": "a.e57"}])
     upload_id = operator.hook.client.create_upload_session().upload_id
     operator.upload_id = upload_id

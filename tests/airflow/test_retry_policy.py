@@ -1,4 +1,4 @@
-"""What is retried, and when, on Airflow 3.3; and what an older one is told."""
+"""The decisions of the retry policy on Airflow 3.3, and the error on older versions."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def caused_by(error: Exception) -> Exception:
     ids=lambda error: type(error).__name__,
 )
 def test_permanent(error: ThreeSixtyError) -> None:
-    """What trying again cannot mend fails at once, raised as itself or as the cause of another error."""
+    """A permanent error fails immediately, raised directly or as the cause of another error."""
     for raised in (error, caused_by(error), caused_by(caused_by(error))):
         decision = decide(raised)
         assert decision.action is policies.RetryAction.FAIL
@@ -72,7 +72,7 @@ def test_permanent(error: ThreeSixtyError) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_left_to_airflow(error: BaseException) -> None:
-    """What may pass by itself, and what is no error of this package, is left to Airflow's settings."""
+    """Temporary errors, and errors of other packages, are left to Airflow's settings."""
     assert decide(error) == policies.RetryDecision.default()
 
 
@@ -99,7 +99,7 @@ def test_circle_of_causes() -> None:
 
 
 def test_rate_limit() -> None:
-    """A rate limit is waited for as long as the server said, and the reason says how long."""
+    """After a rate limit the task waits as long as the server asked, and the reason contains the time."""
     decision = decide(RateLimitedError("Slow down.", retry_after=1234.0, window=3600.0), context())
     assert decision.action is policies.RetryAction.RETRY
     assert decision.retry_delay == timedelta(seconds=1234)
@@ -114,7 +114,7 @@ def test_a_maintenance_is_waited_for_as_the_server_says() -> None:
 
 
 def test_rate_limit_of_siblings() -> None:
-    """A mapped task waits for the whole window and a little of its own, as an operator does."""
+    """A mapped task waits for the full window plus a random delay, as an operator does."""
     given = context()
     given["ti"].map_index = 0
     error = RateLimitedError("Slow down.", retry_after=10.0, window=3600.0)
@@ -130,7 +130,7 @@ def test_serialized() -> None:
 
 
 def test_older_airflow() -> None:
-    """Where Airflow has no retry policies, importing ours says so and what to do; all else imports."""
+    """If Airflow has no retry policies, importing ours raises a helpful error; the rest can be imported."""
     program = (
         "import sys\n"
         "sys.modules['airflow.sdk.definitions.retry_policy'] = None\n"

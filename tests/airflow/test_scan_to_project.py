@@ -34,7 +34,7 @@ def group_of(**given: Any) -> dict[str, Any]:
 
 
 def run(**given: Any) -> dict[str, Any]:
-    """Run a group's tasks up to its project, one after the other, and return what they returned."""
+    """Run a group's tasks up to its project, one after the other, and return their results."""
     tasks = group_of(**given)
     results: dict[str, Any] = {}
     for step in STEPS:
@@ -68,13 +68,13 @@ class TestScanToProject:
         assert results["upload"]["files"] == 1
 
     def test_a_missing_file_fails_before_a_session_is_created(self, emulator: Emulator, folder: Path) -> None:
-        """A path that looks like a file's and leads to nothing is no empty folder."""
+        """A path that looks like a file's and does not exist is not an empty folder."""
         with pytest.raises(AirflowFailException, match=r"c\.e57 does not exist"):
             run(path=str(folder / "c.e57"))
         assert emulator.exchanges == []
 
     def test_pattern_and_exclude_choose_the_files(self, emulator: Emulator, folder: Path) -> None:
-        """The group uploads what `pattern` and `exclude` leave."""
+        """The group uploads the files that `pattern` and `exclude` select."""
         results = run(path=str(folder), pattern=["*.E57", "*.txt"], exclude="raw/*")
         assert set(emulator.store.sessions[results["create_session"]].files) == {"a.e57", "notes.txt"}
 
@@ -91,7 +91,7 @@ class TestScanToProject:
     def test_nothing_to_upload_creates_no_session(
         self, emulator: Emulator, folder: Path, given: dict[str, Any]
     ) -> None:
-        """If there is no file to upload, the group is skipped and the server is not asked."""
+        """If there is no file to upload, the group is skipped without a request."""
         given = {**given, "path": given.get("path", "{folder}").format(folder=folder)}
         with pytest.raises(AirflowSkipException, match="No files in"):
             run(**given)
@@ -100,7 +100,7 @@ class TestScanToProject:
         assert emulator.exchanges == []
 
     def test_files_in_subfolders_only(self, emulator: Emulator, folder: Path) -> None:
-        """With `recursive=False` files in subfolders do not count, but an archive always holds them."""
+        """With `recursive=False` files in subfolders do not count, but an archive always contains them."""
         (folder / "a.e57").unlink()
         (folder / "notes.txt").unlink()
         with pytest.raises(AirflowSkipException):
@@ -138,18 +138,18 @@ class TestSession:
 
     @pytest.mark.parametrize("path", ["", "/", "/*.e57", "/a.e57", "/raw"], ids=repr)
     def test_a_path_with_a_file(self, emulator: Emulator, folder: Path, path: str) -> None:
-        """A folder, a glob or a file that holds something gets a session."""
+        """A folder, a glob or a file with content gets a session."""
         assert self.create(path=f"{folder}{path}") in emulator.store.sessions
 
     def test_an_empty_folder(self, emulator: Emulator, tmp_path: Path) -> None:
-        """A folder without files gets none, and the task says what it looked for."""
+        """A folder without files gets no session, and the message contains the search conditions."""
         (tmp_path / ".hidden").touch()
         with pytest.raises(AirflowSkipException, match=r"No files in .* that match \*\.e57, \*\.las"):
             self.create(path=tmp_path, pattern=["*.e57", "*.las"])
         assert emulator.exchanges == []
 
     def test_a_template_that_gives_no_path(self, emulator: Emulator) -> None:
-        """A template that gives no path fails the task rather than create a session for nothing."""
+        """A template that renders to no path fails the task and creates no session."""
         for empty in ("", "None"):
             with pytest.raises(AirflowFailException, match="path came out as"):
                 self.create(path=empty)

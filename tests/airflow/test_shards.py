@@ -88,7 +88,7 @@ def test_a_longer_listing(emulator: Emulator, upload_id: str, folder: Path) -> N
 
 
 def test_another_shard_at_the_same_index(emulator: Emulator, upload_id: str, folder: Path) -> None:
-    """What a task remembers is bound to its shard: another one in the same row is no changed folder."""
+    """A task's saved state belongs to its shard: another shard in the same row is not a changed folder."""
     store = StateStore()
     for shard, shards in ((0, SHARDS), (1, SHARDS), (0, 1), (1, 5)):
         upload(upload_id, folder, shard, shards, store)
@@ -113,7 +113,7 @@ def test_empty_shard(emulator: Emulator, upload_id: str, tmp_path: Path) -> None
 
 
 def test_empty_folder(emulator: Emulator, tmp_path: Path) -> None:
-    """An empty folder is what on_empty says, in every shard."""
+    """For an empty folder on_empty applies in every shard."""
     for shard in range(SHARDS):
         with pytest.raises(AirflowSkipException):
             upload("x", tmp_path, shard)
@@ -122,7 +122,7 @@ def test_empty_folder(emulator: Emulator, tmp_path: Path) -> None:
 
 
 def test_missing_shard(emulator: Emulator, upload_id: str, folder: Path) -> None:
-    """Where a shard was never uploaded no project is made, though what was uploaded adds up."""
+    """If a shard was never uploaded, no project is created, although the totals match."""
     summaries = [upload(upload_id, folder, shard) for shard in (0, 1, 3)]
     with pytest.raises(AirflowFailException, match=r"of 4 shards, counted from 0, 2 is missing"):
         create(upload_id, summaries)
@@ -134,7 +134,7 @@ def test_missing_shard(emulator: Emulator, upload_id: str, folder: Path) -> None
     [(4, 4), (-1, 4), (0, 0), (1, 1), (0, -2), (None, 4), ("one", 4), (0, "four"), ("", "")],
 )
 def test_bad_values(emulator: Emulator, folder: Path, shard: Any, shards: Any) -> None:
-    """A shard that there is not is an error that says what to write, before anything is sent."""
+    """A shard that does not exist is an error with the correct values, before anything is sent."""
     with pytest.raises(AirflowFailException, match=r"must be"):
         upload("AAAAAAAA", folder, shard, shards)
     assert emulator.exchanges == []

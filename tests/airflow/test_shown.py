@@ -67,7 +67,7 @@ def test_file(emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: st
 
 
 def test_resumed(emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: str) -> None:
-    """A second attempt shows that it is one, and where it went on."""
+    """A second attempt shows that it is one, and the byte at which it continued."""
     path = tmp_path / "scan.e57"
     path.write_bytes(bytes(3000))
     ThreeSixtyHook().client.put_chunk(upload_id, "scan.e57", bytes(1000), "bytes 0-999/3000")
@@ -91,7 +91,7 @@ def test_folder(emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: 
 def test_store_fails(
     emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """That Airflow cannot keep what is shown is said in the log, and fails no upload."""
+    """If Airflow cannot save the progress, this is logged, and no upload fails."""
 
     class Broken(Recorded):
         def set(self, key: str, value: Any) -> None:
@@ -108,7 +108,7 @@ def test_store_fails(
 
 @pytest.mark.parametrize("wait", ["sensor", "operator"])
 def test_status(emulator: Emulator, wait: str) -> None:
-    """A wait that reschedules shows the project's status; one that defers shows nothing of its own."""
+    """A wait that reschedules shows the project's status; one that defers saves none itself."""
     emulator.store.processing_seconds = 1000
     made: dict[str, Any] = {"task_id": "task", "deferrable": False}
     link: dict[str, Any] = {"download_link": "https://x/y.e57"}

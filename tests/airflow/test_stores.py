@@ -1,4 +1,4 @@
-"""The operators on every kind of store, in memory: what the libraries of the real ones answer."""
+"""The operators on every kind of store, in memory, with the replies of the real libraries."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ def upload_id(emulator: Emulator) -> str:
 
 def listed(site: Site, **more: Any) -> list[dict[str, Any]]:
     files = ListFilesOperator(task_id="list", path=site.url, **more).execute(context())
-    given: list[dict[str, Any]] = json.loads(json.dumps(files))  # as XCom gives it
+    given: list[dict[str, Any]] = json.loads(json.dumps(files))  # the form in which XCom returns it
     return given
 
 
 def test_listed_and_uploaded(emulator: Emulator, upload_id: str, site: Site) -> None:
-    """What a listing hands on is what an upload takes, file by file."""
+    """An upload accepts each entry of a listing."""
     files = listed(site)
     assert [file["filename"] for file in files] == ["a.e57", "sub_b.jpg", "sub_c.jpg"]
     assert all(file["etag"] or file["modified"] for file in files)
@@ -88,7 +88,7 @@ def test_listed_and_uploaded(emulator: Emulator, upload_id: str, site: Site) -> 
 
 
 def test_what_a_listing_tells_of_google_cloud() -> None:
-    """The generation is handed on as the ETag, and the time of the last change for whoever wants it."""
+    """The generation is passed on as the ETag, together with the modification time."""
     site = Site("gs", file_systems.fresh(file_systems.GoogleCloud))
     site.put("a.e57", b"points")
     with file_systems.attached(site.fs, "gs", "nas"):
@@ -111,7 +111,7 @@ def test_replaced_after_it_was_listed(emulator: Emulator, upload_id: str, site: 
 def test_replaced_between_attempts(
     emulator: Emulator, upload_id: str, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that was replaced by one of its size between two attempts is not mixed with it."""
+    """A file that was replaced by one of the same size between two attempts is not mixed with it."""
     state, path = StateStore(), f"{site.url}/a.e57"
     task = UploadFileOperator(task_id="upload", upload_id=upload_id, path=path, chunk_size=1000)
 
@@ -146,7 +146,7 @@ def _after(calls: int, then: Any) -> Any:
 
 @pytest.mark.parametrize("more", [{}, {"archive": "night.zip"}], ids=["loose", "archive"])
 def test_a_folder_at_once(emulator: Emulator, upload_id: str, site: Site, more: dict[str, Any]) -> None:
-    """A folder goes in one task, file by file or as one archive."""
+    """A folder is uploaded in one task, file by file or as one archive."""
     task = UploadFilesOperator(task_id="upload", upload_id=upload_id, path=site.url, **more)
     summary = task.execute(context())
     assert summary["files"] == (1 if more else 3)
@@ -160,7 +160,7 @@ def test_a_folder_at_once(emulator: Emulator, upload_id: str, site: Site, more: 
 
 
 def test_a_folder_at_once_after_it_changed(emulator: Emulator, upload_id: str, site: Site) -> None:
-    """A folder in which a file was replaced by one of its size is not the one of the first attempt."""
+    """If a file in a folder was replaced by one of the same size, the folder counts as changed."""
     state = StateStore()
     task = UploadFilesOperator(task_id="upload", upload_id=upload_id, path=site.url)
     task.execute(context(store=state))
@@ -171,7 +171,7 @@ def test_a_folder_at_once_after_it_changed(emulator: Emulator, upload_id: str, s
 
 
 def test_requests_of_a_folder(emulator: Emulator, upload_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An object costs one range and one look; a folder of objects is listed once."""
+    """An object costs one range and one request for metadata; a folder of objects is listed once."""
     site = Site("gs", file_systems.fresh(file_systems.GoogleCloud))
     for number in range(20):
         site.put(f"{number}.jpg", b"points")
@@ -179,7 +179,7 @@ def test_requests_of_a_folder(emulator: Emulator, upload_id: str, monkeypatch: p
         UploadFilesOperator(task_id="upload", upload_id=upload_id, path=site.url).execute(context())
     names = site.fs.names()
     assert (names.count("find"), names.count("cat_file"), names.count("ls")) == (1, 20, 0)
-    assert names.count("info") <= 20 + 2  # the two ask what the path is
+    assert names.count("info") <= 20 + 2  # both tasks read the kind of the path
 
 
 def test_settled(site: Site, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +212,7 @@ class Url(str):
 
 
 def test_only_new(site: Site, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scan is made into a project once, and again if a file in it was replaced, even by one of its size."""
+    """A scan becomes a project once, and again if a file was replaced, even by one of the same size."""
     variables = Variables()
     monkeypatch.setattr(lasting_store, "Variable", variables)
     monkeypatch.setattr(lasting_store, "lasting_inlets", list)
@@ -228,7 +228,7 @@ def test_only_new(site: Site, emulator: Emulator, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("site", file_systems.KINDS, indirect=True)  # others Airflow does not write to
 def test_manifest(emulator: Emulator, upload_id: str, site: Site) -> None:
-    """A manifest may lie in the store, too, and has the digests of what was sent."""
+    """A manifest can be written into the store, too, and has the digests of the sent files."""
     path = f"{site.url}/lists/manifest.csv"
     UploadFilesOperator(task_id="upload", upload_id=upload_id, path=site.url, manifest=path).execute(
         context()
@@ -243,7 +243,7 @@ def test_manifest(emulator: Emulator, upload_id: str, site: Site) -> None:
 def test_download_from(
     emulator: Emulator, scheme: str, signature: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The server gets a link to the object, which stands in no log, XCom or saved state."""
+    """The server gets a link to the object, which is in no log, XCom or saved state."""
     caplog.set_level(logging.DEBUG)
     site = Site(scheme, file_systems.fresh(file_systems.KINDS[scheme]))
     site.put("a.e57", b"points")
@@ -262,7 +262,7 @@ def test_download_from(
 
 @pytest.mark.parametrize("scheme", ["sftp", "smb"])
 def test_download_from_a_store_without_links(emulator: Emulator, scheme: str) -> None:
-    """A store that makes no links fails for good before the server is asked, and says what to do."""
+    """A store without presigned links fails permanently before any request, with the next step."""
     site = Site(scheme, file_systems.fresh(file_systems.KINDS[scheme]))
     site.put("a.e57", b"points")
     task = CreateProjectOperator(task_id="project", download_from=f"{site.url}/a.e57")
@@ -275,7 +275,7 @@ def test_download_from_a_store_without_links(emulator: Emulator, scheme: str) ->
 def test_a_store_that_tells_nothing(
     emulator: Emulator, upload_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A store without times and ETags works, with one warning; what needs a time says so."""
+    """A store without times and ETags works, with one warning; features that need a time raise an error."""
     site = Site("silent", file_systems.fresh(file_systems.Silent))
     for number in range(3):
         site.put(f"sub/{number}.e57", b"points")
@@ -291,7 +291,7 @@ def test_a_store_that_tells_nothing(
 
 
 def test_a_denied_store(emulator: Emulator, upload_id: str) -> None:
-    """A store that refuses the connection ends the task at once."""
+    """A store that refuses the connection ends the task immediately."""
     fs = file_systems.fresh(file_systems.Denied)
     task = UploadFileOperator(task_id="upload", upload_id=upload_id, path="denied://nas@/a.e57")
     with file_systems.attached(fs, "denied", "nas"):
@@ -343,7 +343,7 @@ def test_the_time_of_an_object_in_s3(emulator: Emulator, upload_id: str, s3: Any
 
 
 def test_the_times_in_an_archive_of_s3(emulator: Emulator, upload_id: str, s3: Any) -> None:
-    """The entries of an archive have the time at which S3 says that the object was written."""
+    """The entries of an archive have the modification times of their objects in S3."""
     s3.put_object(Bucket="scans", Key="night/a.e57", Body=b"points")
     UploadFilesOperator(
         task_id="upload", upload_id=upload_id, path="s3://scans/night/", archive="night.zip"

@@ -26,7 +26,7 @@ REFUSALS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def projects(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Two projects that take half a second, and a connection without rate limits."""
+    """Two projects that need half a second, and a connection without rate limits."""
     connect(monkeypatch, host=emulator.url, extra={"rate_limits": "off"})
     emulator.store.processing_seconds = 0.5
     create = emulator.store.create_project
@@ -53,7 +53,7 @@ def moments_after(emulator: Emulator, status: int) -> list[float]:
 def test_a_trigger_with_limits_off_obeys_the_server(
     emulator: Emulator, projects: list[str], monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
-    """A trigger keeps the pause by itself, even if nothing else in the process knows about it."""
+    """A trigger obeys the pause by itself, even if nothing else in the process knows about it."""
     transport = Transport(emulator.url, "sk_test", budget=RequestBudget(None, shared=False))
 
     async def reads(conn_id: str) -> ThreeSixtyClient:

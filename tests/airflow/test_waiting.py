@@ -45,7 +45,7 @@ from tests.fakes import client_for
 SHORT = WaitTimes(failure_tolerance=0.3, missing_interval=0.05)
 
 
-#: So many times the server's limits, so that polls need not wait for their turn.
+#: The factor for the server's limits, so that polls need not wait for their turn.
 FAST = {"rate_limits": 1000}
 
 
@@ -101,7 +101,7 @@ def event_of(trigger: ProjectReadyTrigger) -> dict[str, Any]:
 
 
 def test_poke(emulator: Emulator, project: str) -> None:
-    """A sensor that pokes returns the full record and keeps the page's address."""
+    """A sensor in poke mode returns the full record and saves the page's URL."""
     given = context()
     record = sensor(project, mode="poke", poke_interval=0.2).execute(given)
     assert (record["name"], record["status"]) == (project, 100)
@@ -156,7 +156,7 @@ def test_ready_does_not_defer(emulator: Emulator, project: str) -> None:
 @pytest.mark.parametrize("name", [None, "None", "", " "], ids=repr)
 @pytest.mark.parametrize("more", [{"deferrable": True}, {"mode": "poke"}, {"soft_fail": True}], ids=str)
 def test_a_project_task_that_was_marked_as_success(emulator: Emulator, name: Any, more: Any) -> None:
-    """A sensor without a project name fails at once, and says that the project task must be cleared."""
+    """A sensor without a project name fails immediately, and asks you to clear the project task."""
     with pytest.raises(AirflowFailException, match="clear") as caught:
         sensor(name, **more).execute(context())
     assert "success" in str(caught.value)
@@ -179,7 +179,7 @@ def test_retryable_event(emulator: Emulator) -> None:
 
 
 def test_errors_of_a_ready_project(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
-    """A project that is ready with errors is a warning, or a failure if that was asked for."""
+    """A ready project with errors is a warning, or with `fail_on_errors` a failure."""
     event = {"status": "ready", "record": {"name": "x", "status": 100, "errors": 3}}
     assert sensor("x").execute_complete(context(), event)["errors"] == 3
     assert "ready with 3 errors" in caplog.text
@@ -230,7 +230,7 @@ def test_a_status_that_cannot_be_right_for_a_moment(emulator: Emulator, project:
 
 
 def test_status_goes_backwards(emulator: Emulator, project: str) -> None:
-    """A status that goes backwards is waited on."""
+    """If a status goes backwards, the wait continues."""
     emulator.store.projects[project].processing_seconds = 2
     emulator.faults.add(altered(50), altered(10))
     assert event_of(trigger(project, 0.2))["status"] == "ready"
@@ -267,7 +267,7 @@ def test_poked_and_gone_for_a_moment(emulator: Emulator, project: str) -> None:
 
 
 def test_a_sensor_without_saved_state_repeats_a_404_at_once(emulator: Emulator, project: str) -> None:
-    """A sensor that is rescheduled and cannot save its state tells a deleted project within one run."""
+    """A rescheduled sensor that cannot save its state detects a deleted project within one run."""
     emulator.faults.add(gone(2))
     assert not sensor(project).poke(context()).is_done
     assert len(emulator.exchanges) == 3
@@ -335,7 +335,7 @@ ENDLESS: list[Any] = [
 def test_every_triggered_wait_ends(
     monkeypatch: pytest.MonkeyPatch, fault: Callable[[int], Any], seen: str, retryable: bool
 ) -> None:
-    """If the server only fails, the trigger's event tells what was seen, and whether to retry."""
+    """If the server only fails, the trigger's event contains the failures, and whether to retry."""
     with Emulator(processing_seconds=3600) as emulator:
         connect(monkeypatch, host=emulator.url, extra=FAST)
         name = emulator.store.create_project({"download_link": "https://x/y.e57"})["name"]
@@ -351,7 +351,7 @@ def test_every_triggered_wait_ends(
 def test_every_polled_wait_ends(
     monkeypatch: pytest.MonkeyPatch, mode: str, fault: Callable[[int], Any], seen: str, retryable: bool
 ) -> None:
-    """If the server only fails, a sensor that polls fails with what was seen, with one request per poll."""
+    """If the server only fails, a polling sensor fails with these failures, with one request per poll."""
     with Emulator(processing_seconds=3600) as emulator:
         connect(monkeypatch, host=emulator.url, extra=FAST)
         name = emulator.store.create_project({"download_link": "https://x/y.e57"})["name"]
@@ -384,7 +384,7 @@ def test_failures_between_replies_are_tolerated(emulator: Emulator, project: str
 
 
 def test_unknown_project(emulator: Emulator) -> None:
-    """A project that does not exist fails for good, poked or triggered."""
+    """A project that does not exist fails permanently, in poke mode and in the trigger."""
     with pytest.raises(AirflowFailException, match="nobody"):
         sensor("nobody", mode="poke", poke_interval=0.1).execute(context())
     event = event_of(trigger("nobody"))
@@ -394,7 +394,7 @@ def test_unknown_project(emulator: Emulator) -> None:
 
 
 def test_status_stands_still(emulator: Emulator, project: str) -> None:
-    """A status that stands still ends the wait if that was asked for, in the trigger and when poked."""
+    """With `stall_timeout` a status that does not change ends the wait, in the trigger and in poke mode."""
     emulator.store.projects[project].processing_seconds = 3600
     event = event_of(trigger(project, stall_timeout=0.3))
     assert "has stood at status 0" in event["message"]
@@ -468,7 +468,7 @@ def test_a_rescheduled_sensor_obeys_a_rate_limit(
 
 @pytest.mark.skipif(AIRFLOW < (3, 0), reason="Airflow 2 asks its database when it reschedules")
 def test_a_rate_limit_does_not_outlast_the_time_out(emulator: Emulator, project: str) -> None:
-    """A sensor that is told to wait for longer than its time-out is rescheduled for the end of that."""
+    """If a pause is longer than the sensor's time-out, the sensor is rescheduled for the time-out's end."""
     emulator.faults.add(limited(3000))
     store = StateStore()
     with pytest.raises(AirflowRescheduleException) as rescheduled:
@@ -526,7 +526,7 @@ def poll(name: str, store: StateStore | None = None, **more: Any) -> PollResult:
 
 
 def test_one_poll_is_one_request(emulator: Emulator, project: str) -> None:
-    """A poll from a task sends one request, whatever comes of it, and tells when to send the next one."""
+    """A poll from a task sends one request, with any result, and returns the time of the next one."""
     emulator.store.projects[project].processing_seconds = 3600
     emulator.faults.add(down(), altered(None), gone())
     store = StateStore()
@@ -547,7 +547,7 @@ def test_a_poll_finds_the_ready_project(emulator: Emulator, project: str) -> Non
 
 
 def test_a_poll_saves_what_it_saw(emulator: Emulator, project: str) -> None:
-    """What a poll saw is saved for the next one, and its status for Airflow's pages."""
+    """The result of a poll is saved for the next one, and its status for Airflow's UI."""
     emulator.store.projects[project].processing_seconds = 3600
     store = StateStore()
     poll(project, store)
@@ -604,7 +604,7 @@ def test_trigger_says_what_is_wrong_with_the_connection(
 
 
 def test_an_unexpected_error_is_an_event(emulator: Emulator) -> None:
-    """A trigger that fails in a way nobody expected ends with an event that tells the kind, and no text."""
+    """A trigger that fails unexpectedly ends with an event that contains the error's type, and no text."""
     wrong: Any = {"sk_marker": 1}
     event = event_of(ProjectReadyTrigger("x", "three_sixty_default", wrong))
     assert (event["status"], event["retryable"]) == ("error", True)
@@ -662,7 +662,7 @@ def test_trigger_does_not_block(emulator: Emulator, project: str) -> None:
 def test_dripping_projects_do_not_hold_up_other_waits(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the replies of four projects drip, other waits go on, and the drips count as failed polls."""
+    """While the replies of four projects drip, other waits continue, and the drips count as failed polls."""
     emulator.store.processing_seconds = 1
     create = emulator.store.create_project
     names = [str(create({"download_link": "https://x/y.e57"})["name"]) for _ in range(8)]

@@ -13,9 +13,9 @@ JSON_REPLY = (
 
 
 class KeepingServer:
-    """A server that never closes a connection by itself, whatever it is asked, and counts them.
+    """A server that never closes a connection by itself, after any request, and counts the connections.
 
-    :param reply: what it answers, byte by byte.
+    :param reply: its answer, byte by byte.
     """
 
     def __init__(self, reply: bytes = JSON_REPLY) -> None:
@@ -58,9 +58,9 @@ class KeepingServer:
 
 
 class DrippingServer(KeepingServer):
-    """A server that answers with the beginning of a reply, and then with the same byte again and again.
+    """A server that sends the start of a reply, and then the same byte again and again.
 
-    :param beginning: what is sent at once.
+    :param beginning: the start, sent immediately.
     :param drop: the byte that follows for ever.
     """
 

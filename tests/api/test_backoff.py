@@ -1,4 +1,4 @@
-"""Waiting: bounds, jitter, tries, and what the server asks for."""
+"""Backoff: bounds, jitter, tries, and times from the server."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.fakes import Waits
 
 
 class Failing:
-    """A request that fails so many times and then answers, and counts how often it was sent."""
+    """A request that fails a given number of times and then succeeds, and counts how often it was sent."""
 
     def __init__(self, times: int, error: ThreeSixtyError) -> None:
         self.times = times
@@ -62,7 +62,7 @@ def test_default_delays(jitter: float, delays: list[float]) -> None:
     dice=st.lists(st.floats(0, 1), min_size=60, max_size=60),
 )
 def test_delays_are_bounded(first: float, longest: float, tries: int, dice: list[float]) -> None:
-    """Whatever the dice, there are exactly `tries` delays, each above nothing and at most the longest."""
+    """With any random numbers, there are exactly `tries` delays, each above zero and at most the longest."""
     delays = list(Backoff(first, longest, tries, random=iter(dice).__next__).delays())
     assert len(delays) == tries
     assert all(0 < delay <= longest for delay in delays)
@@ -110,7 +110,7 @@ def test_call_gives_up(tries: int) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_permanent_errors_are_raised_at_once(error: ThreeSixtyError) -> None:
-    """What trying again cannot mend is asked once and never waited for."""
+    """A permanent error is requested once, without a wait."""
     waits, request = Waits(), Failing(1, error)
     with pytest.raises(type(error)):
         Backoff(sleep=waits).call(request)
@@ -130,14 +130,14 @@ def test_permanent_errors_are_raised_at_once(error: ThreeSixtyError) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_passing_errors_are_waited_for(error: ThreeSixtyError) -> None:
-    """What may pass by itself is waited for."""
+    """A temporary error is waited for."""
     waits = Waits()
     Backoff(sleep=waits).wait(error, 2.5)
     assert waits == [2.5]
 
 
 def test_other_errors_come_through() -> None:
-    """An error that is not this package's is a defect: it comes out at once."""
+    """An error from elsewhere is a defect: it is raised immediately."""
     waits = Waits()
 
     def request() -> None:
@@ -157,7 +157,7 @@ def test_other_errors_come_through() -> None:
 def test_short_retry_after_is_obeyed(
     kind: type[RateLimitedError | ServerError], asked: float | None, waited: float
 ) -> None:
-    """A wait that the server asked for and that may be spent here is spent in full, and never cut short."""
+    """A wait that the server asked for is done in full if it is short enough, and never cut short."""
     waits = Waits()
     Backoff(sleep=waits, longest_rate_limit_wait=60).wait(kind(retry_after=asked), 1.5)
     assert waits == [waited]
@@ -166,7 +166,7 @@ def test_short_retry_after_is_obeyed(
 @pytest.mark.parametrize("asked", [60.01, 3600.0, float("inf")])
 @pytest.mark.parametrize("kind", [RateLimitedError, ServerError])
 def test_long_retry_after_is_raised(kind: type[RateLimitedError | ServerError], asked: float) -> None:
-    """A wait that is too long to be spent here is nobody's to wait: the error comes out with its number."""
+    """A wait that is too long for this process is not started: the error is raised with its number."""
     waits, request = Waits(), Failing(1, kind(retry_after=asked))
     with pytest.raises(kind) as raised:
         Backoff(sleep=waits, longest_rate_limit_wait=60).call(request)
@@ -175,13 +175,13 @@ def test_long_retry_after_is_raised(kind: type[RateLimitedError | ServerError], 
 
 
 def test_waits_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """A wait leaves one line: what failed and when it is tried again."""
+    """A wait writes one log line: the failure and the time of the next try."""
     with caplog.at_level(logging.WARNING):
         Backoff(sleep=Waits()).wait(NoReplyError("GET /x: silence."), 2.0)
     assert caplog.messages == ["GET /x: silence. Trying again in 2.0 s."]
 
 
 def test_frozen() -> None:
-    """A backoff is a value: nobody changes one that somebody else holds."""
+    """A backoff is a value: no user can change another user's backoff."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         Backoff().tries = 3  # type: ignore[misc]

@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 class VirtualTime:
-    """A clock that only waiting, and what a test says, moves."""
+    """A clock that only waits, and the test itself, move."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -58,7 +58,7 @@ def test_no_burst_after_idling() -> None:
 
 
 def test_a_slow_line_is_not_made_slower() -> None:
-    """Who sends less than the limit never waits."""
+    """A sender below the limit never waits."""
     bandwidth, time = limited(1000)
     for _ in range(100):
         before = time.now
@@ -91,6 +91,6 @@ def test_an_upload_is_held_back(emulator: Emulator) -> None:
     source = MemorySource(some_bytes(2 * MIB))
     began = time.monotonic()
     upload(client, upload_id, source, "scan.e57")
-    assert time.monotonic() - began >= 0.95 * (1 - 0.1 - 0.25)  # the first turn and the credit come at once
+    assert time.monotonic() - began >= 0.95 * (1 - 0.1 - 0.25)  # the first turn and the credit take no time
     assert source.largest_read == client.bandwidth.block
     assert held(emulator, upload_id, "scan.e57") == source.data

@@ -33,7 +33,7 @@ NAMES = {
 
 
 class World:
-    """A server with the emulator's limits, and clients that wait, in a time of their own."""
+    """A server with the emulator's limits, and clients that wait, on a virtual clock."""
 
     def __init__(self, endpoint: Endpoint = PUT) -> None:
         self.now = 1000.0
@@ -60,7 +60,7 @@ class World:
         self.now = max(self.now, moment)
 
     def arrive(self) -> int:
-        """Let a request reach the server; return what it answers: 0, or seconds to wait."""
+        """Let a request reach the server; return 0, or the seconds to wait."""
         wait = self._limiter.spend("sk", NAMES[self._endpoint])
         (self.refused if wait else self.taken).append(self.now)
         return wait
@@ -125,7 +125,7 @@ def many(count: int, parallel: int, latency: float) -> World:
     ids=["a thousand", "on a longer line", "five thousand", "on a slow one"],
 )
 def test_pace(count: int, latency: float) -> None:
-    """Many small files go at 95 % or more of what the limit allows, and none is refused."""
+    """Many small files use 95 % or more of the limit, and none is refused."""
     world = many(count, 16, latency)
     seconds = world.now - 1000
     assert world.refused == []
@@ -149,7 +149,7 @@ def test_small_job() -> None:
 
 
 def test_429_stops_everyone() -> None:
-    """After a 429 nobody sends until the moment that the server named, then evenly and at half the pace."""
+    """After a 429 no request is sent before the time from the server, then evenly at half the rate."""
     world = World(GET_PROJECT)
     budget = world.budget()
     budget.refused(GET_PROJECT, 30)
@@ -223,7 +223,7 @@ def test_not_paced() -> None:
 
 @pytest.mark.parametrize("endpoint", [PUT, GET_PROJECT, ("POST", "projects", 1), ("GET", "projects", 1)])
 def test_without_limits_a_429_still_stops_everyone(endpoint: Endpoint) -> None:
-    """With the limits off nothing is paced, but after a 429 nobody asks before the moment that was named."""
+    """With the limits off requests are not paced, but after a 429 they wait for the time from the server."""
     world = World()
     budget = RequestBudget(None, world.clock, world.sleep)
     for _ in range(2000):
@@ -235,7 +235,7 @@ def test_without_limits_a_429_still_stops_everyone(endpoint: Endpoint) -> None:
     with pytest.raises(RateLimitedError, match="asked to wait for") as caught, budget.turn(endpoint):
         pass
     assert (caught.value.retry_after, budget.delay(endpoint)) == (10, 10)
-    with budget.turn(("DELETE", "uploads", 2)):  # another endpoint goes on
+    with budget.turn(("DELETE", "uploads", 2)):  # another endpoint continues
         pass
     world.sleep(10)
     for _ in range(2000):
@@ -255,14 +255,14 @@ def test_without_limits_a_429_that_names_no_time_stops_everyone_for_a_second() -
 
 
 def test_the_key_is_not_kept() -> None:
-    """The budgets that a process shares do not hold the key."""
+    """The budgets that a process shares do not contain the key."""
     budget = shared_budget("https://scans.example.org", "sk_marker")
     assert shared_budget("https://scans.example.org", "sk_marker") is budget
     assert "sk_marker" not in repr(shared_budget.__globals__["_budgets"])
 
 
 class SharedClock:
-    """A time that passes only where someone waits for it; safe to share between threads."""
+    """A clock that only waits advance; thread-safe."""
 
     def __init__(self) -> None:
         self._now = 1000.0
@@ -277,7 +277,7 @@ class SharedClock:
 
 
 def test_many_small_files() -> None:
-    """Small files beyond the limit cost one PUT each and one list, and the server refuses none of them."""
+    """Small files beyond the limit cost one PUT each and one list, and none is refused."""
     clock, count = SharedClock(), 1500
     with strict_emulator(limits="real", clock=clock) as emulator:
         client = client_for(emulator, budget=RequestBudget(clock=clock, sleep=clock.sleep))
@@ -319,7 +319,7 @@ def test_one_refusal_for_all_clients_without_limits(emulator: Emulator) -> None:
 
 
 def test_what_goes_out_again_is_paced_too(emulator: Emulator) -> None:
-    """A GET that goes out once more, since its idle connection was closed, counts once more."""
+    """A GET that is sent again, because its idle connection was closed, counts once more."""
     clock = SharedClock()
     budget = RequestBudget(1 / 60, clock=clock, sleep=clock.sleep)
     client, began = client_for(emulator, budget=budget), clock()
@@ -355,7 +355,7 @@ def test_a_short_wait_for_a_limit_by_the_hour_is_waited_for(
 
 
 def test_a_429_without_a_time_ends(emulator: Emulator) -> None:
-    """A server that never stops to refuse a POST is asked seven times, and the refusal is raised."""
+    """If a server never stops refusing a POST, it is sent seven times, and the refusal is raised."""
     emulator.faults.add(
         {"on": "POST /uploads", "do": "rate_limit", "retry_after": 0, "times": 7},
     )

@@ -1,4 +1,4 @@
-"""A TLS certificate that is refused is a wrong setting: one attempt, and the message says what to set."""
+"""A refused TLS certificate is a wrong setting: one attempt, and the message names the setting."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def expired(paths: tuple[Path, Path]) -> tuple[Path, Path]:
     ],
 )
 def test_a_refused_certificate_is_one_attempt(tmp_path: Path, wrong: str, said: str) -> None:
-    """Whatever is wrong with a certificate: one attempt without retries, and the message says what to do."""
+    """For any problem with a certificate: one attempt without retries, and a message with the next step."""
     paths = certificate(tmp_path, "scans.example.org")
     waits = Waits()
     with Emulator(tls=expired(paths) if wrong == "expired" else paths) as emulator:
@@ -69,7 +69,7 @@ def test_a_refused_certificate_is_one_attempt(tmp_path: Path, wrong: str, said: 
 
 
 def test_uploads_and_waits_end_at_once(tmp_path: Path) -> None:
-    """A certificate that is refused in the middle ends an upload and a wait at once."""
+    """A certificate that is refused in the middle ends an upload and a wait immediately."""
     paths = certificate(tmp_path)
     waits = Waits()
     with Emulator(tls=paths) as emulator:
@@ -88,7 +88,7 @@ def test_uploads_and_waits_end_at_once(tmp_path: Path) -> None:
 
 
 def test_the_connection_test_says_what_is_wrong(tmp_path: Path) -> None:
-    """The Test button names the field, and does not call the server something else than a 360 server."""
+    """The Test button names the field, and does not claim that the server is not a 360 server."""
     with Emulator(tls=certificate(tmp_path)) as emulator:
         good, said = check(client_for(emulator, tries=0))
     assert not good
@@ -114,5 +114,5 @@ def test_an_unusable_ca_file(tmp_path: Path, content: str | None) -> None:
     ids=repr,
 )
 def test_other_errors_are_none_of_a_certificate(error: Exception) -> None:
-    """What may pass, such as a handshake that breaks, is not taken for a wrong setting."""
+    """A temporary failure, such as a broken handshake, is not reported as a wrong setting."""
     assert certificate_problem(error, "https://scans.example.org") is None

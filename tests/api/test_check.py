@@ -27,7 +27,7 @@ def emulator() -> Iterator[Emulator]:
     with Emulator(keys=KEYS) as emulator:
         yield emulator
         assert not emulator.faults.unused()
-        # Whatever came of it, nothing was created and nothing was tried that could have been.
+        # In all cases nothing was created, and no request was sent that could create anything.
         assert not emulator.store.sessions
         assert not emulator.store.projects
         assert {exchange.method for exchange in emulator.exchanges} <= {"GET"}
@@ -61,7 +61,7 @@ def other_server(status: int, body: str, kind: str = "application/json") -> Iter
 
 
 def test_good(emulator: Emulator) -> None:
-    """A key with both scopes is good; what was asked are two questions."""
+    """A key with both scopes is good; the check sends two requests."""
     good, said = checked(emulator.url)
     assert good
     assert said.startswith(f"{emulator.url} answers, and accepts the key for reading (projects:read) and for")
@@ -108,14 +108,14 @@ def test_refusals(emulator: Emulator, skip: int, status: int, code: str | None, 
 
 
 def test_other_word_for_a_session_that_is_not_there(emulator: Emulator) -> None:
-    """A server that calls the made-up session's id invalid has looked at the key before it."""
+    """A server that calls the made-up session's id invalid has checked the key first."""
     body = {"error": "invalid_upload_id"}
     emulator.faults.add({"on": "GET /uploads/*", "do": "status", "status": 400, "body": body})
     assert checked(emulator.url)[0]
 
 
 def test_unreachable() -> None:
-    """A server that is not there is told of as such, and where to look."""
+    """If there is no server, the message says so, and names the setting to check."""
     good, text = checked("http://127.0.0.1:9")
     assert not good
     assert "no answer from http://127.0.0.1:9 (ConnectionRefusedError" in text
@@ -135,7 +135,7 @@ def test_unreachable() -> None:
     ],
 )
 def test_no_360_server(status: int, body: str, said: str) -> None:
-    """Whatever else listens there is told apart from a 360 server that refuses the key."""
+    """Any other service there is distinguished from a 360 server that refuses the key."""
     with other_server(status, body) as url:
         good, text = checked(url)
     assert not good

@@ -59,7 +59,7 @@ SENT_ONCE: dict[str, Call] = {
 
 
 def test_the_whole_way(emulator: Emulator) -> None:
-    """Session, file, chunks, list, project: every endpoint of the contract gives what it promises."""
+    """Session, file, chunks, list, project: every endpoint of the contract works as promised."""
     emulator.store.processing_seconds = 0
     client = client_for(emulator)
     session = client.create_upload_session()
@@ -89,7 +89,7 @@ def test_the_whole_way(emulator: Emulator) -> None:
 
 
 def test_empty_file(emulator: Emulator) -> None:
-    """An empty body goes as a whole file of no bytes, with its length, and is complete at once."""
+    """An empty body is sent as a whole file of no bytes, with its length, and is complete immediately."""
     with Recorder(http_reply(200, {"received": 0, "total": 0, "complete": True})) as server:
         assert client_for(server.url).put_file("AAAAAAAA", "a.e57", b"").complete
     (heard,) = server.heard
@@ -157,7 +157,7 @@ def test_safe_requests_are_repeated(
 def test_other_requests_are_sent_once(
     emulator: Emulator, endpoint: str, call: Call, fault: dict[str, Any]
 ) -> None:
-    """A PUT, and the POST for a project, is sent once by the client, whatever becomes of it."""
+    """The client sends a PUT, and the POST for a project, only once, with any result."""
     emulator.faults.add({"on": endpoint, **fault})
     waits = Waits()
     outcome = outcome_of(lambda: call(client_for(emulator, sleep=waits)))
@@ -179,7 +179,7 @@ UNKNOWN_RESULTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fault", UNKNOWN_RESULTS.values(), ids=UNKNOWN_RESULTS.keys())
 def test_creating_a_session_is_retried_twice(emulator: Emulator, fault: dict[str, Any]) -> None:
-    """If nobody knows whether a session was created, the POST is retried: a session too many expires."""
+    """If it is unknown whether a session was created, the POST is retried: a surplus session expires."""
     emulator.faults.add({"on": "POST /uploads", "times": 2, **fault})
     waits = Waits()
     assert client_for(emulator, sleep=waits).create_upload_session().upload_id in emulator.store.sessions
@@ -188,7 +188,7 @@ def test_creating_a_session_is_retried_twice(emulator: Emulator, fault: dict[str
 
 @pytest.mark.parametrize("fault", UNKNOWN_RESULTS.values(), ids=UNKNOWN_RESULTS.keys())
 def test_creating_a_session_is_not_retried_more_often(emulator: Emulator, fault: dict[str, Any]) -> None:
-    """The third failure comes out, and Airflow's retries take over; rate limits in between do not count."""
+    """The third failure is raised, for Airflow's retries; rate limits in between do not count."""
     emulator.faults.add(
         {"on": "POST /uploads", "times": 2, **fault},
         {"on": "POST /uploads", "do": "rate_limit", "retry_after": 1},
@@ -202,7 +202,7 @@ def test_creating_a_session_is_not_retried_more_often(emulator: Emulator, fault:
 
 @pytest.mark.parametrize("endpoint", ["POST /uploads", "POST /projects"])
 def test_a_post_that_was_surely_not_done_is_repeated(emulator: Emulator, endpoint: str) -> None:
-    """A POST goes out again after a 429, as the server asks; a long wait comes out instead."""
+    """A POST is sent again after a 429, as the server asks; a long wait is raised instead."""
     emulator.faults.add(
         {"on": endpoint, "do": "rate_limit", "retry_after": 7},
         {"on": endpoint, "do": "rate_limit", "retry_after": 600},
@@ -214,7 +214,7 @@ def test_a_post_that_was_surely_not_done_is_repeated(emulator: Emulator, endpoin
 
 
 def test_a_post_without_a_connection_is_repeated() -> None:
-    """A POST that never had a connection goes out again, since nobody can have seen it."""
+    """A POST that never had a connection is sent again, because no server can have received it."""
     waits = Waits()
     with pytest.raises(NoReplyError) as raised:
         client_for("http://127.0.0.1:1", sleep=waits, tries=2).create_upload_session()
@@ -247,7 +247,7 @@ def test_a_put_waits_for_nobody(emulator: Emulator) -> None:
 
 
 def test_a_kept_connection_that_was_closed(emulator: Emulator) -> None:
-    """A POST over a kept connection that the server has closed meanwhile is sent once and arrives."""
+    """A POST over a kept connection that the server has closed in the meantime is sent once and arrives."""
     client = client_for(emulator)
     for _ in range(3):
         client.list_projects()
@@ -260,7 +260,7 @@ def test_a_kept_connection_that_was_closed(emulator: Emulator) -> None:
 @pytest.mark.parametrize("rst", [False, True], ids=["FIN", "RST"])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_an_idle_connection_that_was_closed(emulator: Emulator, method: str, rst: bool) -> None:
-    """A GET or DELETE on an idle connection that is being closed goes out again at once, as no failure."""
+    """A GET or DELETE on an idle connection that is being closed is sent again at once, not as a failure."""
     waits = Waits()
     client = client_for(emulator, sleep=waits)
     upload_id = client.create_upload_session().upload_id
@@ -297,7 +297,7 @@ PROMISED = {
 @pytest.mark.parametrize("body", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
 @pytest.mark.parametrize(("endpoint", "call"), PROMISED.items(), ids=PROMISED.keys())
 def test_no_answer(emulator: Emulator, endpoint: str, call: Call, body: Any) -> None:
-    """A reply that is not the object that the contract promises is never taken for an answer."""
+    """A reply that is not the object of the contract is never accepted."""
     emulator.faults.add({"on": endpoint, "do": "status", "status": 200, "body": body})
     with pytest.raises(NoReplyError):
         call(client_for(emulator, tries=0))
@@ -309,7 +309,7 @@ def test_no_answer(emulator: Emulator, endpoint: str, call: Call, body: Any) -> 
     ids=str,
 )
 def test_no_answer_to_delete(emulator: Emulator, body: Any) -> None:
-    """Only the contract's own reply says that a session is discarded."""
+    """Only the contract's own reply means that a session is discarded."""
     emulator.faults.add({"on": "DELETE /uploads/*", "do": "status", "status": 200, "body": body})
     with pytest.raises(NoReplyError):
         client_for(emulator, tries=0).delete_upload_session("AAAAAAAA")
@@ -340,7 +340,7 @@ GOOD = {"name": "a.e57", "received": 1, "total": 2, "complete": False}
     ids=str,
 )
 def test_bad_lists(emulator: Emulator, body: Any) -> None:
-    """A list of a session with one entry that makes no sense is no list."""
+    """A list of a session with one invalid entry is not accepted."""
     emulator.faults.add({"on": "GET /uploads/*", "do": "status", "status": 200, "body": body})
     with pytest.raises(NoReplyError):
         client_for(emulator, tries=0).list_files("AAAAAAAA")
@@ -360,14 +360,14 @@ def test_bad_lists(emulator: Emulator, body: Any) -> None:
 def test_only_the_contract_says_that_a_file_is_unknown(
     emulator: Emulator, body: Any, kind: type[Exception] | None
 ) -> None:
-    """A 404 says that nothing was uploaded only in the contract's own words."""
+    """A 404 means that nothing was uploaded only in the contract's own words."""
     emulator.faults.add({"on": "GET /uploads/*/*", "do": "status", "status": 404, "body": body})
     outcome = outcome_of(lambda: client_for(emulator, tries=0).get_file_progress("AAAAAAAA", "a.e57"))
     assert outcome is None if kind is None else type(outcome) is kind
 
 
 def test_real_refusals() -> None:
-    """What the emulator refuses by its own rules arrives as the class of the house."""
+    """A refusal by the emulator's own rules is raised as the right class."""
     with strict_emulator(max_file_bytes=10, max_session_bytes=15, quota_bytes=20) as emulator:
         client = client_for(emulator)
         upload_id = client.create_upload_session().upload_id
@@ -416,7 +416,7 @@ def test_real_refusals() -> None:
 
 
 def test_addresses(emulator: Emulator) -> None:
-    """The client knows its server and where a project's page is."""
+    """The client knows its server and the URL of a project's page."""
     client = client_for(f"{emulator.url}/api/v1/")
     assert (client.server, client.project_url("Bx0xyTjt")) == (
         emulator.url,
@@ -427,7 +427,7 @@ def test_addresses(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("upload_id", ["..", "", "a\nb"], ids=["dots", "empty", "line break"])
 def test_ids_that_change_the_address(emulator: Emulator, upload_id: str) -> None:
-    """An id that would ask for something else is refused before anything is sent, and not repeated."""
+    """An id that would change the request is refused before anything is sent, and not repeated."""
     waits = Waits()
     with pytest.raises(ThreeSixtyError):
         client_for(emulator, sleep=waits).list_files(upload_id)
@@ -435,7 +435,7 @@ def test_ids_that_change_the_address(emulator: Emulator, upload_id: str) -> None
 
 
 def test_close(emulator: Emulator) -> None:
-    """A closed client has let go of its connections and can still be asked."""
+    """A closed client has closed its connections and can still be used."""
     client = client_for(emulator)
     client.list_projects()
     client.close()

@@ -1,4 +1,4 @@
-"""The errors: each survives pickling with what it carries, and says whether trying again is of use."""
+"""The errors: each survives pickling with its data, and tells whether a retry can help."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_every_error_is_in_the_table() -> None:
 
 
 def test_what_a_rejection_carries() -> None:
-    """A rejection gives limit, extension and allowed extensions as the server named them, without dots."""
+    """A rejection has limit, extension and allowed extensions from the server's reply, without dots."""
     large = FileRejectedError(detail={"limit": 5})
     foreign = FileRejectedError(detail={"extension": "exe", "allowed": [".E57", "las"]})
     assert (large.limit, large.extension, large.allowed) == (5, None, [])
@@ -86,7 +86,7 @@ def test_what_a_rejection_carries() -> None:
 
 
 def test_a_rejection_says_no_more_than_a_line() -> None:
-    """Extensions that a server makes up are cut and cleaned before a message may hold them."""
+    """Extensions that a server invents are truncated and cleaned before they get into a message."""
     error = FileRejectedError(detail={"extension": "e\n57" + 99 * "x", "allowed": 999 * ["\x1b[31mlas"]})
     assert (len(error.extension or ""), len(error.allowed), set(error.allowed)) == (19, 200, {"[31mlas"})
     assert (error.extension or "").isprintable()
@@ -94,6 +94,6 @@ def test_a_rejection_says_no_more_than_a_line() -> None:
 
 @pytest.mark.parametrize("odd", [None, "5 GB", {"a": 1}, 1.5], ids=str)
 def test_odd_rejections(odd: object) -> None:
-    """Fields of a rejection that are not what the contract says are as if they were not there."""
+    """Fields of a rejection that violate the contract count as missing."""
     error = FileRejectedError(detail={"limit": odd, "extension": 7, "allowed": odd})
     assert (error.limit, error.extension, error.allowed) == (None, None, [])

@@ -1,4 +1,4 @@
-"""JSON from a server: whatever it says, the result can be stored."""
+"""JSON from a server: the result can always be stored."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def assert_storable(value: Any) -> None:
     text = json.dumps(value, allow_nan=False, ensure_ascii=False)
     assert b"\0" not in text.encode()
     assert "\\u0000" not in text
-    if find_spec("msgspec"):  # by which Airflow 3 hands on what a trigger yields
+    if find_spec("msgspec"):  # with which Airflow 3 passes on a trigger's event
         import_module("msgspec").msgpack.encode(value)
 
 
@@ -40,14 +40,14 @@ def assert_storable(value: Any) -> None:
     ids=["plain", "no numbers", "beyond 64 bits", "64 bits", "texts", "keys"],
 )
 def test_what_cannot_be_stored_is_replaced(text: str, value: Any) -> None:
-    """What cannot be stored becomes None or U+FFFD, and everything else stays as it is."""
+    """Values that cannot be stored become None or U+FFFD, and all others stay unchanged."""
     assert read_json(text) == value
     assert_storable(read_json(text))
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")], ids=["lists", "objects"])
 def test_deep_nesting_is_cut(opening: str, closing: str) -> None:
-    """Lists and objects are kept down to the limit, and what is nested deeper becomes None."""
+    """Lists and objects are kept down to the limit, and deeper ones become None."""
 
     def depth(levels: int) -> int:
         value, found = read_json(opening * levels + "1" + closing * levels), 0
@@ -60,7 +60,7 @@ def test_deep_nesting_is_cut(opening: str, closing: str) -> None:
 
 @given(ANY_JSON)
 def test_any_json_can_be_stored(value: Any) -> None:
-    """Whatever JSON a server sends, msgpack, strict JSON and UTF-8 take the result."""
+    """For any JSON from a server, msgpack, strict JSON and UTF-8 accept the result."""
     assert_storable(read_json(json.dumps(value)))
 
 

@@ -1,4 +1,4 @@
-"""Replies as frozen values: what is taken for an answer, and what never is."""
+"""Replies as frozen values: accepted replies and refused ones."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_bad_progress(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("complete", [MISSING, None, 1, "true", "yes"], ids=lambda value: repr(value)[:10])
 def test_only_true_is_complete(complete: object) -> None:
-    """Nothing but a plain true says that a file is complete."""
+    """Only a plain true means that a file is complete."""
     reply = changed({"received": 5, "total": 5}, complete=complete)
     assert not FileProgress.from_reply(reply).complete
 
@@ -130,7 +130,7 @@ def test_project(reply: dict[str, Any], ready: bool, errors: int) -> None:
     ids=str,
 )
 def test_project_without_a_name(reply: dict[str, Any]) -> None:
-    """A reply without a name that may stand in a log is no project, and the error does not repeat it."""
+    """A reply without a name that is safe in a log is not a project, and the error does not repeat it."""
     with pytest.raises(NoReplyError) as raised:
         Project.from_reply(reply)
     assert len(str(raised.value)) < 200
@@ -196,7 +196,7 @@ def test_record_always_names_project_and_status() -> None:
 
 
 def test_project_keeps_its_own_record() -> None:
-    """What the caller does to the reply afterwards does not change the project."""
+    """Later changes of the reply by the caller do not change the project."""
     reply = {"name": "p", "status": 100, "errors": 0}
     project = Project.from_reply(reply)
     reply["errors"] = 7

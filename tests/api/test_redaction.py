@@ -1,4 +1,4 @@
-"""No secret comes back out of what a server says, however it spells it."""
+"""Secrets are redacted from the server's replies, in any spelling."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LINK = (
     f"&X-Amz-Credential={quote(CREDENTIAL, safe='')}&X-Amz-Date=20260611T020000Z&X-Amz-Expires=86400"
     f"&X-Amz-Security-Token={quote(TOKEN, safe='')}&X-Amz-SignedHeaders=host&X-Amz-Signature={SIGNATURE}"
 )
-#: What opens the file, and what of it would survive a redaction that stops at a reserved character.
+#: The secret that opens the file, and the part of it that a redaction up to a reserved character would leave.
 SECRET_PARTS = (SIGNATURE, "FwoGZXIvYXdzE", "wEaDGq", "8kz", "AKIAIOSFODNN7EXAMPLE")
 
 SPELLINGS: dict[str, Callable[[str], Any]] = {
@@ -59,7 +59,7 @@ def assert_no_secret(text: str) -> None:
 
 @pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS.keys())
 def test_a_presigned_link_in_any_spelling(spell: Callable[[str], Any]) -> None:
-    """A presigned URL is redacted in each spelling, and what stands around it stays."""
+    """A presigned URL is redacted in each spelling, and the text around it stays."""
     said = Redactor(secrets_of_link(LINK)).redact({"before": "kept", "link": spell(LINK), "after": ["kept"]})
     assert MASK in str(said)
     assert_no_secret(str(said))
@@ -78,7 +78,7 @@ def test_a_refusal_that_repeats_the_link(emulator: Emulator, spell: Callable[[st
 
 
 def test_a_redirect_that_repeats_the_link(emulator: Emulator) -> None:
-    """The address of a redirect that holds the link, encoded again, is redacted."""
+    """The URL of a redirect that contains the link, encoded again, is redacted."""
     headers = {"Location": f"https://login.example.org/?next={quote(LINK, safe='')}"}
     emulator.faults.add({"on": "POST /projects", "do": "status", "status": 302, "headers": headers})
     error = outcome_of(lambda: client_for(emulator, tries=0).create_project({"download_link": LINK}))
@@ -104,7 +104,7 @@ def test_later_replies_do_not_repeat_the_link(emulator: Emulator) -> None:
     ids=["link", "encoded", "HTML", "JSON", "query"],
 )
 def test_a_signature_of_an_unknown_link(said: Any) -> None:
-    """What a server says of a link that an earlier attempt signed does not contain its signature."""
+    """A reply about a link from an earlier attempt does not contain the link's signature."""
     assert_no_secret(str(Redactor([KEY]).redact(said)))
 
 
@@ -121,7 +121,7 @@ def test_a_signature_of_an_unknown_link(said: Any) -> None:
     ids=["Azure", "Google", "CloudFront", "Dropbox", "token", "password"],
 )
 def test_single_values_of_a_link(link: str, secret: str) -> None:
-    """What opens a link is redacted as a single value, whoever signed it; its ordinary values are not."""
+    """A secret value of a link is redacted on its own, for any signer; ordinary values are not."""
     redactor = Redactor(secrets_of_link(link))
     assert redactor.redact({"value": secret}) == {"value": MASK}
     assert redactor.redact("2026 host dl=1 K2") == "2026 host dl=1 K2"
@@ -160,7 +160,7 @@ def test_empty_secrets_are_ignored() -> None:
 
 
 def test_long_texts_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A megabyte of escapes takes seconds at most, and a long text that holds a secret is redacted."""
+    """A megabyte of escapes takes seconds at most, and a long text with a secret is redacted."""
     redactor, began = Redactor([KEY, *secrets_of_link(LINK)]), time.monotonic()
     for escapes in ("\\", "%", "%25", "&amp;", "%41"):
         text = escapes * (1024 * 1024 // len(escapes))
@@ -199,7 +199,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("reply", BROKEN.values(), ids=BROKEN.keys())
 def test_a_broken_reply_that_repeats_the_key(reply: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """The error of a reply that cannot be read does not repeat the key that stands in it."""
+    """The error of an unreadable reply does not repeat the key in it."""
     caplog.set_level(logging.DEBUG)
     with KeepingServer(reply) as server:
         error = outcome_of(client_for(server.url, key=KEY, tries=0, read_timeout=0.5).list_projects)
@@ -215,7 +215,7 @@ def test_a_broken_reply_that_repeats_the_key(reply: bytes, caplog: pytest.LogCap
 )
 @pytest.mark.parametrize("status", [200, 401])
 def test_malformed_headers_are_not_logged(lines: str, status: int, caplog: pytest.LogCaptureFixture) -> None:
-    """The lines of malformed headers do not get into the log, where urllib3 would write them."""
+    """The lines of malformed headers do not get into the log, although urllib3 would write them."""
     caplog.set_level(logging.DEBUG)
     reply = f"HTTP/1.1 {status} Whatever\r\n{lines}\r\nContent-Length: 2\r\n\r\n{{}}".encode()
     with KeepingServer(reply) as server:

@@ -1,4 +1,4 @@
-"""Replies are bounded in size and time, and say whether the request was sent."""
+"""Replies are bounded in size and time, and the errors tell whether the request was sent."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def impatient(
 
 
 def no_reply(client: ThreeSixtyClient) -> NoReplyError:
-    """Return the error that a look at the account's projects becomes."""
+    """Return the error of a request for the account's projects."""
     error = outcome_of(client.list_projects)
     assert isinstance(error, NoReplyError), repr(error)
     return error
@@ -89,7 +89,7 @@ def test_dripping_reply_over_tls(tmp_path: Path) -> None:
 
 
 def test_the_default_deadline_is_twice_the_read_timeout() -> None:
-    """Without a deadline of its own a whole reply may take twice as long as its first byte."""
+    """Without a separate deadline a whole reply may take twice as long as its first byte."""
     with DrippingServer(b"HTTP/1.1 200 OK\r\n") as server:
         error = no_reply(impatient(server.url, reply_timeout=None, read_timeout=0.2))
     assert "after 0.4 s" in str(error)
@@ -132,7 +132,7 @@ def test_four_dripping_projects_hold_no_thread_beyond_the_deadline(emulator: Emu
 
 
 def bomb(size: int) -> bytes:
-    """Return gzip of so many blanks, a thousandth of them long."""
+    """Return gzip of this number of blanks, a thousandth as long."""
     packer = zlib.compressobj(9, wbits=31)
     return b"".join([*(packer.compress(b" " * MIB) for _ in range(size // MIB)), packer.flush()])
 
@@ -145,7 +145,7 @@ def raw_reply(status: int, body: bytes, **headers: str) -> bytes:
 
 @pytest.mark.parametrize("status", [200, 302, 429, 503])
 def test_a_gzip_bomb_is_not_unpacked(status: int) -> None:
-    """A hundred kilobytes of gzip that stand for 100 MiB end at the limit, whatever the status says."""
+    """A hundred kilobytes of gzip that stand for 100 MiB end at the limit, with any status."""
     packed = bomb(100 * MIB)
     assert len(packed) < 110_000
     reply = raw_reply(status, packed, Content_Encoding="gzip", Location="/elsewhere")
@@ -190,7 +190,7 @@ def test_only_gzip_is_asked_for() -> None:
     "encoding", ["gzip, gzip", "gzip,gzip,gzip,gzip,gzip,gzip", "br", "deflate", "é\x01"]
 )
 def test_other_encodings_are_refused(encoding: str) -> None:
-    """A reply in several encodings, or in one that was not asked for, is no reply."""
+    """A reply in several encodings, or in one that was not requested, is not accepted."""
     packed = gzip.compress(gzip.compress(b"{}"))
     head = http_reply(200, "", {"Content-Encoding": encoding, "Content-Length": str(len(packed))})
     with Recorder(head + packed) as server:
@@ -237,7 +237,7 @@ PACKED = gzip.compress(b"{}")
     ids=["JSON", "chunks", "gzip", "no content", "empty", "redirect", "refusal"],
 )
 def test_a_connection_is_kept_after_its_reply_was_read(reply: bytes) -> None:
-    """Whatever a whole reply looks like, the next request goes over the same connection."""
+    """After any complete reply, the next request uses the same connection."""
     with KeepingServer(reply) as server:
         client = client_for(server.url, tries=0)
         for _ in range(3):
@@ -272,7 +272,7 @@ def test_interim_replies_are_skipped(interim: bytes) -> None:
     ids=["without an end", "another protocol"],
 )
 def test_a_connection_is_closed_after_interim_replies_only(interim: bytes, status: int) -> None:
-    """If interim replies do not end, nothing that follows is taken for the reply to the next request."""
+    """If interim replies do not end, no later one is used as the reply to the next request."""
     with KeepingServer(interim + JSON_REPLY) as server:
         client = client_for(server.url, tries=0)
         for connections in (1, 2):
@@ -285,7 +285,7 @@ def test_a_connection_is_closed_after_interim_replies_only(interim: bytes, statu
 
 
 def test_a_read_timeout_has_timed_out(emulator: Emulator) -> None:
-    """A server that says nothing has timed out, and may have done what it was asked."""
+    """A server that does not reply has timed out, and may have carried out the request."""
     emulator.faults.add({"on": "GET /projects", "do": "stall", "seconds": 5})
     error = no_reply(client_for(emulator, read_timeout=0.2, tries=0))
     assert (error.timed_out, error.sent) == (True, True)
@@ -302,7 +302,7 @@ def test_a_broken_connection_has_not_timed_out(emulator: Emulator, kind: str) ->
 
 
 def test_a_request_without_a_connection_was_not_sent() -> None:
-    """Nobody there, a handshake that takes too long, a proxy that drips: the request was never sent."""
+    """No server, a handshake that takes too long, a proxy that drips: the request was never sent."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         slow = no_reply(client_for(f"https://127.0.0.1:{port}", connect_timeout=0.2, tries=0))
@@ -316,7 +316,7 @@ def test_a_request_without_a_connection_was_not_sent() -> None:
     ids=["drips", "refuses", "talks nonsense"],
 )
 def test_a_request_behind_a_broken_proxy_was_not_sent(monkeypatch: pytest.MonkeyPatch, reply: bytes) -> None:
-    """A proxy that makes no connection ends the request in the time to connect, and nothing was sent."""
+    """A proxy that makes no connection ends the request after the connect time-out, and nothing was sent."""
     with DrippingServer(reply) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         client = client_for("https://scans.example.org", connect_timeout=DEADLINE, tries=0)
@@ -326,11 +326,11 @@ def test_a_request_behind_a_broken_proxy_was_not_sent(monkeypatch: pytest.Monkey
     assert (error.timed_out, error.sent) == (False, False)
 
 
-# -- what a reply says
+# -- the content of a reply
 
 
 def test_what_cannot_be_stored_does_not_leave_the_transport(emulator: Emulator) -> None:
-    """Replies and refusals hold nothing that a database or msgpack refuses, in keys and values alike."""
+    """Replies and refusals contain nothing that a database or msgpack refuses, in keys and values."""
     odd = {"a": float("nan"), "b": 2**70, "c\0": "\ud800", "d": 1}
     plain = {"a": None, "b": None, "c\ufffd": "\ufffd", "d": 1}
     client = client_for(emulator, tries=0)
@@ -347,7 +347,7 @@ def test_what_cannot_be_stored_does_not_leave_the_transport(emulator: Emulator) 
 
 @pytest.mark.parametrize("name", ["Location", "Retry-After", "Content-Type", "X-\u00e9"])
 def test_headers_of_any_bytes_become_clean_messages(name: str) -> None:
-    """Whatever bytes a header holds, the message is one printable line that UTF-8 can encode."""
+    """For any bytes in a header, the message is one printable line that UTF-8 can encode."""
     line = f"{name}: a\x85b\x1b[31m\x00".encode("latin-1") + b"\xed\xa0\x80\xff"
     with Recorder(b"HTTP/1.1 302 \xff\xed\xa0\x80\r\n" + line + b"\r\nContent-Length: 0\r\n\r\n") as server:
         error = outcome_of(client_for(server.url, tries=0).list_projects)

@@ -44,7 +44,7 @@ SECRET = "sk_tell_nobody"
 
 
 def answered(status: int, body: Any = None, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return a fault: the next look at the account's projects is answered like this."""
+    """Return a fault: the next request for the account's projects gets this reply."""
     fault = {"on": "GET /projects", "do": "status", "status": status, "headers": dict(headers or {})}
     return fault if body is None else {**fault, "body": body}
 
@@ -52,7 +52,7 @@ def answered(status: int, body: Any = None, headers: Mapping[str, str] | None = 
 def refusal(
     emulator: Emulator, status: int, body: Any = None, headers: Mapping[str, str] | None = None
 ) -> Exception:
-    """Return the error that a reply becomes when it is asked for once."""
+    """Return the error of a single request with this reply."""
     emulator.faults.add(answered(status, body, headers))
     outcome = outcome_of(client_for(emulator, tries=0).list_projects)
     assert isinstance(outcome, Exception)
@@ -76,7 +76,7 @@ def test_netrc_does_not_replace_the_key(
 
 
 def test_headers() -> None:
-    """Each request says who asks, with the package's version and whatever else it was given, and the key."""
+    """Each request has the package's version and other given names in its user agent, and the key."""
     with Recorder() as server:
         client_for(server.url, user_agent="apache-airflow/3.3.2").list_projects()
         client_for(server.url).list_projects()
@@ -103,7 +103,7 @@ def test_cookies_are_not_kept() -> None:
     ids=["empty", "space", "line break", "header", "umlaut", "null", "delete", "blank"],
 )
 def test_unusable_keys(key: str) -> None:
-    """A key that is missing or holds what no key holds is refused before anything is sent."""
+    """A missing or impossible key is refused before anything is sent."""
     with Recorder() as server:
         with pytest.raises(ThreeSixtyError) as raised:
             Transport(server.url, key)
@@ -147,7 +147,7 @@ def test_certificate_is_accepted(
     environment: str | None,
     variable: str,
 ) -> None:
-    """What the connection says of certificates counts; where it says nothing, the environment does."""
+    """The connection's setting for certificates applies; if it has none, the environment does."""
     own = Path(certificates["own"])
     if environment:
         monkeypatch.setenv(variable, certificates[environment])
@@ -167,7 +167,7 @@ def test_certificate_is_refused(
     verify: str | bool,
     environment: str | None,
 ) -> None:
-    """A certificate that nobody vouches for ends the conversation before the key is sent."""
+    """An untrusted certificate ends the connection before the key is sent."""
     own = Path(certificates["own"])
     if environment:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificates[environment])
@@ -212,7 +212,7 @@ def test_unusable_authorities(
 
 
 def test_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy of the environment is used, and sees where the request goes but never the key."""
+    """A proxy from the environment is used, and sees the request's destination but never the key."""
     own, key = certificate(tmp_path, "scans.example.org")
     with strict_emulator(tls=(own, key)) as emulator, Recorder(tunnel_to=emulator) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
@@ -225,7 +225,7 @@ def test_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_proxy_for_plain_http(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key that goes unencrypted does not leave the machine through a proxy of the environment."""
+    """An unencrypted key does not leave the machine through a proxy of the environment."""
     with Recorder() as proxy:
         for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(variable, proxy.url)
@@ -237,7 +237,7 @@ def test_no_proxy_for_plain_http(emulator: Emulator, monkeypatch: pytest.MonkeyP
 
 
 def test_excepted_from_the_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A host that the environment excepts from its proxy is asked directly."""
+    """A request to a host that the environment excepts from its proxy is sent directly."""
     own, key = certificate(tmp_path)
     with Recorder() as proxy, strict_emulator(tls=(own, key)) as emulator:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
@@ -261,7 +261,7 @@ def test_dead_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
 def test_redirects(emulator: Emulator, method: str, status: int) -> None:
-    """A redirect is an answer that says no; nobody is asked in its stead, and the message says where to."""
+    """A redirect is an error; the new address gets no request, and the message contains it."""
     with Recorder() as elsewhere:
         location = f"{elsewhere.url}/api/v1/uploads"
         emulator.faults.add(
@@ -289,7 +289,7 @@ def test_redirects(emulator: Emulator, method: str, status: int) -> None:
     ids=["empty", "path", "no scheme", "half an address", "half an IPv6 address"],
 )
 def test_odd_redirects(location: str) -> None:
-    """A redirect to an address that is none is still an error of ours."""
+    """A redirect to an invalid URL is still an error of ours."""
     with Recorder(http_reply(302, {}, {"Location": location})) as server:
         outcome = outcome_of(client_for(server.url, tries=0).list_projects)
     assert isinstance(outcome, ThreeSixtyError), repr(outcome)
@@ -321,7 +321,7 @@ SEGMENTS = {
 
 @pytest.mark.parametrize("segment", SEGMENTS.values(), ids=SEGMENTS.keys())
 def test_segments(segment: str) -> None:
-    """An id or name of any kind arrives as one segment of the address, as it was given."""
+    """An id or name of any kind arrives as one segment of the URL, unchanged."""
     with Recorder() as server:
         Transport(server.url, KEY).request("GET", "uploads", segment, "end")
     (heard,) = server.heard
@@ -335,7 +335,7 @@ def test_segments(segment: str) -> None:
 
 @given(segment=st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
 def test_any_segment(segment_server: Recorder, segment: str) -> None:
-    """Whatever text an id is, it is refused or arrives as one segment."""
+    """For any text, an id is refused or arrives as one segment."""
     before = len(segment_server.heard)
     try:
         Transport(segment_server.url, KEY).request("GET", "uploads", segment, "end")
@@ -369,7 +369,7 @@ def segment_server() -> Iterator[Recorder]:
     ids=["empty", "dot", "dots", "line break", "header", "null", "tab", "delete", "escape", "lone surrogate"],
 )
 def test_refused_segments(emulator: Emulator, segment: str) -> None:
-    """What would change the address or is no text is refused before anything is sent, on one clean line."""
+    """An id that would change the address, or is not a text, is refused before sending, on one clean line."""
     outcome = outcome_of(lambda: Transport(emulator.url, KEY).request("GET", "uploads", segment))
     assert type(outcome) is ThreeSixtyError, repr(outcome)
     assert str(outcome).isprintable()
@@ -453,7 +453,7 @@ def test_plain_http_is_refused(address: str) -> None:
     ids=lambda address: address or "empty",
 )
 def test_no_server_url(address: str) -> None:
-    """What is no server's address is refused at once."""
+    """A value that is not a server's address is refused immediately."""
     with pytest.raises(ThreeSixtyError):
         server_url(address)
 
@@ -470,7 +470,7 @@ def test_no_server_url(address: str) -> None:
     ids=["https", "loopback", "other scheme", "query", "no port"],
 )
 def test_a_key_in_the_address_is_not_repeated(address: str) -> None:
-    """An address that holds a key is refused without repeating it."""
+    """A URL that contains a key is refused without repeating it."""
     with pytest.raises(ThreeSixtyError) as raised:
         server_url(address)
     assert SECRET not in str(raised.value)
@@ -565,7 +565,7 @@ STATUSES: dict[str, tuple[int, Any, type[ApiError], str | None]] = {
 
 @pytest.mark.parametrize(("status", "body", "kind", "code"), STATUSES.values(), ids=STATUSES.keys())
 def test_statuses(emulator: Emulator, status: int, body: Any, kind: type[ApiError], code: str | None) -> None:
-    """Each refusal becomes its class, with status and code, and the message says what was asked and said."""
+    """Each refusal becomes its class, with status and code; the message has the request and the reply."""
     error = refusal(emulator, status, body)
     assert type(error) is kind
     assert isinstance(error, ApiError)
@@ -580,7 +580,7 @@ def test_statuses(emulator: Emulator, status: int, body: Any, kind: type[ApiErro
 
 
 def test_detail(emulator: Emulator) -> None:
-    """What a refusal says beside its code is carried as data and told in the message."""
+    """The other fields of a refusal are kept as data and shown in the message."""
     large = refusal(emulator, 413, {"error": "file_too_large", "limit": 5_000})
     foreign = refusal(
         emulator, 415, {"error": "extension_not_allowed", "extension": "exe", "allowed": ["e57", "LAS"]}
@@ -603,7 +603,7 @@ def test_detail(emulator: Emulator) -> None:
     ids=str,
 )
 def test_409_without_a_number(emulator: Emulator, body: Any) -> None:
-    """A 409 that does not say how much the server holds is no reply: the engine has to ask."""
+    """A 409 without the server's number of bytes is not a valid reply: the engine has to ask."""
     assert type(refusal(emulator, 409, body)) is NoReplyError
 
 
@@ -644,7 +644,7 @@ HUGE = ["9" * 400, "9" * 5000, "-1", "1e9", "0x10", "Fri, 31 Dec 9999 23:59:59 G
     ["Retry-After", "Date", "Content-Length", "Location", "Age", "Keep-Alive", "Expires", "Set-Cookie"],
 )
 def test_huge_numbers_and_dates_in_headers(name: str, value: str, status: int) -> None:
-    """Whatever number or date a header holds, the reply is understood, or it is an error of this package."""
+    """With any number or date in a header, the reply is understood, or an error of this package."""
     value = f"a=b; Max-Age={value}; Expires={value}" if name == "Set-Cookie" else value
     value = f"https://127.0.0.1:{value}/{value}" if name == "Location" else value
     body = '{"projects": []}'
@@ -719,7 +719,7 @@ def test_retry_after(emulator: Emulator, header: str | None, seconds: float | No
 
 @pytest.mark.parametrize("zone", [UTC, None], ids=["with a zone", "without"])
 def test_retry_after_as_a_date(emulator: Emulator, zone: Any) -> None:
-    """Retry-After as an HTTP date is the seconds until then, which is in UTC where it does not say."""
+    """Retry-After as an HTTP date is the seconds until then; a date without a zone is UTC."""
     moment = datetime.now(UTC) + timedelta(seconds=100)
     text = format_datetime(moment, usegmt=True) if zone else format_datetime(moment.replace(tzinfo=None))
     seconds = retry_after(emulator, text)
@@ -740,7 +740,7 @@ def test_retry_after_by_the_servers_clock(emulator: Emulator) -> None:
 @example(value="Mon, 1 Jan 99999999999999999999 0:0:0 GMT")
 @example(value="1 Jan 0001 0:0:0 +2400")
 def test_retry_after_of_any_text(refusing_server: KeepingServer, value: str) -> None:
-    """Whatever stands in Retry-After and Date, it is a wait of at most a day, or none."""
+    """For any text in Retry-After and Date, the result is a wait of at most a day, or None."""
     head = f"HTTP/1.1 429 Later\r\nRetry-After: {value}\r\nDate: {value}\r\nContent-Length: 0\r\n\r\n"
     refusing_server.reply = head.encode("latin-1")
     error = outcome_of(client_for(refusing_server.url, tries=0).list_projects)
@@ -767,11 +767,11 @@ def test_real_rate_limit() -> None:
     assert 3590 < raised.value.retry_after <= 3600
 
 
-# -- what a message says
+# -- the content of a message
 
 
 def test_messages_never_hold_the_key(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever goes wrong, neither an error's texts nor the log at any level hold the key."""
+    """After any failure, neither an error's texts nor the log at any level contain the key."""
     with caplog.at_level(logging.DEBUG):
         errors = []
         client = client_for(emulator, key=SECRET, tries=1, read_timeout=0.2)
@@ -843,7 +843,7 @@ RUDE = "one\r\ntwo\x1b[31mred\x00\u2028end\u202etxt"
     ids=["page", "long code", "rude code", "long", "rude", "rude name", "long name", "nested", "many fields"],
 )
 def test_server_text_is_bounded_and_clean(emulator: Emulator, body: Any, headers: dict[str, str]) -> None:
-    """However much and whatever the server says, a message is one line of a bounded length."""
+    """For any text from the server, of any length, a message is one line of bounded length."""
     error = refusal(emulator, 400, body, headers)
     assert isinstance(error, InvalidRequestError)
     assert str(error).isprintable()
@@ -852,7 +852,7 @@ def test_server_text_is_bounded_and_clean(emulator: Emulator, body: Any, headers
 
 
 def test_location_is_bounded() -> None:
-    """A redirect's address is cleaned and bounded like any other text of a server."""
+    """A redirect's URL is cleaned and bounded like any other text of a server."""
     with Recorder(http_reply(302, {}, {"Location": f"/{'x' * 10_000}\x1b"})) as server:
         error = outcome_of(client_for(server.url, tries=0).list_projects)
     assert isinstance(error, ApiError)
@@ -871,7 +871,7 @@ def test_location_is_bounded() -> None:
     ],
 )
 def test_advice(emulator: Emulator, code: str, advice: str) -> None:
-    """A refusal that a reader can do something about says what."""
+    """If a reader can act on a refusal, the message contains the next step."""
     assert advice in str(refusal(emulator, 400, {"error": code}))
 
 
@@ -903,7 +903,7 @@ def test_read_timeout(emulator: Emulator) -> None:
 
 
 def test_connect_timeout() -> None:
-    """A server that never says a word of TLS is given up after the connect time-out."""
+    """A server that never answers the TLS handshake is given up after the connect time-out."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = client_for(
             f"https://127.0.0.1:{silent.getsockname()[1]}", connect_timeout=0.2, read_timeout=60, tries=0
@@ -915,7 +915,7 @@ def test_connect_timeout() -> None:
 
 
 def test_nobody_there() -> None:
-    """A port where nobody listens is no reply, and the message names server and reason."""
+    """A closed port is an error without a reply, and the message contains the server and the reason."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
     with pytest.raises(NoReplyError, match="refused") as raised:
@@ -960,7 +960,7 @@ def test_a_pause_while_sending_is_not_a_connect_timeout(emulator: Emulator, kept
 
 
 def test_connections_are_kept() -> None:
-    """Requests go over one connection as long as the server keeps it."""
+    """Requests use one connection as long as the server keeps it."""
     with KeepingServer() as server:
         client = client_for(server.url)
         for _ in range(5):
@@ -969,7 +969,7 @@ def test_connections_are_kept() -> None:
 
 
 def test_a_post_has_a_connection_of_its_own() -> None:
-    """Each POST opens a connection, even where the server would keep the last one."""
+    """Each POST opens a new connection, even if the server would keep the last one."""
     with KeepingServer() as server:
         client = client_for(server.url)
         client.list_projects()
@@ -979,7 +979,7 @@ def test_a_post_has_a_connection_of_its_own() -> None:
 
 
 def test_a_reply_in_another_encoding() -> None:
-    """A reply that is no UTF-8 is an answer like any other: what cannot be read of it is replaced."""
+    """A reply that is not UTF-8 is a normal reply: unreadable bytes are replaced."""
     page = http_reply(502, "<p>caf?").replace(b"?", b"\xe9")
     with Recorder(page) as server, pytest.raises(ServerError, match=r"502 .not a reply"):
         client_for(server.url, tries=0).list_projects()

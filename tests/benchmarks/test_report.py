@@ -6,7 +6,7 @@ from benchmarks.report import US, Goal, Result, Row, text
 
 
 def test_more_is_better() -> None:
-    """Of rates the larger median wins, whatever the extremes."""
+    """Of rates the larger median wins, with any extremes."""
     result = Result("one file", "MiB/s", [Row(US, [150, 300, 1]), Row("curl", [100, 90, 999])])
     assert result.ratio("curl") == 1.5
 
@@ -18,7 +18,7 @@ def test_less_is_better() -> None:
 
 
 def test_a_missed_goal_says_by_how_much() -> None:
-    """A goal that is missed stands in the table with its distance, in both directions."""
+    """A missed goal is in the table with its distance, in both directions."""
     result = Result(
         "one file", "MiB/s", [Row(US, [100])], goals=[Goal("rate", 0.9, 1.2), Goal("CPU", 2, 1, False)]
     )
@@ -28,7 +28,7 @@ def test_a_missed_goal_says_by_how_much() -> None:
 
 
 def test_a_peer_that_was_skipped_sets_no_goal() -> None:
-    """Where a peer is missing, there is no ratio and no goal against it."""
+    """If a peer is missing, there is no ratio and no goal against it."""
     result = Result("one file", "MiB/s", [Row(US, [100])])
     result.want_ratio("curl -T", 1.25)
     assert result.ratio("curl -T") is None

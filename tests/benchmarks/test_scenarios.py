@@ -34,7 +34,7 @@ IN_AIRFLOW = ("task-time", "task-memory")
     ],
 )
 def test_scenario(name: str) -> None:
-    """A scenario measures everything that it names, and its goals stand in the table."""
+    """A scenario measures all its programs, and its goals are in the table."""
     with stage(name, TINY) as where:
         result = SCENARIOS[name](where)
         left = where.folder

@@ -35,7 +35,7 @@ def sink() -> Iterator[str]:
 
 
 def test_the_sink_takes_a_file_in_chunks(sink: str) -> None:
-    """The engine's chunks end in a complete file, which the sink lists, and forgets when it is told to."""
+    """The engine's chunks end in a complete file, which the sink lists, and drops on request."""
     client = client_for(sink)
     upload_id = client.create_upload_session().upload_id
     assert client.get_file_progress(upload_id, "scan.e57") is None
@@ -49,7 +49,7 @@ def test_the_sink_takes_a_file_in_chunks(sink: str) -> None:
 
 
 def test_the_sink_takes_chunks_only_in_order(sink: str) -> None:
-    """A gap is answered with what is held, an overlap is taken, and the file ends up complete."""
+    """A gap is answered with the received bytes, an overlap is accepted, and the file ends complete."""
     client = client_for(sink)
     upload_id = client.create_upload_session().upload_id
     assert client.put_chunk(upload_id, "a.e57", bytes(100), "bytes 0-99/300").received == 100
@@ -74,7 +74,7 @@ def test_the_sink_refuses_wrong_ranges(sink: str, content_range: str, code: str)
 
 
 def test_the_sink_wants_a_key(sink: str) -> None:
-    """A key of another form is refused, and so is a session that nobody opened."""
+    """A key of another form is refused, and so is an unknown session."""
     refused = outcome_of(lambda: client_for(sink, key="other").create_upload_session())
     assert isinstance(refused, AuthenticationError)
     unknown = outcome_of(lambda: client_for(sink).put_file("none", "a.e57", b"x"))
@@ -84,7 +84,7 @@ def test_the_sink_wants_a_key(sink: str) -> None:
 
 @pytest.mark.parametrize("peer", [ours, guide, raw], ids=lambda peer: peer.__name__)
 def test_a_peer_uploads_over_tls(tmp_path: Path, peer: Callable[[str, str, str, str], None]) -> None:
-    """What is measured ends with a complete file, also over TLS and with a certificate of its own."""
+    """Each measured program ends with a complete file, also over TLS with its own certificate."""
     authority, key = certificate(tmp_path)
     path = tmp_path / "scan.e57"
     path.write_bytes(some_bytes(SIZE))
@@ -162,16 +162,16 @@ def test_the_line_takes_its_round_trips(echo: int) -> None:
 
 
 def test_the_line_waits_for_a_slow_reader(echo: int) -> None:
-    """What a reader does not take yet is kept for it, in order."""
+    """Bytes that a reader does not read yet are kept for it, in order."""
     data = some_bytes(16_000_000)
     with started("benchmarks.link", echo, 1e9, 0) as port:
         assert _exchange(port, data, pause=0.3) == data
 
 
 def _exchange(port: int, data: bytes, pause: float = 0.0) -> bytes:
-    """Send bytes, end the sending side, and return what comes back until the other side ends its own.
+    """Send bytes, end the sending side, and return the bytes that come back until the other side ends.
 
-    :param pause: seconds between the end of sending and the first byte that is taken.
+    :param pause: seconds between the end of sending and the first byte that is read.
     """
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
 

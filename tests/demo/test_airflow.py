@@ -1,4 +1,4 @@
-"""What can be said of the demo's Airflow without booting one; the system tests boot it."""
+"""Tests of the demo's Airflow that do not start one; the system tests start it."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_all_pages_are_read(api: AirflowApi, script: Script) -> None:
 
 
 def test_changes_are_told_once_each(api: AirflowApi, script: Script) -> None:
-    """Waiting tells of each change once, and returns the state in which the run ended."""
+    """Waiting reports each change once, and returns the state in which the run ended."""
     script.on(
         f"GET {RUN}", (200, {"state": "running"}), (200, {"state": "running"}), (200, {"state": "success"})
     )
@@ -130,7 +130,7 @@ def test_failed_run_shows_its_logs(api: AirflowApi, script: Script) -> None:
 
 
 def test_waiting_has_an_end(api: AirflowApi, script: Script) -> None:
-    """A run that does not end in time is an error that tells where every task stands."""
+    """A run that does not end in time is an error with the state of every task."""
     script.on(f"GET {RUN}", (200, {"state": "running"}))
     script.on(f"GET {RUN}/taskInstances", page(instance("a", "deferred")))
     with pytest.raises(TimeoutError, match="a deferred"):
@@ -147,7 +147,7 @@ def test_unpause_waits_until_the_dag_is_parsed(api: AirflowApi, script: Script) 
 
 
 def test_import_error_comes_with_its_traceback(api: AirflowApi, script: Script) -> None:
-    """A DAG whose file cannot be imported raises at once, with the traceback."""
+    """A DAG whose file cannot be imported raises immediately, with the traceback."""
     error = {"filename": "d.py", "stack_trace": "ModuleNotFoundError: no module named x"}
     script.on("GET /api/v2/importErrors", (200, {"import_errors": [error]}))
     with pytest.raises(DagImportError, match="no module named x"):
@@ -155,7 +155,7 @@ def test_import_error_comes_with_its_traceback(api: AirflowApi, script: Script) 
 
 
 def test_clear_is_what_the_ui_sends(api: AirflowApi, script: Script) -> None:
-    """Clearing one mapped task really clears it, not only what failed, and sets the run running again."""
+    """Clearing one mapped task really clears it, not only failed ones, and sets the run running again."""
     script.on("POST /api/v2/dags/d/clearTaskInstances", (200, {"task_instances": [instance("a", None, 0)]}))
     assert len(api.clear("d", RUN_ID, [("a", 0)])) == 1
     body = script.seen[-1][2]
@@ -177,7 +177,7 @@ def test_clear_is_what_the_ui_sends(api: AirflowApi, script: Script) -> None:
 def test_clear_keeps_or_deletes_saved_state(
     api: AirflowApi, script: Script, version: str, keep: bool | None, fields: dict[str, bool], deleted: int
 ) -> None:
-    """Airflow 3.4 is asked to keep or delete the saved state; on 3.3 it is deleted before the clear."""
+    """Airflow 3.4 can keep or delete the saved state in a clear; on 3.3 it is deleted before the clear."""
     cleared = {"task_instances": [instance("a", "failed", 0), instance("b", "failed")]}
     script.on("GET /api/v2/version", (200, {"version": version}))
     script.on("POST /api/v2/dags/d/clearTaskInstances", (200, cleared))
@@ -193,7 +193,7 @@ def test_clear_keeps_or_deletes_saved_state(
 
 
 def test_trigger_sends_its_date(api: AirflowApi, script: Script) -> None:
-    """A run is started with the logical date that was asked for, or with none."""
+    """A run is started with the requested logical date, or with none."""
     script.on("POST /api/v2/dags/d/dagRuns", (200, {"dag_run_id": RUN_ID}))
     assert api.trigger("d", datetime(2026, 1, 31, tzinfo=UTC)) == RUN_ID
     api.trigger("d")
@@ -209,14 +209,14 @@ def test_a_run_that_airflow_starts_is_waited_for(api: AirflowApi, script: Script
 
 
 def test_a_run_that_does_not_come_is_named(api: AirflowApi, script: Script) -> None:
-    """The error says of which DAG there is no run, and after how long."""
+    """The error names the DAG without a run, and the time waited."""
     script.on("GET /api/v2/dags/d/dagRuns", (200, {"dag_runs": []}))
     with pytest.raises(TimeoutError, match="no run of d within 0 seconds"):
         api.wait_for_run("d", timeout=0)
 
 
 def test_error_carries_status_and_reply(api: AirflowApi) -> None:
-    """An error status raises with the status, the path and what the server said."""
+    """An error status raises an error with the status, the path and the reply."""
     with pytest.raises(AirflowApiError) as caught:
         api.request("GET", "/nothing")
     assert caught.value.status == 404
@@ -231,7 +231,7 @@ def test_expired_token_is_fetched_anew(api: AirflowApi, script: Script) -> None:
 
 
 def test_environment_is_loopback_and_may_be_overruled(tmp_path: Path) -> None:
-    """Every address in the environment is on loopback, and what the caller gives wins."""
+    """Every address in the environment is on loopback, and the caller's values override the defaults."""
     env = {"AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True", "AIRFLOW_CONN_X": "x://"}
     airflow = LocalAirflow(tmp_path / "home", tmp_path, env=env)
     assert airflow.env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"].startswith(f"http://{LOOPBACK}:")

@@ -1,4 +1,4 @@
-"""The command says in one sentence what is wrong, and what a run shows is short."""
+"""The command reports an error in one sentence, and the output of a run is short."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from demo.s3 import LocalS3
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A demo that runs on this machine meanwhile keeps its folder."""
+    """A demo that runs on this machine at the same time keeps its folder."""
     folder = tmp_path / "state"
     monkeypatch.setattr(command, "STATE", folder)
     return folder
@@ -48,7 +48,7 @@ def folder_of(tmp_path: Path, kind: str) -> Path:
 def test_a_wrong_folder_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, sentence: str
 ) -> None:
-    """A folder that cannot be taken ends with exit status 1 and a sentence that names it."""
+    """A folder that cannot be used ends with exit status 1 and a sentence that names it."""
     folder = folder_of(tmp_path, kind)
     assert command.main(["--files", str(folder)]) == 1
     error = capsys.readouterr().err.strip()
@@ -58,7 +58,7 @@ def test_a_wrong_folder_is_one_sentence(
 
 
 def test_a_second_demo_is_refused(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """While one demo lives, another refuses to start and leaves its folder alone."""
+    """While one demo runs, another refuses to start and does not touch its folder."""
     state.mkdir()
     (state / "airflow").mkdir()
     with (state / "pid").open("w") as holder:
@@ -105,7 +105,7 @@ def test_the_task_that_runs_is_on_a_narrow_screen(width: int) -> None:
 
 
 def test_several_tasks_that_run_are_all_shown() -> None:
-    """Only finished tasks are counted, whatever stands before or behind them."""
+    """Only finished tasks are counted, with any tasks before or behind them."""
     run = [
         {"task_id": "upload", "state": "running", "start_date": "1"},
         {"task_id": "a_task_that_is_done", "state": "success", "start_date": "2"},
@@ -126,7 +126,7 @@ def test_a_terminal_shows_the_task_that_runs(
 
 
 def test_progress_of_a_dag_that_uploads_nothing() -> None:
-    """Where there are no bytes to wait for, none are shown."""
+    """If there are no bytes to wait for, none are shown."""
     instances = [{"task_id": "enter", "state": "running", "start_date": "1"}]
     assert progress_line(instances, 0, 0) == "enter running"
 
@@ -152,20 +152,20 @@ def test_table_names_a_copy_that_differs() -> None:
     ],
 )
 def test_last_night_is_when_the_dags_were_due(now: str, night: str) -> None:
-    """The scheduler must find that the night that it would make up for has its run."""
+    """The scheduler must find a run for the night that it would otherwise catch up."""
     assert command._last_night(datetime.fromisoformat(f"{now}+00:00")) == datetime.fromisoformat(
         f"{night}T02:00+00:00"
     )
 
 
 def test_the_dated_folder_is_the_day_on_which_the_interval_began() -> None:
-    """The demo's files lie in the folder that the nightly DAG takes, by the clock of its time zone."""
+    """The demo's files are in the folder that the nightly DAG reads, in the DAG's time zone."""
     began = command._last_interval(datetime.fromisoformat("2026-07-01T00:30+00:00"))
     assert f"{began:%Y-%m-%d %H:%M}" == "2026-06-30 02:00"
 
 
 def test_a_scan_for_the_dag_of_new_scans(tmp_path: Path) -> None:
-    """The bucket that example_new_scans lists holds a folder with the smallest file."""
+    """The bucket that example_new_scans lists has a folder with the smallest file."""
     small, large = tmp_path / "small.e57", tmp_path / "large.e57"
     small.write_bytes(b"1")
     large.write_bytes(b"22")

@@ -27,8 +27,8 @@ from demo.processes import (
     tail,
 )
 
-# A component that takes its time: it starts a process in a process group of its own, as Airflow does for each
-# task, and neither heeds SIGTERM.
+# A slow component: it starts a process in another process group, as Airflow does for each task, and
+# both ignore SIGTERM.
 STUBBORN = """
 import os, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -71,7 +71,7 @@ def task_of(child: Child) -> int:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process lives; an orphan that has ended may stay in the table as a zombie."""
+    """Tell whether a process runs; an orphan that has ended may stay in the table as a zombie."""
     try:
         os.kill(pid, 0)
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
@@ -83,7 +83,7 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.parametrize("grace", [0, 0.3], ids=["at once", "after SIGTERM"])
 def test_ending_a_child_ends_its_tasks(run: Run, grace: float) -> None:
-    """A child that ignores SIGTERM ends, and so does its task in a process group of its own."""
+    """A child that ignores SIGTERM ends, and so does its task in another process group."""
     child = run(STUBBORN)
     task = task_of(child)
     end([child], grace=grace)
@@ -92,7 +92,7 @@ def test_ending_a_child_ends_its_tasks(run: Run, grace: float) -> None:
 
 
 def test_tasks_of_a_dead_child_are_ended(run: Run) -> None:
-    """The task of a child that was killed by somebody else is ended too."""
+    """The task of a child that another process killed is ended too."""
     child = run(STUBBORN)
     task = task_of(child)
     os.kill(child.pid, signal.SIGKILL)
@@ -120,7 +120,7 @@ def test_wait_has_an_end(run: Run) -> None:
 
 
 def test_leftovers_of_a_killed_run_are_ended(run: Run, tmp_path: Path) -> None:
-    """What an earlier run noted and left behind is ended at the next start."""
+    """Processes that an earlier run noted and left behind are ended at the next start."""
     child = run(STUBBORN)
     task = task_of(child)
     note_sessions(tmp_path, [child])
@@ -130,7 +130,7 @@ def test_leftovers_of_a_killed_run_are_ended(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_reused_id_is_left_alone(run: Run, tmp_path: Path) -> None:
-    """A process that has a noted id but works elsewhere is not ours, and lives."""
+    """A process that has a noted id but works elsewhere is not ours, and survives."""
     child = run("import os, time; os.chdir('/'); print('task 0', flush=True); time.sleep(600)")
     task_of(child)
     note_sessions(tmp_path, [child])
@@ -139,7 +139,7 @@ def test_a_reused_id_is_left_alone(run: Run, tmp_path: Path) -> None:
 
 
 def test_nothing_to_end_without_notes(tmp_path: Path) -> None:
-    """A folder without notes, or with half of them, ends nothing and is no error."""
+    """A folder without notes, or with half of them, ends nothing and is not an error."""
     end_leftovers(tmp_path)
     (tmp_path / "sessions.json").write_text('[{"sess')
     end_leftovers(tmp_path)
@@ -147,7 +147,7 @@ def test_nothing_to_end_without_notes(tmp_path: Path) -> None:
 
 @pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
 def ending(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
-    """A signal that does what it does by default, also where the tests run under nohup."""
+    """A signal with its default handler, also if the tests run under nohup."""
     number: signal.Signals = request.param
     before = signal.signal(number, signal.SIG_DFL)
     yield number
@@ -155,7 +155,7 @@ def ending(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
 
 
 def test_endings_raise(ending: signal.Signals) -> None:
-    """A signal that would end us without a word raises, and afterwards does what it did before."""
+    """A signal that would end the process silently raises an exception; then its old handler is back."""
     with pytest.raises(TerminatedError), endings_as_exceptions():
         signal.raise_signal(ending)
     assert signal.getsignal(ending) is signal.SIG_DFL
@@ -170,7 +170,7 @@ def test_an_ignored_ending_stays_ignored(ending: signal.Signals) -> None:
 
 
 def test_environment_leads_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's Airflow, AWS profile and proxies do not reach the children; what we add does."""
+    """A user's Airflow, AWS profile and proxies do not reach the children; added variables do."""
     unwanted = (
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
         "AIRFLOW_CONN_AWS_DEFAULT",

@@ -1,4 +1,4 @@
-"""The local S3 holds what was put, and ends with its block."""
+"""The local S3 keeps its objects, and ends with its block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from demo.s3 import LocalS3
 
 
 def test_a_folder_goes_in_and_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder's files are there under their relative paths, whatever the user's AWS settings say."""
+    """A folder's files have their relative paths as keys, with any AWS settings of the user."""
     monkeypatch.setenv("AWS_PROFILE", "a profile that is not there")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     folder = tmp_path / "files"

@@ -1,4 +1,4 @@
-"""The sample data is what its formats say, and the same every time."""
+"""The sample data follows its formats, and is the same every time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_point_cloud_follows_the_las_specification(folder: Path) -> None:
 
 
 def test_pictures_follow_the_png_specification(folder: Path) -> None:
-    """Every PNG chunk's checksum holds, and the pixels are as many as the header says."""
+    """Every PNG chunk's checksum is right, and the number of pixels is that of the header."""
     data = (folder / "panorama_01.png").read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     chunks, position = {}, 8

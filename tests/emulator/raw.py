@@ -1,4 +1,4 @@
-"""A client that knows no contract: it sends what it is told and returns what came."""
+"""A client without a contract: it sends the given bytes and returns the reply."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ class Raw:
         return int(self.call("GET", f"/uploads/{upload_id}/{filename}").json["received"])
 
     def scan(self) -> str:
-        """Make a session that holds one complete file."""
+        """Create a session with one complete file."""
         upload_id = self.session()
         self.whole(upload_id, "scan.e57", b"points")
         return upload_id
 
 
 class Clock:
-    """A clock that moves when it is told to."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1_000_000.0

@@ -29,7 +29,7 @@ def test_same_seed_same_faults() -> None:
 
 
 def test_rate() -> None:
-    """As many requests are hit as the rate says, within chance; none at 0, and at 1 every one."""
+    """The number of hit requests follows the rate, within chance; none at 0, and all at 1."""
     hits = {rate: sum(any(pair) for pair in drawn(Chaos(1, rate), 4000)) for rate in (0, 0.1, 1)}
     assert hits[0] == 0
     assert 320 < hits[0.1] < 480
@@ -37,7 +37,7 @@ def test_rate() -> None:
 
 
 def test_only_what_fits() -> None:
-    """What is drawn fits the request: its method, its length, and whether its connection had been used."""
+    """A random fault fits the request: its method, its length, and whether its connection was reused."""
     faults = [f for pair in drawn(Chaos(1, 1), 4000) for f in pair if f]
     assert {fault.do for fault in faults} == set(_KINDS) - {"alter"}
     resets = {fault.after_bytes for fault in faults if fault.do == "reset"}
@@ -51,7 +51,7 @@ def test_only_what_fits() -> None:
 
 
 def test_spare_and_script() -> None:
-    """What is spared is left alone, and what the script has for a request comes first."""
+    """Spared requests are never hit, and the script's fault for a request comes first."""
     chaos = Chaos(1, 1, menu=[Fault("* /**", "lost_reply")], spare=["POST /projects"])
     chaos.add({"on": "PUT /**", "do": "stall"})
     assert chaos.take("POST", "/projects", 10) == (None, None)
@@ -66,7 +66,7 @@ def test_nothing_on_the_menu() -> None:
 
 
 def test_an_upload_gets_through() -> None:
-    """Under chaos, whoever asks and goes on gets every byte across; the page is never hit."""
+    """With chaos, a client that asks and continues transfers every byte; the page is never hit."""
     chaos = Chaos(1, 0.6, menu=QUICK, spare=["POST /uploads"])
     data = bytes(range(256)) * 40
     with Emulator(chaos=chaos) as emulator, Raw(emulator) as raw:

@@ -63,7 +63,7 @@ def test_errors_name_entry_and_field(entry: Any, message: str) -> None:
 
 @pytest.mark.parametrize(("text", "message"), [("[", "is not JSON"), ("{}", "must be a list")])
 def test_not_a_script(text: str, message: str) -> None:
-    """A file that holds no JSON list is refused with a sentence."""
+    """A file without a JSON list is refused with a sentence."""
     with pytest.raises(FaultError, match=message):
         parse(text)
 
@@ -97,7 +97,7 @@ def test_matching(on: str, matches: bool) -> None:
 
 
 def test_order_skip_and_times() -> None:
-    """Faults are handed out in their order, each after what it skips and as often as it says."""
+    """Faults are used in their order, each after its skipped requests and as often as it says."""
     first = Fault("PUT /uploads/*/*", "lost_reply", skip=1)
     second = Fault("PUT /uploads/*/*", "stall", times=2)
     script = FaultScript([first, second])
@@ -106,7 +106,7 @@ def test_order_skip_and_times() -> None:
 
 
 def test_reset_needs_the_bytes() -> None:
-    """A reset after so many bytes waits for a request that has as many."""
+    """A reset after a number of bytes waits for a request with that many."""
     script = FaultScript([{**PUT, "do": "reset", "after_bytes": 10}])
     assert script.take("PUT", "/uploads/A/scan.e57", 9) == (None, None)
     assert script.take("PUT", "/uploads/A/scan.e57", 10)[0] is not None
@@ -120,7 +120,7 @@ def test_hang_up_needs_a_reused_connection() -> None:
 
 
 def test_a_loss_goes_beside_another_fault() -> None:
-    """One request can be hit by one fault and one loss, whatever their order in the script."""
+    """One request can be hit by one fault and one loss, in any order in the script."""
     loss = {**PUT, "do": "lose", "times": 2}
     script = FaultScript([loss, PUT, PUT, {**PUT, "do": "stall"}])
     taken = [script.take("PUT", "/uploads/A/scan.e57") for _ in range(4)]
@@ -133,7 +133,7 @@ def test_a_loss_goes_beside_another_fault() -> None:
 
 
 def test_unused() -> None:
-    """What was not handed out, or did not take its effect, is reported with the times that are missing."""
+    """Faults that were not used, or had no effect, are reported with the remaining times."""
     script = FaultScript([{**PUT, "times": 3}, PUT])
     taken = [script.take("PUT", "/uploads/A/scan.e57")[0] for _ in range(3)]
     assert taken[0] is not None

@@ -1,4 +1,4 @@
-"""How each kind of fault looks to a client."""
+"""The effect of each kind of fault on a client."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_drip(raw: Raw, emulator: Emulator, upload_id: str) -> None:
 
 
 def test_drip_ends_with_the_client() -> None:
-    """A dripping reply of some seconds ends at once when its client hangs up."""
+    """A dripping reply of some seconds ends immediately when its client closes the connection."""
     lines: list[str] = []
     fault = {"on": "GET /projects", "do": "drip", "seconds": 0.05}
     with Emulator(faults=[fault], log=lines.append) as emulator, Raw(emulator) as raw:
@@ -90,7 +90,7 @@ def test_drip_ends_with_the_client() -> None:
 
 
 def test_drip_ends_with_the_emulator() -> None:
-    """A dripping reply does not hold the emulator up when it is closed."""
+    """A dripping reply does not delay the end of the emulator."""
     with Emulator(faults=[{"on": "GET /projects", "do": "drip", "seconds": 60}]) as emulator:
         with Raw(emulator) as raw:
             raw.http.request("GET", "/api/v1/projects", headers=raw.authorization)
@@ -101,7 +101,7 @@ def test_drip_ends_with_the_emulator() -> None:
 
 
 def test_odd_records(raw: Raw, emulator: Emulator, upload_id: str) -> None:
-    """An altered reply can hold what no database stores: NaN, huge integers, lone surrogates, NUL, depth."""
+    """An altered reply can contain values that no database stores: NaN, huge integers, lone surrogates."""
     raw.whole(upload_id, "a.e57", b"abc")
     raw.call("POST", "/projects", {"upload_id": upload_id})
     deep = json.loads("[" * 200 + "]" * 200)
@@ -112,7 +112,7 @@ def test_odd_records(raw: Raw, emulator: Emulator, upload_id: str) -> None:
 
 @pytest.mark.parametrize("body", [None, "<h1>Hello</h1>", {"ok": True}, []])
 def test_garbage(raw: Raw, emulator: Emulator, upload_id: str, body: Any) -> None:
-    """Garbage is a 200 with a body that says nothing, HTML unless chosen, after all was carried out."""
+    """Garbage is a 200 with a meaningless body, HTML by default, after the request was carried out."""
     emulator.faults.add({"on": ON, "do": "garbage", **({} if body is None else {"body": body})})
     answer = raw.whole(upload_id, "a.e57", b"abc")
     is_html = body is None or isinstance(body, str)
@@ -141,7 +141,7 @@ def test_alter_does_not_touch_a_refusal() -> None:
 
 
 def test_a_project_that_is_gone(raw: Raw, emulator: Emulator, upload_id: str) -> None:
-    """A project that is gone for a while is a status of its own."""
+    """A status fault can make a project disappear for a while."""
     raw.whole(upload_id, "a.e57", b"abc")
     raw.call("POST", "/projects", {"upload_id": upload_id})
     gone = {"do": "status", "status": 404, "body": {"error": "project_not_found"}}
@@ -174,7 +174,7 @@ def test_hang_up_on_a_body(raw: Raw, emulator: Emulator, upload_id: str) -> None
 @pytest.mark.parametrize("method", ["PUT", "GET"])
 @pytest.mark.parametrize(("keep_bytes", "size"), [(0, 6), (2, 6), (2, 3)])
 def test_lose(raw: Raw, emulator: Emulator, upload_id: str, method: str, keep_bytes: int, size: int) -> None:
-    """A server that loses bytes says nothing of it, and takes up where it now stands."""
+    """A server that loses bytes does not report it, and continues from its new mark."""
     emulator.faults.add({"on": f"{method} /uploads/*/a.e57", "do": "lose", "keep_bytes": keep_bytes})
     data = b"points"
     assert raw.chunk(upload_id, "a.e57", data[:size], 0, 6).json["received"] == size
@@ -192,7 +192,7 @@ def test_lose(raw: Raw, emulator: Emulator, upload_id: str, method: str, keep_by
 
 @pytest.mark.parametrize("data", [b"abc", b""])
 def test_lose_the_file(raw: Raw, emulator: Emulator, upload_id: str, data: bytes) -> None:
-    """A file that is forgotten is unknown, and can be begun anew, with another size too."""
+    """A lost file is unknown, and a new upload of it may have another size."""
     emulator.faults.add({"on": ON, "do": "lose", "forget": True})
     assert raw.whole(upload_id, "a.e57", data).json["complete"]
     assert raw.call("GET", f"/uploads/{upload_id}/a.e57").refusal == (404, "file_not_found")
@@ -202,7 +202,7 @@ def test_lose_the_file(raw: Raw, emulator: Emulator, upload_id: str, data: bytes
 
 
 def test_lose_beside_another_fault(raw: Raw, emulator: Emulator, upload_id: str) -> None:
-    """What arrived before a reset can be lost with it."""
+    """Bytes that arrived before a reset can be lost with it."""
     emulator.faults.add(
         {"on": ON, "do": "reset", "after_bytes": 1000, "keep": True},
         {"on": ON, "do": "lose", "keep_bytes": 400},
@@ -218,7 +218,7 @@ def test_lose_beside_another_fault(raw: Raw, emulator: Emulator, upload_id: str)
     "loss", [{"keep_bytes": 3}, {"spare_complete": True}, {"forget": True, "spare_complete": True}]
 )
 def test_nothing_to_lose(loss: dict[str, Any]) -> None:
-    """A loss of what was not there, or of what it spares, has not happened."""
+    """A loss of missing bytes, or of spared ones, has not happened."""
     faults = [{"on": "* /uploads/**", "do": "lose", "times": 4, **loss}]
     with Emulator(faults=faults) as emulator, Raw(emulator) as raw:
         upload_id = raw.session()
@@ -261,7 +261,7 @@ def test_no_loss_under_a_put(raw: Raw, emulator: Emulator, upload_id: str) -> No
 def test_project_made_or_not(
     raw: Raw, emulator: Emulator, upload_id: str, fault: dict[str, Any], made: int
 ) -> None:
-    """A POST whose outcome the client cannot know was carried out, or was not, as its fault says."""
+    """A POST with an unknown result was carried out or not, depending on its fault."""
     raw.whole(upload_id, "a.e57", b"abc")
     emulator.faults.add({"on": "POST /projects", **fault})
     try:
@@ -272,7 +272,7 @@ def test_project_made_or_not(
 
 
 def test_early_close(emulator: Emulator, raw: Raw, upload_id: str) -> None:
-    """A refusal that closes at once does not wait for the body."""
+    """A refusal with `close` does not wait for the body."""
     emulator.faults.add({"on": ON, "do": "status", "status": 413, "close": True})
     with Raw(emulator) as other:
         other.begin(upload_id, "a.e57", 100_000_000)
@@ -284,7 +284,7 @@ def test_early_close(emulator: Emulator, raw: Raw, upload_id: str) -> None:
 
 @pytest.mark.parametrize(("keep", "received"), [(None, 1000), (True, 1000), (False, 0)])
 def test_reset(raw: Raw, emulator: Emulator, upload_id: str, keep: bool | None, received: int) -> None:
-    """A reset in the middle of the body is a real one, and keeps exactly as many bytes as it says."""
+    """A reset in the middle of the body is a real one, and keeps exactly the given number of bytes."""
     fault = {"on": ON, "do": "reset", "after_bytes": 1000}
     emulator.faults.add(fault if keep is None else {**fault, "keep": keep})
     with pytest.raises(ConnectionResetError):
@@ -295,7 +295,7 @@ def test_reset(raw: Raw, emulator: Emulator, upload_id: str, keep: bool | None, 
 
 
 def test_reset_at_once(raw: Raw, emulator: Emulator, upload_id: str) -> None:
-    """A reset after no bytes carries nothing out, whatever the method."""
+    """A reset after no bytes carries nothing out, for any method."""
     emulator.faults.add({"on": "POST /uploads", "do": "reset"}, {"on": ON, "do": "reset"})
     for call in (lambda: raw.session(), lambda: raw.whole(upload_id, "a.e57", b"abc")):
         with pytest.raises(ConnectionError):
@@ -345,7 +345,7 @@ def test_stalled_request_does_not_come_back(raw: Raw, emulator: Emulator, upload
 
 
 def test_stall_ends_with_the_emulator() -> None:
-    """A stall does not hold the emulator up when it is closed."""
+    """A stall does not delay the end of the emulator."""
     with Emulator(faults=[{"on": "GET /projects", "do": "stall", "seconds": 60}]) as emulator:
         raw = Raw(emulator)
         raw.http.request("GET", "/api/v1/projects", headers=raw.authorization)

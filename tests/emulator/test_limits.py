@@ -21,7 +21,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("endpoint", "limit", "window"), TABLE)
 def test_table(clock: Clock, endpoint: str, limit: int, window: int) -> None:
-    """Each endpoint allows as many requests per window as the contract says, counted in a sliding window."""
+    """Each endpoint allows the requests per window of the contract, counted in a sliding window."""
     limiter = RateLimiter(1.0, clock)
     assert limiter.spend("sk_a", endpoint) == 0
     clock.advance(window / 2)
@@ -33,7 +33,7 @@ def test_table(clock: Clock, endpoint: str, limit: int, window: int) -> None:
 
 
 def test_per_key(clock: Clock) -> None:
-    """Each key has limits of its own, and what the table does not name has none."""
+    """Each key has its own limits, and endpoints that are not in the table have none."""
     limiter = RateLimiter(0.1, clock)
     assert [limiter.spend("sk_a", "create_project") for _ in range(2)] == [0, 3600]
     assert limiter.spend("sk_b", "create_project") == 0
@@ -68,7 +68,7 @@ def test_over_the_wire(clock: Clock, method: str, path: str, allowed: int) -> No
 
 
 def test_off_and_real(clock: Clock) -> None:
-    """Limits are off unless asked for, and "real" means those of the contract."""
+    """Limits are off by default, and "real" means those of the contract."""
     with Emulator(clock=clock) as emulator, Raw(emulator) as raw:
         assert {raw.call("POST", "/projects").status for _ in range(20)} == {400}
     with Emulator(clock=clock, limits="real") as emulator, Raw(emulator) as raw:

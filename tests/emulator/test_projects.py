@@ -1,4 +1,4 @@
-"""The rules of projects, asked over the wire."""
+"""The rules of projects, tested over HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FULL_RECORD = set(
 
 
 def test_project(raw: Raw, clock: Clock) -> None:
-    """A project is queued, then processed, then ready, and tells everything only when it is ready."""
+    """A project is queued, then processed, then ready, and has its full record only when it is ready."""
     upload_id = raw.scan()
     answer = raw.call("POST", "/projects", {"upload_id": upload_id})
     assert answer.status == 201
@@ -56,7 +56,7 @@ def test_download_link(raw: Raw) -> None:
 
 
 def test_ready_with_errors(raw: Raw, clock: Clock, emulator: Emulator) -> None:
-    """A test can make a project ready and have errors."""
+    """A test can give a ready project errors."""
     name = raw.call("POST", "/projects", {"upload_id": raw.scan()}).json["name"]
     emulator.store.projects[name].errors = 2
     clock.advance(100)
@@ -83,13 +83,13 @@ def test_bad_requests(raw: Raw, fields: Any, code: str) -> None:
 
 
 def test_unknown_session(raw: Raw) -> None:
-    """No project is made of a session that never was."""
+    """No project is created from a session that never existed."""
     answer = raw.call("POST", "/projects", {"upload_id": "AAAAAAAA"})
     assert answer.refusal == (404, "upload_session_not_found")
 
 
 def test_files_must_be_complete(raw: Raw) -> None:
-    """No project is made of a session that is empty or holds an unfinished file."""
+    """No project is created from a session that is empty or has an unfinished file."""
     upload_id = raw.session()
     for _ in range(2):
         answer = raw.call("POST", "/projects", {"upload_id": upload_id})
@@ -115,7 +115,7 @@ def test_name_collision(raw: Raw, emulator: Emulator) -> None:
 
 
 def test_hidden_name_collision(raw: Raw, emulator: Emulator) -> None:
-    """A stranger's project may also be one that cannot be asked for."""
+    """Another account's project may also be one that cannot be read."""
     upload_id = raw.scan()
     emulator.store.take_name(upload_id, visible=False)
     assert raw.call("POST", "/projects", {"upload_id": upload_id}).json["name"] != upload_id
@@ -123,7 +123,7 @@ def test_hidden_name_collision(raw: Raw, emulator: Emulator) -> None:
 
 
 def test_next_name_collision(raw: Raw, emulator: Emulator) -> None:
-    """A name can be taken before there is a session, whose project shall collide; only the next one does."""
+    """A name can be taken before there is a session, whose project will collide; only the next one does."""
     taken = emulator.store.take_name()
     names = []
     for _ in range(2):
@@ -134,7 +134,7 @@ def test_next_name_collision(raw: Raw, emulator: Emulator) -> None:
 
 
 def test_session_lives_on(raw: Raw, emulator: Emulator) -> None:
-    """By default a session outlives its project, and a second POST makes a second project."""
+    """By default a session outlives its project, and a second POST creates a second project."""
     upload_id = raw.scan()
     names = [raw.call("POST", "/projects", {"upload_id": upload_id}).json["name"] for _ in range(2)]
     assert names[0] == upload_id != names[1]
@@ -152,7 +152,7 @@ def test_session_lives_on(raw: Raw, emulator: Emulator) -> None:
 
 
 def test_session_consumed() -> None:
-    """Where chosen, a project consumes its session, and the stored bytes can still be looked at."""
+    """With `session_consumed`, a project consumes its session, and its stored bytes can still be read."""
     with Emulator(session_consumed=True) as emulator, Raw(emulator) as raw:
         upload_id = raw.scan()
         raw.call("POST", "/projects", {"upload_id": upload_id})
@@ -170,7 +170,7 @@ def test_session_consumed() -> None:
 
 
 def test_no_processing_time() -> None:
-    """A project without processing time is ready when it is first asked for."""
+    """A project without processing time is ready at the first poll."""
     with Emulator(processing_seconds=0) as emulator, Raw(emulator) as raw:
         name = raw.call("POST", "/projects", {"upload_id": raw.scan()}).json["name"]
         assert raw.call("GET", f"/projects/{name}").json["status"] == 100

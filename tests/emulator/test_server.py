@@ -51,7 +51,7 @@ def test_keys(emulator: Emulator, authorization: dict[str, str], code: str) -> N
     ],
 )
 def test_scopes(method: str, path: str, scope: str) -> None:
-    """A key of the account is let in where it has the scope, and any other key is not known."""
+    """A key of the account works if it has the scope, and any other key is unknown."""
     keys = {"sk_one": [scope], "sk_other": {"projects:read", "projects:write"} - {scope}}
     refused = {"sk_other": (403, "insufficient_scope"), "sk_stranger": (401, "invalid_api_key")}
     with Emulator(keys=keys) as emulator:
@@ -66,7 +66,7 @@ def test_scopes(method: str, path: str, scope: str) -> None:
     ("method", "path"), [("GET", "/nothing"), ("PATCH", "/uploads"), ("POST", "/uploads/AAAAAAAA/a.e57")]
 )
 def test_no_such_endpoint(raw: Raw, method: str, path: str) -> None:
-    """What the contract does not list is not found."""
+    """Addresses that are not in the contract are not found."""
     assert raw.call(method, path).refusal == (404, "not_found")
 
 
@@ -87,7 +87,7 @@ def test_exchanges(raw: Raw, emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("bound", [0, 2])
 def test_bounded_exchanges(bound: int) -> None:
-    """Where chosen, only the last requests are remembered."""
+    """With `max_exchanges`, only the last requests are kept."""
     with Emulator(max_exchanges=bound) as emulator, Raw(emulator) as raw:
         for path in ("/1", "/2", "/3", "/4"):
             raw.call("GET", path)
@@ -134,7 +134,7 @@ def test_expect_continue(raw: Raw, emulator: Emulator) -> None:
 
 
 def test_page(raw: Raw) -> None:
-    """The page and its state need no key, and the state holds what the page shows."""
+    """The page and its state need no key, and the state contains the data of the page."""
     upload_id = raw.scan()
     raw.call("POST", "/projects", {"upload_id": upload_id, "title": "<script>"})
     page = raw.send("GET", "/")
@@ -148,7 +148,7 @@ def test_page(raw: Raw) -> None:
 
 
 def test_project_page(raw: Raw) -> None:
-    """A project has a page where the real server has one, and nothing else does."""
+    """A project has a page at the same address as on the real server, and no other address has one."""
     name = raw.call("POST", "/projects", {"upload_id": raw.scan()}).json["name"]
     assert raw.send("GET", f"/projects/{name}").text == raw.send("GET", "/").text
     for path in ("/projects/AAAAAAAA", "/favicon.ico", f"/{name}/x"):
@@ -156,7 +156,7 @@ def test_project_page(raw: Raw) -> None:
 
 
 def test_page_writes_no_markup() -> None:
-    """The page puts what it is told into text nodes only."""
+    """The page puts its data into text nodes only."""
     page = Path(server.__file__).with_name("page.html").read_text("utf-8")
     for hazard in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("):
         assert hazard not in page
@@ -204,7 +204,7 @@ def test_tls(tmp_path: Path) -> None:
     ids=str,
 )
 def test_tls_faults(tmp_path: Path, fault: dict[str, Any]) -> None:
-    """What ends a connection ends it over https too, in an error, and a fresh connection is served."""
+    """Faults that end a connection also end it over https, with an error, and a new connection works."""
     files = certificate(tmp_path)
     with (
         Emulator(tls=files) as emulator,
@@ -222,7 +222,7 @@ def test_tls_faults(tmp_path: Path, fault: dict[str, Any]) -> None:
 
 
 def test_close_leaves_nothing() -> None:
-    """Closing ends every thread and connection at once, idle ones too, and removes the temporary folder."""
+    """Closing ends all threads and connections immediately, and removes the temporary folder."""
     before = set(threading.enumerate())
     with Emulator() as emulator:
         clients = [Raw(emulator) for _ in range(5)]
@@ -254,7 +254,7 @@ def test_data_dir_stays(tmp_path: Path) -> None:
 
 
 def test_command_line(tmp_path: Path) -> None:
-    """The command says where it listens, logs requests without the key, and ends cleanly when told to."""
+    """The command prints its address, logs requests without the key, and ends cleanly on a signal."""
     script = tmp_path / "faults.json"
     script.write_text('[{"on": "GET /uploads/*", "do": "lost_reply"}]', "utf-8")
     command = [sys.executable, "-m", "airflow_360.emulator", "--port", "0", "--faults", str(script)]

@@ -1,4 +1,4 @@
-"""The rules of sessions and files, asked over the wire."""
+"""The rules of sessions and files, tested over HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.emulator.raw import OCTETS, Clock, Raw
 
 
 def test_session(raw: Raw) -> None:
-    """A session has an id of eight characters and says that it lives for 72 hours."""
+    """A session has an id of eight characters and a lifetime of 72 hours in its reply."""
     answer = raw.call("POST", "/uploads")
     assert answer.status == 201
     assert answer.json["expires_in_seconds"] == 72 * 3600
@@ -24,7 +24,7 @@ def test_session(raw: Raw) -> None:
 
 
 def test_expiry(raw: Raw, clock: Clock, emulator: Emulator) -> None:
-    """A session is gone 72 hours after it was created, with its bytes, whatever happened in between."""
+    """A session is gone 72 hours after its creation, with its bytes, whether it was used or not."""
     upload_id = raw.session()
     clock.advance(72 * 3600 - 1)
     assert raw.whole(upload_id, "a.e57", b"x").status == 200
@@ -34,7 +34,7 @@ def test_expiry(raw: Raw, clock: Clock, emulator: Emulator) -> None:
 
 
 def test_expiry_frees_the_disk(clock: Clock, tmp_path: Path) -> None:
-    """An expired session leaves the disk and the quota without being asked for; a project keeps its bytes."""
+    """An expired session is removed from disk and quota automatically; a project keeps its bytes."""
     with Emulator(clock=clock, data_dir=tmp_path, quota_bytes=12) as emulator, Raw(emulator) as raw:
         abandoned, used = raw.scan(), raw.session()
         raw.whole(used, "scan.e57", b"points")
@@ -52,7 +52,7 @@ def test_expiry_frees_the_disk(clock: Clock, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"x", bytes(range(256)) * 9000], ids=["empty", "one byte", "2 MB"])
 def test_whole_file(raw: Raw, emulator: Emulator, data: bytes) -> None:
-    """A whole file, empty ones included, is complete after one PUT and holds exactly its bytes."""
+    """A whole file, even an empty one, is complete after one PUT and has exactly its bytes."""
     upload_id = raw.session()
     complete = {"received": len(data), "total": len(data), "complete": True}
     assert raw.whole(upload_id, "a.e57", data).json == complete
@@ -75,7 +75,7 @@ def test_chunks(shared: Emulator, data: bytes, sizes: list[int], back: int) -> N
 
 
 def test_gap(raw: Raw) -> None:
-    """A gap is answered with 409 and the high-water mark, for a begun file and for a new one."""
+    """A gap is answered with 409 and the high-water mark, for an incomplete file and for a new one."""
     upload_id = raw.session()
     raw.chunk(upload_id, "a.e57", b"abc", 0, 10)
     for filename, received in (("a.e57", 3), ("b.e57", 0)):
@@ -86,7 +86,7 @@ def test_gap(raw: Raw) -> None:
 
 
 def test_overlap(raw: Raw, emulator: Emulator) -> None:
-    """A chunk that overlaps overwrites in place, and one that ends below the mark leaves it where it is."""
+    """A chunk that overlaps overwrites in place, and one that ends below the mark does not move it."""
     upload_id = raw.session()
     raw.chunk(upload_id, "a.e57", b"aaaa", 0, 6)
     assert raw.chunk(upload_id, "a.e57", b"b", 1, 6).json["received"] == 4
@@ -95,7 +95,7 @@ def test_overlap(raw: Raw, emulator: Emulator) -> None:
 
 
 def test_complete_file_is_unchanged(raw: Raw, emulator: Emulator) -> None:
-    """A PUT to a complete file, of whatever bytes and size, is read, ignored and answered with complete."""
+    """A PUT to a complete file, with any bytes and size, is read, ignored and answered with complete."""
     upload_id = raw.session()
     raw.whole(upload_id, "a.e57", b"first")
     complete = {"received": 5, "total": 5, "complete": True}
@@ -106,7 +106,7 @@ def test_complete_file_is_unchanged(raw: Raw, emulator: Emulator) -> None:
 
 
 def test_total_may_not_change(raw: Raw) -> None:
-    """Another total for a begun file is an invalid_content_range."""
+    """Another total for an incomplete file is an invalid_content_range."""
     upload_id = raw.session()
     raw.chunk(upload_id, "a.e57", b"abc", 0, 10)
     assert raw.chunk(upload_id, "a.e57", b"def", 3, 11).refusal == (400, "invalid_content_range")
@@ -124,7 +124,7 @@ def test_invalid_content_range(raw: Raw, content_range: str) -> None:
 
 
 def test_chunk_length_mismatch(raw: Raw) -> None:
-    """A body that is not as long as its Content-Range says is refused, and nothing of it is kept."""
+    """A body whose length differs from its Content-Range is refused, and nothing of it is kept."""
     upload_id = raw.session()
     headers = {**OCTETS, "Content-Range": "bytes 0-3/4"}
     answer = raw.call("PUT", f"/uploads/{upload_id}/a.e57", b"abc", headers)
@@ -260,7 +260,7 @@ def test_proxy_limit(closes: bool) -> None:
 
 
 def test_quota() -> None:
-    """A full account opens no session, one that is over its quota makes no project."""
+    """A full account creates no session, and one above its quota creates no project."""
     with Emulator(quota_bytes=10) as emulator, Raw(emulator) as raw:
         upload_id = raw.session()
         raw.whole(upload_id, "a.e57", bytes(11))

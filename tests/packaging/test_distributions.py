@@ -1,4 +1,4 @@
-"""What people install: the wheel and the sdist, and an Airflow that has the wheel and no checkout."""
+"""The distributions: the wheel and the sdist, and an Airflow with the wheel and without a checkout."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.long
 
 
 def test_a_registry_would_take_them(built: Built) -> None:
-    """Twine finds nothing to say of the metadata and the long description of both."""
+    """Twine finds no fault with the metadata and the long description of both."""
     said = run([str(BIN / "twine"), "check", "--strict", str(built.wheel), str(built.sdist)], ROOT)
     assert said.count("PASSED") == 2
 
 
 def test_metadata(built: Built) -> None:
-    """The wheel names its licence as SPDX does, its kind, its Pythons and what it needs."""
+    """The wheel's metadata: its licence as SPDX, its kind, its Python versions and its requirements."""
     metadata = built.metadata
     assert (metadata["Name"], metadata["Version"]) == ("airflow-provider-360", __version__)
     assert metadata["License-Expression"] == "Apache-2.0"
@@ -41,7 +41,7 @@ def test_metadata(built: Built) -> None:
 
 
 def test_wheel_holds_the_package_and_no_more(built: Built) -> None:
-    """The wheel holds every file of the package, its types' marker and its licence, and nothing beside it."""
+    """The wheel contains every file of the package, its types' marker and its licence, and nothing else."""
     with zipfile.ZipFile(built.wheel) as wheel:
         names = set(wheel.namelist())
     info = f"airflow_provider_360-{__version__}.dist-info/"
@@ -76,7 +76,7 @@ def test_sdist_is_light_and_knows_no_machine(built: Built) -> None:
 
 
 def test_an_example_runs_from_the_wheel(built: Built, tmp_path: Path) -> None:
-    """In an Airflow with nothing but the wheel, the provider is listed and an example DAG makes a project."""
+    """In an Airflow with only the wheel, the provider is listed and an example DAG creates a project."""
     uv("venv", "--quiet", "--python", sys.executable, str(tmp_path / "env"))
     python = tmp_path / "env" / "bin" / "python"
     uv("pip", "install", "--quiet", "--python", str(python), "--constraint", str(PINS), str(built.wheel))

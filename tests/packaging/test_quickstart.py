@@ -1,4 +1,4 @@
-"""A newcomer who does what the quickstart says, and nothing else."""
+"""A new user who follows the quickstart exactly."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ KEY = {"Authorization": "Bearer sk_demo"}
 
 @dataclass
 class Newcomer:
-    """Somebody with a home folder and an environment that holds an Airflow 3.3 and nothing of ours.
+    """A user with a home folder and an environment with an Airflow 3.3 and nothing of ours.
 
-    The emulator's port is the one thing that is not taken from the page: another program may have it.
+    Only the emulator's port is not taken from the page, because another program may use it.
     """
 
     home: Path
@@ -42,7 +42,7 @@ class Newcomer:
         return run(["bash", "-euc", self._here(command)], self.home, self.env)
 
     def opens(self, command: str) -> Child:
-        """Type a command that stays, in a terminal of its own."""
+        """Type a command that keeps running, in its own terminal."""
         words = shlex.split(self._here(command))
         log = self.home / f"{len(self.terminals)}.log"
         child = Child(command, ["env", *words], log=log, env=self.env, cwd=self.home)
@@ -96,7 +96,7 @@ def newcomer(built: Built, tmp_path: Path) -> Iterator[Newcomer]:
 
 
 def test_quickstart(newcomer: Newcomer) -> None:
-    """Whoever types what the page says has a finished project at the end."""
+    """If you type the commands of the page, you have a finished project at the end."""
     commands = re.findall(r"^\$ (.*)$", PAGE, re.MULTILINE)
     install, emulator, connect, *scan, reserialize, unpause, trigger, look = commands
     assert "emulator" in emulator

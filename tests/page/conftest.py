@@ -1,4 +1,4 @@
-"""The page's script in a real browser, before a stand-in for Airflow that can fail in every way."""
+"""The page's script in a real browser, with a fake Airflow that can fail in every way."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FakeAirflow(ThreadingHTTPServer):
         self.state = "running"
         self.instances: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
-        #: What is below the task instances, by path: an answer, or the status of a refusal.
+        #: Replies below the task instances, by path: a body, or the status of a refusal.
         self.known: dict[str, Any] = {}
         self.largest_page = 100
         #: The answer to everything: a status; "page" is a proxy's page to sign in, "nothing" a closed socket.
@@ -77,7 +77,7 @@ class FakeAirflow(ThreadingHTTPServer):
         return instance
 
     def looks(self) -> int:
-        """Return how often the run was looked at."""
+        """Return the number of polls of the run."""
         return self.asked.count(RUN)
 
     def answer(self, path: str, query: dict[str, list[str]]) -> Any:
@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        with suppress(ConnectionError):  # the page waits no longer
+        with suppress(ConnectionError):  # the page no longer waits
             self.end_headers()
             self.wfile.write(body)
 
@@ -147,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Shown:
-    """The page as a person sees it, whose seconds pass when the test says so."""
+    """The page as a person sees it; the test advances its clock."""
 
     def __init__(self, page: Page, airflow: FakeAirflow) -> None:
         self.page, self.airflow = page, airflow
@@ -167,12 +167,12 @@ class Shown:
         )
 
     def open(self, **data: str) -> None:
-        """Open the page, and wait for its first look to end."""
+        """Open the page, and wait for the end of its first poll."""
         self.begin(**data)
         self.settle()
 
     def settle(self) -> None:
-        """Wait for the look that is under way."""
+        """Wait for the poll in flight."""
         for _ in range(1000):
             if not self.page.evaluate(f"!!document.querySelector('{TAG}').looking"):
                 return
@@ -180,13 +180,13 @@ class Shown:
         raise AssertionError("A look does not end.")
 
     def later(self, seconds: int) -> None:
-        """Let time pass, and the looks that fall into it."""
+        """Advance the time, and run the polls in between."""
         for _ in range(0, seconds, 5):
             self.page.clock.run_for(5000)
             self.settle()
 
     def hide(self, hidden: bool) -> None:
-        """Look at another tab of the browser, or at this one again."""
+        """Switch to another tab of the browser, or back to this one."""
         self.page.evaluate(
             """hidden => {
                 Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });

@@ -1,4 +1,4 @@
-"""What the page shows and asks, also where Airflow does not answer as it should."""
+"""The page's display and requests, also if Airflow answers with errors."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PROGRESS = "state-store/360 progress"
 
 
 def progress(received: int, size: int) -> dict[str, Any]:
-    """What an upload keeps in the task state store."""
+    """The value that an upload saves in the task state store."""
     percent = 100 * received // size
     more = {"percent": percent, "rate": 10, "seconds_left": 6, "resumed_from": 0}
     return {"value": {"received": received, "size": size, **more}}
 
 
 def test_a_run(shown: Shown, airflow: FakeAirflow) -> None:
-    """An upload has a bar that says its name and how far it is, and the page looks again by itself."""
+    """An upload has a bar with its name and progress, and the page polls again by itself."""
     airflow.task("upload", "running", 0, rendered_fields={"filename": "roof.laz", "size": 100})
     airflow.task("upload", None, 1, rendered_map_index="1")
     airflow.known[f"upload/{PROGRESS}"] = progress(43, 100)
@@ -48,7 +48,7 @@ def test_a_run(shown: Shown, airflow: FakeAirflow) -> None:
 )
 @pytest.mark.parametrize("run", ["night", ""], ids=["a run", "the latest runs"])
 def test_refused(shown: Shown, airflow: FakeAirflow, trouble: int | str, said: str, run: str) -> None:
-    """What Airflow refuses, or a proxy before it, is said in words, and goes away with its cause."""
+    """A refusal by Airflow, or by a proxy, is shown in words, and disappears with its cause."""
     airflow.task("upload", "running")
     airflow.trouble = trouble
     shown.open(run=run)
@@ -61,7 +61,7 @@ def test_refused(shown: Shown, airflow: FakeAirflow, trouble: int | str, said: s
 
 
 def test_signed_out(shown: Shown, airflow: FakeAirflow) -> None:
-    """Who is signed out is told so, asks ever more seldom, and sees the rest once signed in again."""
+    """A signed-out user is told so, the page polls less and less often, and continues after the sign-in."""
     airflow.task("upload", "running", rendered_fields={"filename": "roof.laz"})
     shown.open()
     live = shown.page.get_by_text("Live", exact=True)
@@ -82,7 +82,7 @@ def test_signed_out(shown: Shown, airflow: FakeAirflow) -> None:
 
 @pytest.mark.parametrize(("status", "said"), [(500, "Airflow answered 500"), (401, "You are signed out")])
 def test_a_part_fails(shown: Shown, airflow: FakeAirflow, status: int, said: str) -> None:
-    """Where one task cannot be asked, the others are shown, and it is asked again, run over or not."""
+    """If one task cannot be read, the others are shown, and it is requested again, also after the run."""
     airflow.state = "failed"
     airflow.task("upload", "failed", 0, rendered_fields={"filename": "roof.laz"})
     airflow.task("upload_folder", "failed", rendered_fields={"path": "/scans/garden"})
@@ -112,7 +112,7 @@ def test_an_answer_that_never_comes(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_nobody_looks(shown: Shown, airflow: FakeAirflow) -> None:
-    """Behind another tab the page asks nothing, and when it is looked at again it asks at once."""
+    """Behind another tab the page sends no requests, and when it is shown again it polls immediately."""
     airflow.task("upload", "running")
     shown.open()
     shown.hide(True)
@@ -125,10 +125,10 @@ def test_nobody_looks(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_one_look_at_a_time(shown: Shown, airflow: FakeAirflow) -> None:
-    """While Airflow is slow to answer, the page asks nothing more, whatever people do."""
+    """While Airflow is slow to answer, the page sends no further requests, after any action of the user."""
     airflow.task("upload", "running")
     shown.open()
-    asked: list[str] = []  # by the script; the browser itself holds back what it is asked for twice
+    asked: list[str] = []  # by the script; the browser itself delays a second request for the same URL
     shown.page.on("request", lambda request: asked.append(request.url))
     airflow.open.clear()
     for _ in range(5):
@@ -142,7 +142,7 @@ def test_one_look_at_a_time(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_taken_away(shown: Shown, airflow: FakeAirflow) -> None:
-    """A page that is left while Airflow is asked asks nothing more, and fails at nothing."""
+    """A page that is left during a request sends no further ones, and raises no error."""
     failed: list[str] = []
     shown.page.on("pageerror", lambda error: failed.append(error.message))
     airflow.task("upload", "running")
@@ -159,7 +159,7 @@ def test_taken_away(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_placed_anew(shown: Shown, airflow: FakeAirflow) -> None:
-    """A page that is taken away and put back while Airflow is asked looks at once."""
+    """A page that is removed and put back during a request polls immediately."""
     airflow.task("upload", "running", rendered_fields={"filename": "roof.laz"})
     airflow.open.clear()
     shown.begin()
@@ -171,7 +171,7 @@ def test_placed_anew(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_smaller_pages(shown: Shown, airflow: FakeAirflow) -> None:
-    """An Airflow that is set to hand out fewer task instances at a time is asked for all of them."""
+    """If Airflow returns fewer task instances per page, the script reads all pages."""
     airflow.largest_page = 40
     for index in range(130):
         airflow.task("upload", "queued", index, rendered_map_index=str(index))
@@ -182,7 +182,7 @@ def test_smaller_pages(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_over_at_once(shown: Shown, airflow: FakeAirflow) -> None:
-    """A run of a thousand finished uploads is over at the first look, without a request for each."""
+    """A run of a thousand finished uploads is done after the first poll, without a request for each."""
     airflow.state = "success"
     for index in range(1000):
         fields = {"filename": f"{index}.e57", "size": 1000}
@@ -232,7 +232,7 @@ def test_cleared(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_what_a_project_waits_for(shown: Shown, airflow: FakeAirflow) -> None:
-    """A project that is not made yet says what it waits for, as that changes."""
+    """A project that is not created yet shows the reason why it waits, and updates it."""
     upload = airflow.task("upload", "running")
     airflow.task("create_project", None)
     shown.open()
@@ -244,7 +244,7 @@ def test_what_a_project_waits_for(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_tried_again(shown: Shown, airflow: FakeAirflow) -> None:
-    """A second attempt says that it is one, and waits to retry under its own name."""
+    """A second attempt is marked as such, and its wait for the retry has its own label."""
     upload = airflow.task("upload", "up_for_retry", rendered_fields={"filename": "roof.laz", "size": 100})
     airflow.known[f"upload/{PROGRESS}"] = progress(43, 100)
     shown.open()
@@ -273,7 +273,7 @@ def test_links(shown: Shown, airflow: FakeAirflow, link: str | None) -> None:
     ids=["chosen", "unknown", "not JSON", "none"],
 )
 def test_time_zone(shown: Shown, airflow: FakeAirflow, chosen: str | None, time: str) -> None:
-    """Times are in the zone that people chose in Airflow, or in the browser's where it knows none such."""
+    """Times are in the zone chosen in Airflow, or in the browser's zone if Airflow's is unknown to it."""
     airflow.task("ready", "deferred")
     if chosen:
         shown.page.add_init_script(f"localStorage.setItem('timezone', '{chosen}')")
@@ -313,7 +313,7 @@ def test_nothing_uploaded(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_not_begun(shown: Shown, airflow: FakeAirflow) -> None:
-    """What could not begin says that a task before it failed."""
+    """A task that could not start shows that an earlier task failed."""
     airflow.state = "failed"
     airflow.task("upload", "upstream_failed")
     airflow.task("create_project", "upstream_failed")
@@ -339,7 +339,7 @@ def test_folders(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_another_dag(shown: Shown, airflow: FakeAirflow) -> None:
-    """A run without a task of ours says so, and asks for no task instances."""
+    """A run without a task of ours shows this, and its task instances are not requested."""
     airflow.tasks = {}
     airflow.state = "success"
     shown.open()
@@ -348,7 +348,7 @@ def test_another_dag(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_the_latest_runs(shown: Shown, airflow: FakeAirflow) -> None:
-    """Runs are counted a few at a time, the finished once; DAGs are looked for once a minute."""
+    """Runs are counted a few at a time, finished ones once; DAGs are searched once a minute."""
     for index in range(20):
         airflow.runs.append(
             {

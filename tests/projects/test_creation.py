@@ -240,7 +240,7 @@ def test_next_step(record: CreationRecord, facts: Facts, kind: type[Step], field
 def test_failures_are_tolerated_for_a_while(
     error: ThreeSixtyError, since: float | None, kind: type[Step], seconds: float | None
 ) -> None:
-    """A failure that may pass is waited for, a rate limit as long as it says, and no failure for ever."""
+    """A temporary failure is waited for, a rate limit for its full time, and no failure for ever."""
     record = UNSENT if since is None else UNSENT.failed(NOW - since, error)
     step = next_step(record, replace(FACTS, failure=error), TIMES)
     assert type(step) is kind
@@ -300,7 +300,7 @@ def test_record_survives_json(record: CreationRecord) -> None:
 
 @pytest.mark.parametrize("saved", [None, "x", [], {"stage": "unheard of"}, {"more": 1}], ids=str)
 def test_a_record_of_another_kind_is_empty(saved: object) -> None:
-    """What this version did not save is not believed."""
+    """A record that this version did not save counts as empty."""
     assert CreationRecord.from_json(saved) == CreationRecord()
 
 
@@ -317,5 +317,5 @@ def test_a_record_of_another_kind_is_empty(saved: object) -> None:
     ids=["nothing", "text", "same title", "odd entries", "five", "control characters"],
 )
 def test_candidates(found: object, names: list[str]) -> None:
-    """At most five projects are named, those of the same title first, whatever shape the list has."""
+    """At most five projects are named, those with the same title first, for any form of the list."""
     assert creation._candidates(found, "Bridge") == names

@@ -1,4 +1,4 @@
-"""What follows from one poll of a project, as tables."""
+"""The next step after one poll of a project, as tables."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_next_step(
 
 @pytest.mark.parametrize(("now", "ends"), [(59.0, False), (60.0, False), (61.0, True)])
 def test_a_status_that_stands_still_ends_the_wait(now: float, ends: bool) -> None:
-    """A status that stays the same for longer than the stall time-out ends the wait for good."""
+    """A status that stays the same for longer than the stall time-out ends the wait permanently."""
     step = next_step(SEEN, project(7), now, stall_timeout=60)
     assert isinstance(step, GiveUp) == ends
     if isinstance(step, GiveUp):
@@ -148,7 +148,7 @@ outcomes = st.lists(
 
 @given(outcomes=outcomes, times=st.lists(st.integers(1, 1000), min_size=60, max_size=60))
 def test_a_wait_survives_its_state_being_saved(outcomes: list[Any], times: list[int]) -> None:
-    """A record that goes through JSON between two polls leads to the same steps."""
+    """A record that is saved as JSON between two polls leads to the same steps."""
     record, now = WaitRecord(), 0.0
     for outcome, seconds in zip(outcomes, times, strict=False):
         step = next_step(record, outcome, now, stall_timeout=5000)
@@ -209,7 +209,7 @@ def test_times_travel_as_plain_numbers() -> None:
     ids=["unknown", "new", "clocks differ", "clock behind", "a minute", "most", "nearly all", "over"],
 )
 def test_pause_left(started: float | None, now: float, left: float) -> None:
-    """A pause that just began is waited for in full, and later for what is left, at least half a minute."""
+    """A pause that has just started is waited for in full, later only the rest, at least half a minute."""
     assert pause_left(1000, started, now) == left
 
 
@@ -253,7 +253,7 @@ def test_an_error_goes_through_an_event(error: ThreeSixtyError, retryable: bool)
 
 
 def test_a_message_is_one_bounded_line() -> None:
-    """Whatever an error says, its event can be stored: one line, of bounded length, in UTF-8, without NUL."""
+    """For any text of an error, its event can be stored: one bounded line, in UTF-8, without NUL."""
     event = error_event(ServerError("a\nb\0c \ud800" + "x" * 10_000))
     assert event["message"].startswith("a b c ?x")
     assert len(event["message"]) == 2000
@@ -261,7 +261,7 @@ def test_a_message_is_one_bounded_line() -> None:
 
 
 def test_an_unexpected_error_does_not_show_its_text() -> None:
-    """The text of an error of another library may hold a secret, so the event has only its type."""
+    """The text of an error of another library may contain a secret, so the event has only its type."""
     event = error_event(KeyError("sk_secret"))
     assert "KeyError" in event["message"]
     assert "sk_secret" not in str(event)
@@ -290,7 +290,7 @@ def test_an_unexpected_event_fails_for_good(event: Any) -> None:
 
 
 def test_processing_errors_fail_only_if_asked() -> None:
-    """A ready project with processing errors is a success with a warning, or a failure if that was asked."""
+    """A ready project with processing errors is a success with a warning, or with the option a failure."""
     ready = project(100, errors=3)
     assert ready_record(ready, "https://x/projects/town-hall") == ready.record
     with pytest.raises(ProjectError, match="3"):
@@ -307,6 +307,6 @@ def test_durations(value: Any, seconds: float | None) -> None:
 
 @pytest.mark.parametrize("value", [0, -1, "60", True, float("nan"), timedelta(0)], ids=str)
 def test_wrong_durations_are_refused(value: Any) -> None:
-    """What is no duration is refused, with the parameter's name."""
+    """A value that is not a duration is refused, with the parameter's name."""
     with pytest.raises(ValueError, match="stall_timeout"):
         as_seconds(value, "stall_timeout")

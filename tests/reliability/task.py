@@ -1,6 +1,6 @@
-"""One attempt at one task of a night run, in a process of its own that `test_kill.py` may kill at any moment.
+"""One attempt of a task of a nightly run, in a separate process that `test_kill.py` may kill at any moment.
 
-Without Airflow, so that it starts quickly: what Airflow saves between attempts is a file here.
+Without Airflow, so that it starts quickly: the state that Airflow saves between attempts is a file here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHUNK = 32 * 1024
 BLOCK = CHUNK // 8
 SECONDS_PER_BLOCK = 0.001
 
-#: The exit status of a task that failed for good.
+#: The exit status of a task that failed permanently.
 FAILED = 3
 
 #: Quarters of an hour become fractions of a second. A request that was cut off by a kill ends before that.
@@ -62,7 +62,7 @@ def _no_wait(seconds: float) -> None:
 
 
 def main(task: str, server: str, upload_id: str, folder: str, attempt: str) -> int:
-    """Run one attempt at ``upload`` or ``project``; the result goes to stdout, an error to stderr."""
+    """Run one attempt of ``upload`` or ``project``; the result is written to stdout, an error to stderr."""
     print("go", flush=True)
     client = ThreeSixtyClient(Transport(server, "sk_kill"), Backoff(sleep=_no_wait))
     if task == "upload":

@@ -30,7 +30,7 @@ def filled_session(client: ThreeSixtyClient) -> str:
     ids=["file", "session", "project"],
 )
 def test_an_answer_to_something_else(ask: Callable[[ThreeSixtyClient, str], Any]) -> None:
-    """JSON that does not answer the question is no answer: it is asked again."""
+    """JSON that does not answer the question is not a reply: the request is sent again."""
     with strict_emulator() as emulator:
         client = client_for(emulator)
         upload_id = filled_session(client)
@@ -64,7 +64,7 @@ class Task:
 
 
 def test_a_failed_listing_is_not_a_post() -> None:
-    """If the session could not even be listed, no project was asked for, and the retry creates it at once."""
+    """If the session could not even be listed, no project was requested; the retry creates it immediately."""
     with strict_emulator(processing_seconds=0) as emulator:
         task = Task(client_for(emulator))
         emulator.faults.add({"on": "GET /uploads/*", "do": "status", "status": 502})

@@ -18,13 +18,13 @@ from airflow_360.emulator import Emulator
 from tests.fakes import client_for, held, requests_of, some_bytes, strict_emulator
 from tests.reliability import task
 
-#: Seconds after its first line within which an upload is killed where nothing is waited for.
+#: Seconds after its first line within which an upload is killed if there is no request to wait for.
 SOON = 0.05
 
-#: Chunks of the file for each kill: three times what can be sent until then.
+#: Chunks of the file for each kill: three times as many as can be sent until then.
 CHUNKS_PER_KILL = 20
 
-#: Seconds for which a request that is waited for stands still: far longer than the kill takes to come.
+#: Seconds for which the chosen request is stalled: far longer than the kill needs.
 STILL = 0.5
 
 POST = "POST /projects"
@@ -38,10 +38,10 @@ MIDDLE = "in the middle of a PUT"
 
 @dataclass(frozen=True)
 class Moment:
-    """Say when a task is killed.
+    """The time at which a task is killed.
 
-    :param delay: seconds after what is waited for.
-    :param wait_for: a request that stands still, or ``MIDDLE``; None for the first line of the process.
+    :param delay: seconds after ``wait_for``.
+    :param wait_for: a request that is stalled, or ``MIDDLE``; None for the first line of the process.
     :param when: whether the server has carried the request out by then.
     :param skip: how many such requests pass first.
     """
@@ -53,7 +53,7 @@ class Moment:
 
 
 def upload_moments(dice: random.Random, count: int) -> Iterator[Moment]:
-    """Yield moments while connecting and asking, in a PUT, between two of them, and where a reply is due."""
+    """Yield moments during connecting and asking, in a PUT, between two PUTs, and before a reply."""
     for number in range(count):
         match dice.choice(["any", "GET /uploads/*/*", "PUT /uploads/*/*", MIDDLE]) if number else MIDDLE:
             case "any":
@@ -109,7 +109,7 @@ class Night:
         return moment.wait_for is None or not self._emulator.faults.unused()
 
     def finished(self, name: str) -> str:
-        """Run a task to its end and return what it printed."""
+        """Run a task to its end and return its output."""
         process = self._start(name)
         said, complaint = process.communicate(timeout=120)
         assert process.returncode == 0, complaint
@@ -171,5 +171,5 @@ def test_killed_at_any_moment(
     assert max(put.body_bytes for put in puts) <= task.CHUNK
     sent_again = sum(put.body_bytes for put in puts) - len(scan)
     assert 0 <= sent_again <= (0 if keep_cut_bytes else task.CHUNK * len(of_upload))
-    # The moments were what they should be: some PUT was cut off in its middle.
+    # The moments hit their aim: some PUT was cut off in its middle.
     assert any(put.status is None and 0 < put.body_bytes < task.CHUNK for put in puts)

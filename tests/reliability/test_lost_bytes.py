@@ -1,4 +1,4 @@
-"""A server that forgets: what it lost is sent again, and only that, whether or not cut bytes count."""
+"""A server that loses bytes: only the lost bytes are sent again, whether or not cut bytes count."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def shared(request: pytest.FixtureRequest) -> Iterator[Emulator]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Say what is uploaded, after which requests some of it is lost, and what else goes wrong with PUTs."""
+    """A plan of an upload: the file, the requests after which bytes are lost, and other failures of PUTs."""
 
     size: int
     chunk_size: int
@@ -67,7 +67,7 @@ def plans(draw: st.DrawFn) -> Plan:
 )
 @given(plan=plans())
 def test_the_bytes_arrive_all_the_same(shared: Emulator, plan: Plan) -> None:
-    """Whatever the server loses on the way, its bytes end as the source's; nothing else is sent twice."""
+    """If the server loses any bytes, the file still ends as the source; no other byte is sent twice."""
     client = client_for(shared)
     upload_id = client.create_upload_session().upload_id
     path = f"/uploads/{upload_id}/scan.e57"
@@ -85,7 +85,7 @@ def test_the_bytes_arrive_all_the_same(shared: Emulator, plan: Plan) -> None:
     broken = sum(put.status is None for put in puts)
     ahead = [put for put in puts if put.start != put.received_before]
     shared.exchanges.clear()
-    # A loss that goes unnoticed is met by one chunk beyond the mark, which the server refuses.
+    # After an unnoticed loss, one chunk starts beyond the mark, and the server refuses it.
     assert all(put.status == 409 for put in ahead if put.status)
     assert len(ahead) <= len(plan.losses)
     assert not [violation for violation in shared.violations if upload_id in violation]

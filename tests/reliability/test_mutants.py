@@ -1,4 +1,4 @@
-"""What no other test would notice, had it been otherwise: found by changing the code (`make mutants`)."""
+"""Behaviour that no other test covers: found by mutation testing (`make mutants`)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def emulator() -> Iterator[Emulator]:
 
 
 class Task:
-    """One task that creates the project of one session, over its attempts; its waits pass at once."""
+    """One task that creates the project of one session, over its attempts; its waits take no time."""
 
     def __init__(self, emulator: Emulator) -> None:
         self.client = client_for(emulator, tries=0)
@@ -116,7 +116,7 @@ def test_the_search_ends_with_another_post(emulator: Emulator) -> None:
 
 
 def test_a_stranger_is_recognized_again(emulator: Emulator) -> None:
-    """A retry after an attempt that sent nothing recognizes the stranger's project, and in doubt it stops."""
+    """A retry after an attempt that sent nothing recognizes another account's project; in doubt it stops."""
     emulator.store.take_name()
     task = Task(emulator)
 
@@ -133,12 +133,12 @@ def test_a_stranger_is_recognized_again(emulator: Emulator) -> None:
     assert len(requests_of(emulator, "POST", "/projects")) == 1
 
 
-# -- what is told, word by word
+# -- messages, word by word
 
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """What this package logs from here on."""
+    """The log records of this package from here on."""
     caplog.set_level(logging.INFO, logger="airflow_360")
     messages: list[str] = []
 
@@ -153,7 +153,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
 
 
 def test_what_is_told_where_nobody_answers(emulator: Emulator) -> None:
-    """A request without an answer is told of with the server, the cause, and what to check."""
+    """The message about a request without an answer has the server, the cause, and the next step."""
     emulator.faults.add({"on": POST, "do": "lost_reply"})
     client = client_for(emulator)
     with pytest.raises(NoReplyError) as raised:
@@ -215,7 +215,7 @@ PROXY = "Check that the connection's host is a 360 server and that no proxy stan
     ],
 )
 def test_what_is_told_of_a_refusal(emulator: Emulator, fault: dict[str, Any], said: str) -> None:
-    """A refusal is told in one sentence, with all that the server said up to a length, and with advice."""
+    """The message of a refusal is one sentence, with the server's text up to a length, and with advice."""
     emulator.faults.add({"on": "GET /projects", "do": "status", **fault})
     with pytest.raises(ThreeSixtyError) as raised:
         client_for(emulator, tries=0).list_projects()
@@ -223,7 +223,7 @@ def test_what_is_told_of_a_refusal(emulator: Emulator, fault: dict[str, Any], sa
 
 
 def test_what_is_told_of_an_upload(emulator: Emulator, told: list[str]) -> None:
-    """A new upload says nothing of resuming, and a complete one that nothing is sent."""
+    """The log of a new upload does not mention resuming; that of a complete one says that nothing is sent."""
     client = client_for(emulator)
     upload_id = client.create_upload_session().upload_id
     for _ in range(2):
@@ -232,7 +232,7 @@ def test_what_is_told_of_an_upload(emulator: Emulator, told: list[str]) -> None:
 
 
 def test_what_is_told_of_a_stall(emulator: Emulator) -> None:
-    """An upload that does not grow although nothing failed says no more than that."""
+    """The message of an upload that does not grow without a failure is only that."""
     body = {"received": 4, "total": 10, "complete": False}
     emulator.faults.add({"on": "PUT /uploads/*/*", "do": "status", "status": 200, "body": body, "times": 2})
     client = client_for(emulator, tries=0)
@@ -246,7 +246,7 @@ def test_what_is_told_of_a_stall(emulator: Emulator) -> None:
 
 
 def test_what_is_told_of_a_proxy(told: list[str]) -> None:
-    """A chunk that a proxy found too large is told of with the size that is tried next."""
+    """The log about a chunk that a proxy found too large contains the next size."""
     with strict_emulator(max_body_bytes=1 << 20) as emulator:
         client = client_for(emulator)
         upload_id = client.create_upload_session().upload_id
@@ -259,7 +259,7 @@ def test_what_is_told_of_a_proxy(told: list[str]) -> None:
 
 
 def test_what_is_told_of_a_source(emulator: Emulator, told: list[str]) -> None:
-    """A source that hiccups is told of with the byte, and one that ends early with what to do."""
+    """The message about a source that fails has the byte; one that ends early names the next step."""
     client = client_for(emulator)
     upload_id = client.create_upload_session().upload_id
     upload(client, upload_id, HiccupSource(some_bytes(10), at=4), "a.e57", chunks=ChunkSizer(20), ask=False)
@@ -274,7 +274,7 @@ def test_what_is_told_of_a_source(emulator: Emulator, told: list[str]) -> None:
 
 @pytest.mark.parametrize("known", [False, True], ids=["nothing known", "begun"])
 def test_a_whole_file_has_no_range(known: bool) -> None:
-    """A file of one chunk goes without a range where the server knows nothing of it, and else with one."""
+    """A file of one chunk is sent without a range if the server has nothing of it, otherwise with one."""
     begun = {"received": 0, "total": 4, "complete": False}
     with Recorder(http_reply(200, {"received": 4, "total": 4, "complete": True})) as server:
         progress = FileProgress.from_reply(begun) if known else None
@@ -296,7 +296,7 @@ def test_nobody_there_is_surely_not_sent() -> None:
 
 
 def test_what_is_told_of_a_conflict(emulator: Emulator) -> None:
-    """A 409 may say that the server holds nothing; one that does not say how much is told of as no answer."""
+    """A 409 may say that the server has 0 bytes; a 409 without a number is reported as an invalid reply."""
     client = client_for(emulator, tries=0)
     for body in ({"error": "non_contiguous_chunk", "received": 0}, {"error": "non_contiguous_chunk"}):
         emulator.faults.add({"on": "GET /projects", "do": "status", "status": 409, "body": body})

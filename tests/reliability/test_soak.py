@@ -33,15 +33,15 @@ MIB = 1024 * 1024
 #: How often a task is tried.
 ATTEMPTS = 4
 
-#: A task sends three POSTs. With so many sessions all three may fail, and only then a person has to clear it.
+#: A task sends three POSTs. With this many sessions all three may fail; only then a person must clear it.
 POSTS_SPENT = f"sent {1 + MAX_MORE_POSTS} times"
 
-#: A status that goes backwards is only found in answers that are rare here: more of them.
+#: A status that goes backwards only shows in replies that are rare here: make them more frequent.
 OFTEN_BACKWARDS = MENU + 9 * tuple(fault for fault in MENU if fault.do == "alter")
 
 
 def retried(task: Callable[[int], T]) -> T:
-    """Run a task as Airflow does: again, where its error may pass, as often as it has attempts."""
+    """Run a task like Airflow: again after a retryable error, as often as it has attempts."""
     for attempt in range(1, ATTEMPTS):
         try:
             return task(attempt)
@@ -61,7 +61,7 @@ def hardly(seconds: float) -> None:
 
 @dataclass(frozen=True)
 class Usage:
-    """Hold what this process has in use; the emulator's end of each connection is part of it."""
+    """The resources of this process, including the emulator's end of each connection."""
 
     memory: int
     threads: int
@@ -84,7 +84,7 @@ class Night:
         self._dice = random.Random(seed)
 
     def session(self) -> str:
-        """Upload some files into a session of their own and make the project; return its name."""
+        """Upload some files into their own session and create the project; return its name."""
         chunk = self._dice.choice([700, 5_000, 30_000])
         files = self._files(chunk)
         upload_id = retried(lambda attempt: self._client.create_upload_session().upload_id)
@@ -108,7 +108,7 @@ class Night:
         return Job(name, len(data), lambda: MemorySource(data))
 
     def _project(self, upload_id: str) -> str:
-        """Create the project; its hours of waiting pass at once."""
+        """Create the project; its hours of waiting take no time."""
         clock = VirtualClock()
         creation = creation_of(self._client, upload_id, MemoryRecords(), clock=clock, sleep=clock.sleep)
         while True:
@@ -129,7 +129,7 @@ class Night:
 @pytest.mark.parametrize("sessions", [20, pytest.param(200, marks=pytest.mark.soak)])
 def test_a_night_of_failures(sessions: int, keep_cut_bytes: bool, caplog: pytest.LogCaptureFixture) -> None:
     """With one request in ten failing, each session arrives as one project, and nothing piles up."""
-    # Otherwise pytest keeps each warning, and with it the error, its frames and what they were sending.
+    # Otherwise pytest keeps each warning, and with it the error, its frames and the bytes being sent.
     caplog.set_level(logging.CRITICAL, logger="airflow_360")
     chaos = Chaos(sessions, rate=0.1, menu=OFTEN_BACKWARDS)
     with Emulator(
@@ -158,7 +158,7 @@ def test_a_night_of_failures(sessions: int, keep_cut_bytes: bool, caplog: pytest
 
 
 class VirtualClock:
-    """A time that passes only where someone waits for it."""
+    """A clock that only waits advance."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
@@ -183,7 +183,7 @@ class VirtualClock:
 
 
 def test_a_night_within_the_limits() -> None:
-    """Under the contract's limits all is done in the end, and each refusal costs one wait, as it says."""
+    """Under the contract's limits everything completes, and each refusal costs one wait of its own length."""
     clock = VirtualClock()
     with strict_emulator(limits="real", clock=clock, processing_seconds=0) as emulator:
         client = client_for(emulator, sleep=clock.sleep)
@@ -206,7 +206,7 @@ def test_a_night_within_the_limits() -> None:
         assert made == list(emulator.store.projects) == sessions
         assert {upload_id: held(emulator, upload_id, "a.e57") for upload_id in sessions} == files
     refused = [(e.method, e.path.split("/")[1]) for e in emulator.exchanges if e.status == 429]
-    # 31 sessions where 30 an hour may be, 1,330 PUTs where 1,200 a minute, 31 projects where 10 an hour.
+    # 31 sessions (limit: 30 an hour), 1,330 PUTs (limit: 1,200 a minute), 31 projects (limit: 10 an hour).
     assert refused == [("POST", "uploads"), ("PUT", "uploads")] + 3 * [("POST", "projects")]
     assert clock.waits == [60]
     assert clock.deferred == 4 * [3600]

@@ -73,7 +73,7 @@ class _RecordsAfterThePost(ProjectCreation):
 
 
 class _TakesAKillForUnsent(ProjectCreation):
-    """Posts at once after a kill."""
+    """Posts immediately after a kill."""
 
     def _begun(self, record: CreationRecord) -> CreationRecord:
         if record.stage is Stage.SENDING:
@@ -82,7 +82,7 @@ class _TakesAKillForUnsent(ProjectCreation):
 
 
 class _TakesNothingSavedForUnsent(ProjectCreation):
-    """Posts at once if nothing is saved of earlier attempts."""
+    """Posts immediately if no earlier attempt is recorded."""
 
     def _begun(self, record: CreationRecord) -> CreationRecord:
         if record.stage is Stage.UNKNOWN:
@@ -99,7 +99,7 @@ class _ForgetsAtAClear(ProjectCreation):
 
 
 class _NeverPostsAgain(ProjectCreation):
-    """Stops where another POST is safe."""
+    """Stops although another POST is safe."""
 
     def _carry_out(self, step: Step) -> Any:
         if isinstance(step, Post) and step.why:
@@ -108,7 +108,7 @@ class _NeverPostsAgain(ProjectCreation):
 
 
 class _SpendsRetries(ProjectCreation):
-    """Fails where a request fails, and leaves the waiting to Airflow's retries."""
+    """Fails if a request fails, and leaves the waiting to Airflow's retries."""
 
     def _carry_out(self, step: Step) -> Any:
         if isinstance(step, Wait) and self._facts.failure:
@@ -130,7 +130,7 @@ class Bug:
     """A bug, and a scenario that shows it.
 
     :param package: the package with the bug.
-    :param scenario: what must happen for it to matter.
+    :param scenario: the events that make it matter.
     """
 
     package: Package

@@ -12,7 +12,7 @@ START = 1_800_000_000.0
 
 
 class VirtualClock:
-    """A clock whose time passes at once, with appointments on the way."""
+    """A clock whose waits take no time, with scheduled events."""
 
     def __init__(self) -> None:
         self.now = START
@@ -32,7 +32,7 @@ class VirtualClock:
         heapq.heappush(self._appointments, (moment, next(self._numbers), act))
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass, with everything that happens meanwhile."""
+        """Advance the time, and run the events in between."""
         end = self.now + max(0.0, seconds)
         while self._appointments and self._appointments[0][0] <= end:
             moment, _, act = heapq.heappop(self._appointments)

@@ -1,4 +1,4 @@
-"""Scenarios of one project task: what fails, what is killed, what a person clears; and how they must end."""
+"""Scenarios of one project task, with failures, kills and clears, and the required results."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ __all__ = [
 TIMES = CreationTimes(longest=900.0)
 TITLE = "Bridge"
 LINK = "https://bucket.test/scan.e57"
-#: What a POST takes at most until it has its effect, if its connection broke.
+#: The longest time until a POST has its effect, if its connection broke.
 LATEST_AFTER_BREAK = TIMES.after_break - 10
 LATEST_AFTER_TIMEOUT = TIMES.after_timeout - 10
 #: All outages together; the package tolerates an hour of failures.
@@ -55,11 +55,11 @@ MAX_KILLS = 3
 
 @dataclass(frozen=True)
 class Airflow:
-    """What an Airflow can save.
+    """The abilities of an Airflow to save state.
 
-    :param state: whether it has a task state store (from 3.3 on).
-    :param lasting: where something is saved that clears do not reach: ``"asset"`` (from 3.3 on),
-        ``"variable"`` (before), or None.
+    :param state: whether it has a task state store (3.3 and newer).
+    :param lasting: the storage that survives a clear: ``"asset"`` (3.3 and newer), ``"variable"`` (before) or
+       None.
     :param deferrable: whether the project task is deferrable.
     """
 
@@ -70,17 +70,17 @@ class Airflow:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Everything that happens to one project task.
+    """All events of one project task.
 
     :param consumed: whether the server consumes a session when it creates the project.
-    :param airflow: what Airflow can save.
-    :param link: whether the project is made from a link instead of a session.
+    :param airflow: the abilities of Airflow to save state.
+    :param link: whether the project is created from a link instead of a session.
     :param title: whether the task gives its project a title.
     :param processing: seconds until a project is ready.
     :param stranger: ``"visible"`` or ``"hidden"`` if another account's project has the session's name.
     :param made_before: whether another task created this session's project before.
-    :param faults: what happens to the POSTs, one after the other.
-    :param outages: when GETs fail.
+    :param faults: the faults of the POSTs, one after the other.
+    :param outages: the times at which GETs fail.
     :param interruptions: kills and clears during the task.
     :param clears: clears after its end; each says whether the saved state is kept.
     :param pause: seconds before a retry, and before a clear.
@@ -120,21 +120,21 @@ class Simulation:
     server: Server
     interruptions: Interruptions
     upload_id: str | None = None
-    #: How each run of the task ended (the first one, and one for each later clear), and what it returned.
+    #: The end and the result of each run of the task (the first one, and one for each later clear).
     ends: list[tuple[str, Any, str]] = field(default_factory=list)
     #: Seconds for which an execution waited in its worker slot.
     held: list[float] = field(default_factory=list)
 
     @property
     def story(self) -> str:
-        """Return what happened, for people."""
+        """Return the journal as text."""
         return "\n".join([str(self.scenario), *self.server.journal])
 
 
 def play(scenario: Scenario, folder: Path, package: Package = PACKAGE) -> Simulation:
-    """Let a scenario happen.
+    """Run a scenario.
 
-    :param folder: where the server's files are.
+    :param folder: the folder for the server's files.
     :param package: the code under test.
     """
     clock = VirtualClock()
@@ -185,12 +185,12 @@ def play(scenario: Scenario, folder: Path, package: Package = PACKAGE) -> Simula
         clock.sleep(scenario.pause)
         task.clear(keep_state)
         simulation.ends.append((task.run(), task.result, str(task.error)))
-    clock.sleep(LATEST_AFTER_TIMEOUT)  # whatever comes late comes now
+    clock.sleep(LATEST_AFTER_TIMEOUT)  # late effects happen before this time
     return simulation
 
 
 def check(simulation: Simulation) -> None:
-    """Assert what is promised: one project, never a stranger's, no held worker slot, and no person is needed.
+    """Assert the promises: one project, never another account's, no held worker slot, no person needed.
 
     The exceptions are those of ``docs/contract.md``.
     """
@@ -199,7 +199,7 @@ def check(simulation: Simulation) -> None:
     names = {name for end, name, _ in simulation.ends if end == "success"}
     assert names <= set(created), f"A stranger's project was reused: {names}\n{story}"
     hidden = scenario.stranger == "hidden" and _doubt(simulation)
-    # A clear of a link in doubt creates its project again: whoever clears it was told to look first.
+    # A clear of a link in doubt creates its project again: the message asks to check for a project first.
     looked = sum("is cleared" in line for line in server.journal) if scenario.link else 0
     assert hidden or len(created) <= 1 + looked, f"More than one project: {created}\n{story}"
     assert max(simulation.held) <= TIMES.in_place, f"A worker slot was held: {simulation.held}\n{story}"
@@ -213,7 +213,7 @@ def _doubt(simulation: Simulation) -> bool:
 
 
 def needs_a_person(simulation: Simulation) -> bool:
-    """Tell whether a task may stop, as it is documented."""
+    """Tell whether the documentation allows the task to stop."""
     scenario, server = simulation.scenario, simulation.server
     moments = simulation.interruptions.happened
     in_post = sum("POST /projects" in moment or "a save of sending" in moment for moment in moments)
@@ -235,7 +235,7 @@ class _Hook(ThreeSixtyHook):
 
     @cached_property
     def client(self) -> ThreeSixtyClient:
-        """Return a client as a connection gives it."""
+        """Return a client like that of a connection."""
         return ThreeSixtyClient(self._transport, Backoff(sleep=self._clock.sleep, random=lambda: 0.5))
 
 
@@ -292,7 +292,7 @@ _SESSION = _SessionOperator(task_id="session")
 
 
 def _fresh(prototype: Any) -> Any:
-    """Return a new operator, as each execution has one; to construct it would take a millisecond."""
+    """Return a new operator for each execution; constructing it would take a millisecond."""
     operator = object.__new__(type(prototype))
     operator.__dict__.update(prototype.__dict__)
     return operator
@@ -362,7 +362,7 @@ OF_A_POST = [*PASSING, "429 for an hour", "session not found", "quota", "refused
 
 @st.composite
 def faults(draw: st.DrawFn) -> Fault:
-    """Draw what happens to one POST."""
+    """Draw the fault of one POST."""
     name = draw(st.sampled_from([*OF_A_POST, *SLOW, *SLOW]))
     answer = ANSWERS[name]
     if not answer.doubtful:

@@ -23,11 +23,11 @@ __all__ = ["Cleared", "Interruption", "Interruptions", "Killed", "SavedState", "
 
 
 class Killed(BaseException):
-    """Raised where the worker's process ends."""
+    """Raised when the worker's process ends."""
 
 
 class Cleared(BaseException):
-    """Raised where a person clears the task while it runs or waits.
+    """Raised when a person clears the task while it runs or waits.
 
     :param keep_state: whether the saved state is kept.
     """
@@ -54,9 +54,9 @@ class Interruption:
 
 
 class Interruptions:
-    """Let what is planned happen, one after the other.
+    """The planned interruptions, which happen one after the other.
 
-    :param planned: what happens.
+    :param planned: the interruptions.
     """
 
     def __init__(self, planned: Iterable[Interruption]) -> None:
@@ -67,7 +67,7 @@ class Interruptions:
         self.armed = False
 
     def reach(self, moment: str, process: bool = True) -> None:
-        """Let what is planned for this moment happen.
+        """Raise the interruption that is planned for this moment, if any.
 
         :param moment: the moment's name, for example ``"after POST /projects"``.
         :param process: whether there is a process that can be killed.
@@ -115,7 +115,7 @@ class SavedState:
 
 @dataclass
 class TaskInstance:
-    """What an operator sees of its task instance."""
+    """The part of a task instance that operators use."""
 
     try_number: int
     max_tries: int
@@ -142,9 +142,9 @@ class Task:
     :param task_id: its id.
     :param make: returns its operator, once for each execution.
     :param clock: the time.
-    :param interruptions: what ends its executions.
+    :param interruptions: the interruptions of its executions.
     :param state: its saved state; None before Airflow 3.3.
-    :param lasting: what is saved with an asset, or None.
+    :param lasting: the state saved with an asset, or None.
     :param xcom: the run's XComs.
     :param retries: its retries.
     :param pause_between: seconds between two attempts.
@@ -180,7 +180,7 @@ class Task:
         return end
 
     def clear(self, keep_state: bool) -> None:
-        """Do what Airflow does if a person clears the task; :meth:`run` then runs it again."""
+        """Clear the task as Airflow does for a person; :meth:`run` then runs it again."""
         self.note(f"{self.task_id} is cleared, saved state {'kept' if keep_state else 'deleted'}")
         self.max_tries = self.try_number + self.retries
         self.try_number += 1

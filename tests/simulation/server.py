@@ -1,7 +1,7 @@
-"""The emulator's rules behind a transport without a wire, and everything that can happen to a request.
+"""The emulator's rules behind a transport without a network, and all possible faults of a request.
 
-The client, its errors and the translation of replies are the package's own: only what would go over a
-connection is replaced.
+The client, its errors and the translation of replies are the package's own: only the connection is
+replaced.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PAGE = "<h1>Not the API</h1>"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client gets instead of the server's reply.
+    """The answer that a client gets instead of the server's reply.
 
     :param status: the HTTP status, or None if no reply arrives.
     :param body: the reply's body; JSON if it is a mapping.
@@ -100,7 +100,7 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one POST.
+    """The fault of one POST.
 
     :param answer: a key of :data:`ANSWERS`.
     :param effect: when the POST has its effect.
@@ -134,9 +134,9 @@ class Outage:
 class Server:
     """One account on a server.
 
-    :param folder: where its files are.
+    :param folder: the folder for its files.
     :param clock: its time.
-    :param reach: called at each moment at which something from outside may end the client.
+    :param reach: called at each moment at which an interruption may end the client.
     :param settings: fields of :class:`Store`.
     """
 
@@ -179,7 +179,7 @@ class Server:
         return [p.name for p in projects if p.session and p.session.upload_id == upload_id]
 
     def exchange(self, method: str, segments: Sequence[str], body: Any) -> Reply:
-        """Carry one request out, with what happens to it on the way."""
+        """Carry out one request, with its fault."""
         what = f"{method} /{'/'.join(segments)}"
         project_post = method == "POST" and segments[0] == "projects"
         self._reach(f"before {what}")

@@ -1,4 +1,4 @@
-"""One project per session, whatever fails, is killed or cleared: scenarios by chance, on virtual time."""
+"""One project per session, despite failures, kills and clears: random scenarios, on virtual time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_SEARCH = 4000
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet() -> Iterator[None]:
-    """No log lines: a failed scenario tells its story itself."""
+    """No log lines: a failed scenario prints its own journal."""
     logger = logging.getLogger("airflow_360")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -40,13 +40,13 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the simulated servers have their files."""
+    """The folder for the files of the simulated servers."""
     return tmp_path_factory.mktemp("server")
 
 
 @pytest.mark.parametrize("examples", [FAST, pytest.param(LONG, marks=pytest.mark.soak)])
 def test_one_project_per_session_without_a_person(examples: int, folder: Path) -> None:
-    """Faults that pass end in one project, never a stranger's, without a click and without a held slot."""
+    """Temporary faults end in one project, never another account's, without a click or a held slot."""
     seen = Counter[str]()
 
     @settings(max_examples=examples, database=None, suppress_health_check=[HealthCheck.too_slow])
@@ -59,14 +59,14 @@ def test_one_project_per_session_without_a_person(examples: int, folder: Path) -
         check(simulation)
 
     holds()
-    # The scenarios are what they should be: most of them must end without a person, and many are in doubt.
+    # The scenarios have the right mix: most of them must end without a person, and many are in doubt.
     assert seen["alone"] > examples / 2
     assert min(seen["doubt"], seen["interrupted"]) > examples / 10
 
 
 @pytest.mark.parametrize("bug", BUGS.values(), ids=BUGS)
 def test_the_net_holds(bug: Bug, folder: Path) -> None:
-    """A scenario tells the package from one with a planted bug."""
+    """A scenario distinguishes the package from one with a planted bug."""
     check(play(bug.scenario, folder))
     with pytest.raises(AssertionError):
         check(play(bug.scenario, folder, bug.package))

@@ -1,4 +1,4 @@
-"""Reading ahead: what is fetched while nobody reads, how errors arrive, and that no thread is left."""
+"""Reading ahead: the blocks fetched in advance, errors, and the end of the thread."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def eventually(true: Callable[[], bool]) -> bool:
 
 
 def read_all(reader: ReadAhead, size: int) -> bytes:
-    """Read to the end in pieces of at most some bytes, none of which may be larger."""
+    """Read to the end in pieces, and check that none is larger than requested."""
     pieces = []
     while piece := reader.read(size):
         assert len(piece) <= size
@@ -38,7 +38,7 @@ def read_all(reader: ReadAhead, size: int) -> bytes:
 @pytest.mark.parametrize("size", [1, MIB, MIB + 1, 5 * MIB - 3], ids=["one", "a block", "more", "several"])
 @pytest.mark.parametrize("piece", [300_001, MIB, 2 * MIB], ids=["pieces", "blocks", "larger"])
 def test_the_same_bytes(size: int, piece: int) -> None:
-    """The bytes are those of the reader, in order, whatever is asked for at a time, and then it ends."""
+    """The bytes are those of the reader, in order, for any size of the reads, and then it ends."""
     source = MemorySource(some_bytes(size))
     reader = ReadAhead(source.open(0))
     assert read_all(reader, piece) == source.data
@@ -47,7 +47,7 @@ def test_the_same_bytes(size: int, piece: int) -> None:
 
 
 def test_ahead_and_bounded() -> None:
-    """While nobody reads, so many blocks are fetched and no more; each that is taken makes room for one."""
+    """Without reads, only this number of blocks is fetched; each block that is read makes room for one."""
     source = MemorySource(bytes(20 * MIB))
     inner = source.open(0)
     reader = ReadAhead(inner, blocks=3)
@@ -60,7 +60,7 @@ def test_ahead_and_bounded() -> None:
 
 
 def test_an_error_is_raised_where_it_is_due() -> None:
-    """What was read before an error still arrives; the error itself then, and at each read after it."""
+    """Bytes read before an error still arrive; then the error is raised, and again at each later read."""
     reader = ReadAhead(HiccupSource(some_bytes(3 * MIB), at=2 * MIB).open(0))
     assert len(reader.read(MIB) + reader.read(MIB)) == 2 * MIB
     for _ in range(2):
@@ -71,7 +71,7 @@ def test_an_error_is_raised_where_it_is_due() -> None:
 
 @pytest.mark.parametrize("read", [0, 1, 20], ids=["unread", "begun", "read to its end"])
 def test_close_ends_the_thread(read: int) -> None:
-    """A reader that is closed, at whatever moment, leaves neither thread nor open reader behind."""
+    """A reader that is closed, at any time, leaves neither a thread nor an open reader behind."""
     before = threading.active_count()
     source = MemorySource(bytes(20 * MIB))
     reader = ReadAhead(source.open(0))
@@ -82,13 +82,13 @@ def test_close_ends_the_thread(read: int) -> None:
 
 
 def test_no_thread_for_a_small_file() -> None:
-    """What is one block is read without a thread."""
+    """A single block is read without a thread."""
     reader = MemorySource(b"").open(0)
     assert reading_ahead(reader, MIB) is reader
 
 
 def test_s3_is_read_ahead(s3: Any, bucket: str) -> None:
-    """An object is fetched from the offset before its bytes are asked for, and arrives whole."""
+    """An object is fetched from the offset before its bytes are requested, and arrives whole."""
     data = some_bytes(3 * MIB)
     s3.put_object(Bucket=bucket, Key="scan.e57", Body=data)
     location = S3Location(s3, bucket, "scan.e57")

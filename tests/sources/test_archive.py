@@ -45,7 +45,7 @@ SEVEN_ZIP = shutil.which("7z") or shutil.which("7zz")
     ]
 )
 def unpacker(request: pytest.FixtureRequest) -> Any:
-    """A program that reads every byte of an archive and complains of what does not fit."""
+    """A program that reads every byte of an archive and reports all errors."""
 
     def test(path: Path) -> None:
         if request.param:
@@ -103,7 +103,7 @@ class TestTheZip:
         assert {info.external_attr >> 16 for info in archive.infolist()} == {0o100644}
 
     def test_unpackers(self, tmp_path: Path, unpacker: Any) -> None:
-        """What people unpack with finds nothing to complain of."""
+        """Common unpackers find no errors."""
         path = tmp_path / "photos.zip"
         path.write_bytes(rest(archive_of(sources_of(FILES))))
         unpacker(path)
@@ -139,7 +139,7 @@ class TestTheZip:
         with path.open("rb") as file:
             file.seek(begin)
             assert rest(later, begin) == file.read()
-        # unzip reads 5 GiB slowly, so it is asked for what is behind them only.
+        # unzip reads 5 GiB slowly, so it only tests the files behind them.
         programs = [[UNZIP, "-tqq", path, "b.txt"]] * bool(UNZIP) + [[SEVEN_ZIP, "t", path]] * bool(SEVEN_ZIP)
         for program in programs:
             done = subprocess.run([*map(str, program)], capture_output=True, timeout=300, check=False)
@@ -159,7 +159,7 @@ class TestTheZip:
         ],
     )
     def test_times(self, modified: float | None, date: tuple[int, ...]) -> None:
-        """A time is written as UTC in the zip's two seconds, or as the nearest that a zip can hold."""
+        """A time is written as UTC in the zip's two seconds, or as the nearest possible time."""
         packed = dos_time(modified)
         day, second = divmod(packed, 1 << 16)
         year, month, dom = (day >> 9) + 1980, day >> 5 & 15, day & 31
@@ -168,7 +168,7 @@ class TestTheZip:
 
 class TestTheBytes:
     def test_two_runs(self) -> None:
-        """Two runs give the same bytes, in whatever order the files are handed in."""
+        """Two runs give the same bytes, for any order of the files."""
         items = list(FILES.items())
         random.Random(1).shuffle(items)
         assert list(dict(items)) != list(FILES)
@@ -190,7 +190,7 @@ class TestTheBytes:
         block=st.integers(1, 200),
     )
     def test_any_offset(self, sizes: list[int], every: int, kept: float, where: float, block: int) -> None:
-        """From any offset, in blocks of any size, whatever was kept, the bytes are those of the first run."""
+        """From any offset, in any blocks, with any saved checksums, the bytes are those of the first run."""
         files = {f"{n % 2}/{n}.jpg": some_bytes(size) for n, size in enumerate(sizes)}
         first = archive_of(sources_of(files), every)
         whole = rest(first)
@@ -203,7 +203,7 @@ class TestTheBytes:
         assert later.checksums == first.checksums
 
     def test_blocks_are_full(self) -> None:
-        """A read is as long as it was asked for, across files and records, until the end."""
+        """A read has the requested length, across files and records, until the end."""
         reader = archive_of(sources_of(FILES)).open(0)
         lengths = [len(block) for block in iter(lambda: reader.read(64), b"")]
         assert set(lengths[:-1]) == {64}
@@ -220,7 +220,7 @@ class TestTheBytes:
 
 class TestResuming:
     def test_with_kept_checksums(self) -> None:
-        """With kept checksums only the file that was cut is opened, at the last of its own checksums."""
+        """With saved checksums only the file at the cut is opened, at the last of its own checksums."""
         first = archive_of(sources_of(FILES))
         whole = rest(first)
         offset = whole.index(FILES["z.mtl"]) + EVERY + 3
@@ -241,7 +241,7 @@ class TestResuming:
         assert opens(sources) == {}
 
     def test_without(self, caplog: pytest.LogCaptureFixture) -> None:
-        """Without kept checksums each file that was sent is read once more, and the log says so."""
+        """Without saved checksums each sent file is read once more, which is logged."""
         whole = rest(archive_of(sources_of(FILES)))
         sources = sources_of(FILES)
         later = archive_of(sources)
@@ -251,7 +251,7 @@ class TestResuming:
         assert "bytes again, because the checksums" in caplog.text
 
     def test_catching_up_comes_before(self) -> None:
-        """What was caught up with is not read again by what opens the archive there."""
+        """Bytes that `catch_up` has read are not read again when the archive is opened there."""
         sources = sources_of(FILES)
         archive = archive_of(sources)
         whole = rest(archive_of(sources_of(FILES)))
@@ -262,7 +262,7 @@ class TestResuming:
         assert opens(sources) == before
 
     def test_hiccup(self) -> None:
-        """A store that hangs up while it is read again is asked once more, from the last checksum on."""
+        """If the store closes the connection during the second read, it resumes at the last checksum."""
         data = some_bytes(4 * EVERY)
         source = HiccupSource(data, at=2 * EVERY + 1)
         archive = archive_of({"a.jpg": source})
@@ -278,7 +278,7 @@ class TestResuming:
         assert source.opened == [0, 2 * EVERY]
 
     def test_hiccup_for_good(self) -> None:
-        """A file that may not be read is asked for once."""
+        """A file without read permission is tried once."""
         source = HiccupSource(some_bytes(40), at=1, retryable=False)
         archive = archive_of({"a.jpg": source})
         with pytest.raises(SourceError):
@@ -297,7 +297,7 @@ class TestChanges:
 
     @pytest.mark.parametrize("name", ["z.mtl", "empty.txt"])
     def test_changed(self, name: str) -> None:
-        """A file whose source says that it changed is an error, also where it was empty."""
+        """A file whose source reports a change is an error, also if it was empty."""
         sources = sources_of(FILES)
         archive = archive_of(sources)
         sources[name].changed = True
@@ -314,7 +314,7 @@ class TestChanges:
             rest(archive)
 
     def test_fingerprint(self) -> None:
-        """The fingerprint tells any other listing, and any other layout."""
+        """The fingerprint differs for any other listing, and any other layout."""
         listed = Listed("/photos/a.jpg", "a.jpg", 3, "etag", TIME)
         others = [
             listed,
@@ -404,7 +404,7 @@ def folder_archive(folder: Path) -> ArchiveSource:
 
 
 def write_sparse(source: Source, path: Path) -> int:
-    """Write a source's bytes to a file with holes for what is zero, and return how many there were."""
+    """Write a source's bytes to a file with holes for the zeros, and return the number of bytes."""
     zeros = bytes(1 << 20)
     with path.open("wb") as file:
         for block in blocks(source.open(0)):

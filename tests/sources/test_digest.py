@@ -1,4 +1,4 @@
-"""A digest that is taken on the way."""
+"""A digest that is computed during the upload."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read(source: DigestedSource, offset: int, size: int) -> bytes:
 
 @given(data=st.binary(max_size=50), reads=st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20))))
 def test_any_reads(data: bytes, reads: list[tuple[int, int]]) -> None:
-    """Whatever was read before, in whatever order, and twice or never: the digest is that of all bytes."""
+    """After any reads before, in any order, twice or never, the digest is that of all bytes."""
     source = DigestedSource(MemorySource(data))
     for offset, size in reads:
         assert read(source, min(offset, len(data)), size) == data[offset : offset + size]
@@ -36,7 +36,7 @@ def test_any_reads(data: bytes, reads: list[tuple[int, int]]) -> None:
 
 
 def test_nothing_is_read_twice() -> None:
-    """What was sent from the first byte on, some of it twice, is not read again for the digest."""
+    """Bytes sent from the first byte on, some of them twice, are not read again for the digest."""
     inner = MemorySource(bytes(range(100)))
     source = DigestedSource(inner)
     for offset, size in ((0, 40), (20, 40), (60, 40)):
@@ -55,7 +55,7 @@ def test_what_an_earlier_attempt_sent_is_read_again() -> None:
 
 
 def test_changed_meanwhile(tmp_path: Path) -> None:
-    """A file that is another one by the time its digest is taken is an error, and no digest."""
+    """A file that was replaced before its digest is complete is an error, without a digest."""
     path = tmp_path / "scan.e57"
     path.write_bytes(b"0123456789")
     location = PathLocation(path)

@@ -1,4 +1,4 @@
-"""What the libraries of stores say of a file, in their own words."""
+"""The metadata of a file, in the forms of the libraries of the stores."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ SECONDS = NOON.timestamp()
         ({"modify": "20261126120000.123"}, SECONDS),
         ({"modify": "Nov 26 12:00"}, None),  # FTP without MLSD: no year
         ({"mtime": None, "updated": "2026-11-26T12:00:00Z"}, SECONDS),
-        ({"mtime": 0, "last_modified": NOON}, SECONDS),  # Airflow's stat says 0 for nothing
+        ({"mtime": 0, "last_modified": NOON}, SECONDS),  # Airflow's stat returns 0 for a missing time
         ({"mtime": 0}, None),
         ({"mtime": "no time at all"}, None),
         ({"mtime": True}, None),
         ({"mtime": ["2026"]}, None),
-        ({"created": NOON}, None),  # that a file was created says nothing of its bytes
+        ({"created": NOON}, None),  # the creation time does not depend on the bytes
         ({}, None),
     ],
 )
 def test_modification_time(info: dict[str, Any], seconds: float | None) -> None:
-    """The time of the last change is read from every name and form; what cannot be read tells nothing."""
+    """The modification time is read from every name and form; an unreadable one counts as missing."""
     assert modified_of(info) == seconds
 
 

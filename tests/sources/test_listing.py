@@ -41,7 +41,7 @@ FILES = {
 
 @dataclass
 class Store:
-    """A store of files, whatever its kind.
+    """A store of files, of any kind.
 
     :param kind: one of ``STORES``.
     :param root: the path of its folder, as a user would write it, without a slash at the end.
@@ -81,7 +81,7 @@ class Store:
         return [file.path.removeprefix(f"{self.root}/") for file in listed]
 
     def scans(self, path: str, pattern: Globs = None, **more: Any) -> list[str]:
-        """Return the folders that hold scans, without the root and without a slash at the end."""
+        """Return the folders with scans, without the root and without a slash at the end."""
         found = list_scans(self.open, self.root + path, pattern, **more)
         return [folder.removeprefix(f"{self.root}/").rstrip("/") for folder in found]
 
@@ -112,7 +112,7 @@ def store(
     new_bucket: Callable[[], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Store:
-    """A store that holds `FILES`, for tests that only read."""
+    """A store with `FILES`, for tests that only read."""
     store = made(request.param, s3, new_bucket, tmp_path_factory.mktemp("store"))
     store.write(FILES)
     return store
@@ -176,7 +176,7 @@ def test_list_files(store: Store, path: str, pattern: Globs, recursive: bool, fi
 
 
 def test_entries(store: Store) -> None:
-    """An entry holds path, relative path and size, and what a folder's listing says is what a file's says."""
+    """An entry has path, relative path and size, and a folder's listing agrees with a file's own info."""
     entries = {file.relative: file for file in list_files(store.open, f"{store.root}/scan/", recursive=True)}
     assert sorted(entries) == ["B.E57", "a.e57", "notes.txt", "sub/c.e57", "sub/deep/d.e57"]
     deep = entries["sub/deep/d.e57"]
@@ -193,7 +193,7 @@ def test_relative_paths_of_a_glob(store: Store) -> None:
 
 
 def test_what_is_listed_opens(store: Store) -> None:
-    """Every file that a listing gives opens by its path, with its bytes."""
+    """Every file of a listing can be opened by its path, with its bytes."""
     for file in list_files(store.open, store.root, recursive=True):
         location = store.open(file.path)
         reader = location.source(file).open(0)
@@ -260,7 +260,7 @@ def test_an_empty_list_of_patterns_is_refused(store: Store) -> None:
 
 
 def test_what_is_left_out_is_counted(empty: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """One line of the log says how many files were found, and how many were left out for which reason."""
+    """One log line contains the number of files found, and of those left out, by reason."""
     empty.write(
         {
             "a.e57": b"a",
@@ -288,7 +288,7 @@ def test_what_is_left_out_is_counted(empty: Store, caplog: pytest.LogCaptureFixt
 
 
 def test_nothing_left_out_is_not_worth_a_word(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """If all files are taken, the line holds their number only."""
+    """If all files are selected, the line contains only their number."""
     with caplog.at_level(logging.INFO, "airflow_360"):
         store.files("/photos/100MEDIA/")
     assert caplog.messages == [f"{store.root}/photos/100MEDIA/: 1 file."]
@@ -306,7 +306,7 @@ def test_nothing_left_out_is_not_worth_a_word(store: Store, caplog: pytest.LogCa
 def test_files_in_subfolders_that_are_not_entered(
     store: Store, caplog: pytest.LogCaptureFixture, path: str, pattern: Globs, said: str
 ) -> None:
-    """With `recursive=False` a warning counts what subfolders hold, and so does what is left out."""
+    """With `recursive=False` a warning counts the files in subfolders; so does the list of left-out files."""
     left_out = LeftOut()
     store.files(path, pattern, False, left_out=left_out)
     assert f"{said} (recursive=False)" in str(left_out)
@@ -320,13 +320,13 @@ def test_files_in_subfolders_that_are_not_entered(
 def test_no_warning_if_no_file_is_missed(
     store: Store, caplog: pytest.LogCaptureFixture, path: str, pattern: Globs
 ) -> None:
-    """Subfolders without a file that would be taken are not warned of."""
+    """Subfolders without a matching file get no warning."""
     store.files(path, pattern, False)
     assert not [record for record in caplog.records if record.levelno == logging.WARNING]
 
 
 def test_a_subfolder_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A subfolder that nobody asked for does not fail the listing of its parent."""
+    """An unreadable subfolder does not fail the listing of its parent if it is not listed."""
 
     class Unreadable(PathLocation):
         def files(self, depth: int | None) -> Iterator[Listed]:
@@ -343,7 +343,7 @@ def test_a_subfolder_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptu
 def test_many_files_in_subfolders_are_not_counted_to_the_end(
     empty: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An object store's millions are not listed for a number that nobody needs."""
+    """Millions of objects are not listed only to count them."""
     monkeypatch.setattr("airflow_360.sources.listing.MAX_COUNTED_FILES", 2)
     empty.write({f"sub/{number}.e57": b"a" for number in range(4)})
     left_out = LeftOut()
@@ -364,7 +364,7 @@ def test_many_files_in_subfolders_are_not_counted_to_the_end(
     ],
 )
 def test_has_files(store: Store, path: str, more: dict[str, Any], found: bool) -> None:
-    """Whether a path means any file is told by the rules of the listing."""
+    """The check whether a path has any file follows the rules of the listing."""
     assert has_files(store.open, store.root + path, **more) == found
 
 
@@ -385,7 +385,7 @@ def test_has_files_stops_at_the_first_one(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_not_an_empty_folder(store: Store) -> None:
-    """A path that looks like a file's and leads to nothing is an error, for a listing and for a question."""
+    """A path that looks like a file's and does not exist is an error, for a listing and for a check."""
     with pytest.raises(SourceError, match="does not exist"):
         has_files(store.open, f"{store.root}/scan/missing.e57")
 
@@ -404,7 +404,7 @@ def test_missing_parent(store: Store) -> None:
 
 
 def test_list_scans(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """Each folder directly below that holds files at any depth is a scan; files beside them are warned of."""
+    """Each folder directly below with files at any depth is a scan; a warning names files next to them."""
     assert store.scans("/") == ["photos", "scan", "scan2"]
     assert store.scans("/photos/") == ["photos/100MEDIA", "photos/101MEDIA"]
     assert f"{store.root}/: 1 file beside the folders will not be uploaded" in caplog.text
@@ -420,14 +420,14 @@ def test_list_scans_by_pattern(store: Store, pattern: str, scans: list[str]) -> 
 
 
 def test_list_scans_with_exclude(store: Store) -> None:
-    """A folder whose every file matches `exclude` is no scan, and is counted with what is left out."""
+    """A folder whose every file matches `exclude` is not a scan, and is counted as left out."""
     left_out = LeftOut()
     assert store.scans("/", ["*.jpg", "*.las"], exclude="z.*", left_out=left_out) == ["photos"]
     assert str(left_out) == "1 file beside the folders, 2 folders without a file that counts"
 
 
 def test_folders_without_scans(empty: Store) -> None:
-    """Folders that hold only hidden files and litter are no scans."""
+    """Folders with only hidden files and litter are not scans."""
     empty.write({"a/.DS_Store": b"", "b/.cache/x.e57": b"", "c/sub/Thumbs.db": b"", ".d/x.e57": b""})
     assert empty.scans("/") == []
     empty.write({"c/sub/deep/x.e57": b""})
@@ -447,7 +447,7 @@ def test_folders_without_scans(empty: Store) -> None:
     ],
 )
 def test_a_scan_that_is_listed_is_found(empty: Store, folder: str) -> None:
-    """Every path that the listing of scans gives leads to that scan's files, however the folder is called."""
+    """Every path in the listing of scans leads to that scan's files, for any name of the folder."""
     empty.write({f"{folder}/a.e57": b"a", f"{folder}/sub/b.e57": b"b"})
     (scan,) = list_scans(empty.open, f"{empty.root}/")
     assert [file.size for file in list_files(empty.open, scan)] == [1, 1]
@@ -455,7 +455,7 @@ def test_a_scan_that_is_listed_is_found(empty: Store, folder: str) -> None:
 
 
 def test_a_file_with_wildcards_in_its_name(empty: Store) -> None:
-    """A file that exists is taken as it is written, even if its name looks like a glob."""
+    """An existing file is used literally, even if its name looks like a glob."""
     empty.write({"scan [1].e57": b"1", "scan 1.e57": b"22"})
     assert empty.files("/scan [1].e57") == ["scan [1].e57"]
 
@@ -496,7 +496,7 @@ def test_age_of_a_scan(
     assert ("0.e57 is dated" in caplog.text) == warned
 
 
-# -- what only a disk has
+# -- only on a disk
 
 
 def test_links(tmp_path: Path) -> None:
@@ -538,7 +538,7 @@ def test_a_hidden_link_to_nothing(tmp_path: Path) -> None:
 
 
 class Busy(PosixPath):
-    """A folder from which a file and a folder are taken away while it is listed."""
+    """A folder from which a file and a folder are removed during its listing."""
 
     def iterdir(self) -> Iterator[Busy]:  # type: ignore[override]
         yield from super().iterdir()
@@ -550,7 +550,7 @@ class Busy(PosixPath):
 
 
 def test_taken_away_meanwhile(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What is renamed or taken away while a folder is listed does not fail it; the log names it."""
+    """A file that is renamed or removed during a listing does not fail it; the log names it."""
     (tmp_path / "scan").mkdir()
     (tmp_path / "scan" / "a.e57").write_bytes(b"a")
     listed = list_files(lambda path: PathLocation(Busy(path)), str(tmp_path), recursive=True)
@@ -560,7 +560,7 @@ def test_taken_away_meanwhile(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_a_file_as_a_folder(tmp_path: Path) -> None:
-    """A file where folders are to be listed is an error that names it."""
+    """A file instead of a folder of scans is an error that names it."""
     store = Store("disk", str(tmp_path), tmp_path)
     store.write({"scan.e57": b"a"})
     with pytest.raises(SourceError, match=r"scan\.e57"):
@@ -568,7 +568,7 @@ def test_a_file_as_a_folder(tmp_path: Path) -> None:
 
 
 def test_empty_folders(tmp_path: Path) -> None:
-    """Empty folders hold nothing and are no scans."""
+    """Empty folders contain no files and are not scans."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     store = Store("disk", str(tmp_path), tmp_path)
     assert store.files("", recursive=True) == []

@@ -80,7 +80,7 @@ def test_flat_name(name: str, flat: str) -> None:
     ("name", "flat"), [("Scan.E57.", "Scan.e57"), ("Scan.E57.🏠", "Scan.e57"), ("a.B._", "a.b")], ids=ascii
 )
 def test_an_extension_that_vanishes(name: str, flat: str) -> None:
-    """Where nothing is left of the extension, what stands before it is one, in lower case."""
+    """If no character of the extension is allowed, the part before it is the extension, in lower case."""
     assert flat_name(name) == flat
 
 
@@ -95,7 +95,7 @@ def test_blanks_set_names_apart(one: str, other: str) -> None:
 @example(name="a.B.")
 @given(name=st.text(max_size=60) | st.text("aB._-/ é日🏠\\\u0301\udcff", max_size=14))
 def test_any_name(name: str) -> None:
-    """Whatever the name, what is sent is what is stored: on a werkzeug server, here again, and unchanged."""
+    """For any name, the sent name is the stored one: on a werkzeug server, and after a second conversion."""
     flat = flat_name(name)
     assert flat == flat_name(flat) == secure_filename(flat) == flatten(flat)
     assert flat.isascii()
@@ -105,7 +105,7 @@ def test_any_name(name: str) -> None:
 
 @given(stem=st.text("aB_-é日 ", max_size=14), last=st.from_regex(r"[A-Za-z0-9]{1,5}", fullmatch=True))
 def test_any_name_with_an_extension(stem: str, last: str) -> None:
-    """Whatever stands before a usual extension, the extension stays, in lower case."""
+    """With any text before a usual extension, the extension stays, in lower case."""
     flat = flat_name(f"x{stem}.{last}")
     assert flat == flat_name(flat) == secure_filename(flat) == flatten(flat)
     assert extension(flat) == last.lower()
@@ -115,7 +115,7 @@ def test_any_name_with_an_extension(stem: str, last: str) -> None:
     "name", ["x" * 252 + ".e57", "é" * 300, "点" * 200 + ".e57"], ids=["one over", "é", "点"]
 )
 def test_long_names(name: str) -> None:
-    """A name that no file system holds is refused by name, with what to do."""
+    """A name that no file system accepts is refused by name, with the next step."""
     with pytest.raises(SourceError, match="rename the file") as raised:
         flat_name(name)
     assert (raised.value.path, raised.value.retryable) == (name, False)
@@ -136,7 +136,7 @@ EXTENSIONS = {
 
 @pytest.mark.parametrize(("name", "last"), EXTENSIONS.items())
 def test_extension(name: str, last: str) -> None:
-    """An extension is what follows the last dot, in lower case, where something stands before it."""
+    """An extension is the text after the last dot, in lower case, if there is text before the dot."""
     assert extension(name) == last
 
 

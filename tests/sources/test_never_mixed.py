@@ -34,7 +34,7 @@ from airflow_360.upload.ranges import ChunkSizer
 from tests import file_systems
 from tests.fakes import Waits, client_for, held
 
-#: The most bytes of a file; what the package reads at once is made smaller than that.
+#: The maximum bytes of a file; the package's block sizes are made smaller than that.
 MOST = 120
 SMALL = 16
 ATTEMPTS = 3
@@ -50,13 +50,13 @@ class Killed(BaseException):
     """Takes the place of a worker that dies."""
 
 
-# -- the places where a file is replaced
+# -- the stores in which a file is replaced
 
 
 class World:
-    """One file, in some store, and what happens at each moment of its upload.
+    """One file, in some store, and the events at each moment of its upload.
 
-    A moment is each request to the store: when it arrives, and when its answer is under way.
+    Each request to the store has two moments: when it arrives, and before its answer is returned.
     """
 
     def __init__(self) -> None:
@@ -65,12 +65,12 @@ class World:
         self.versions: list[bytes] = []
 
     def tick(self, *_: object) -> None:
-        """Let a moment pass, with what is due then."""
+        """Advance to the next moment, and run its event."""
         self.moment += 1
         self.at(self.moment)
 
     def at(self, moment: int) -> None:
-        """Let happen what is due at a moment; before each attempt there is one, from 0 downwards."""
+        """Run the event of a moment; each attempt is preceded by one, numbered from 0 downwards."""
         if event := self.events.pop(moment, None):
             event()
 
@@ -150,7 +150,7 @@ class OnDisk(World):
 
 
 class _Ticking(PathLocation):
-    """A local file, each look at which is a moment."""
+    """A local file; each access to it is a moment."""
 
     def __init__(self, inner: PathLocation, tick: Callable[[], None]) -> None:
         super().__init__(inner._path)
@@ -237,19 +237,19 @@ WORLDS: dict[str, Callable[[Path], World]] = {
 }
 
 
-# -- what happens
+# -- the events
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Say what is uploaded and how, and what happens at which moment.
+    """A plan of an upload, and of the events at its moments.
 
-    :param sizes: of the versions of the file, one after the other.
+    :param sizes: the sizes of the versions of the file, one after the other.
     :param replaced: the moments at which the file is replaced, and how; 0, -1 and -2 are those before the
-        attempts.
+       attempts.
     :param killed: the moments at which the worker dies.
     :param chunk: bytes of a chunk.
-    :param listed: whether a task before listed the file, and handed on what it found.
+    :param listed: whether an earlier task listed the file, and passed on its metadata.
     :param remembered: whether Airflow keeps the state of the task.
     :param archive: whether the file is sent in an archive.
     """
@@ -265,7 +265,7 @@ class Plan:
 
 @st.composite
 def plans(draw: st.DrawFn, *, disk: bool = False) -> Plan:
-    """Draw a plan; either a listing or the state of the task tells what the upload began with."""
+    """Draw a plan; a listing or the task's state contains the version with which the upload started."""
     moments = st.integers(1, LAST_MOMENT)
     size = draw(st.integers(2 * SMALL, MOST) | st.integers(1, MOST))
     told = draw(st.sampled_from(["listed", "remembered", "both"]))
@@ -288,7 +288,7 @@ def version(number: int, size: int) -> bytes:
 
 
 def is_mixed(emulator: Emulator, world: World, plan: Plan) -> bool:
-    """Carry a plan out, and tell whether the server then has what was never a file."""
+    """Carry out a plan, and return whether the server then has bytes that were never a file."""
     contents = (version(number, size) for number, size in enumerate(plan.sizes))
     world.put(next(contents))
     listed = world.location().listed() if plan.listed else None

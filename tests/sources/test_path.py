@@ -39,7 +39,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_reading(path: Path) -> None:
-    """A source opens at any offset, as often as it is asked, and gives what follows."""
+    """A source opens at any offset, any number of times, and returns the rest."""
     source = source_of(path)
     assert (source.path, source.size) == (str(path), 10)
     assert [read(source, offset) for offset in (0, 4, 4, 9, 10, 0)] == [
@@ -53,7 +53,7 @@ def test_reading(path: Path) -> None:
 
 
 def test_reading_in_blocks(path: Path) -> None:
-    """A reader gives at most what it is asked for, in order, and nothing at the end."""
+    """A reader returns at most the requested bytes, in order, and nothing at the end."""
     reader = source_of(path).open(1)
     assert [reader.read(4) for _ in range(4)] == [b"1234", b"5678", b"9", b""]
     reader.close()
@@ -71,7 +71,7 @@ def test_two_readers(tmp_path: Path) -> None:
 
 
 def test_beyond_four_gibibytes(tmp_path: Path) -> None:
-    """Offsets beyond four gibibytes are read where they are."""
+    """Offsets beyond four gibibytes are read at the right place."""
     path = tmp_path / "huge.e57"
     with path.open("wb") as file:
         file.seek(5 << 30)
@@ -86,7 +86,7 @@ def test_beyond_four_gibibytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("change", ["longer", "shorter", "empty"])
 def test_another_size(path: Path, change: str) -> None:
-    """A file that has another size than at the first look is not opened again, and the error says so."""
+    """A file whose size has changed since it was opened first is not opened again, and the error says so."""
     source = source_of(path)
     path.write_bytes({"longer": b"0123456789+", "shorter": b"012345678", "empty": b""}[change])
     with pytest.raises(SourceChangedError, match=r"scan\.e57 changed") as raised:
@@ -96,7 +96,7 @@ def test_another_size(path: Path, change: str) -> None:
 
 
 def test_same_size_later(tmp_path: Path) -> None:
-    """A file that was written anew at the same size is not opened again."""
+    """A file that was written again with the same size is not opened again."""
     path = tmp_path / "scan.e57"
     path.write_bytes(b"0123456789")
     source = source_of(path)
@@ -108,21 +108,21 @@ def test_same_size_later(tmp_path: Path) -> None:
 
 
 def test_unchanged(path: Path) -> None:
-    """Reading does not change the fingerprint, and a second look gives the same one."""
+    """Reading does not change the fingerprint, and a second one is the same."""
     source = source_of(path)
     read(source, 0)
     assert source.fingerprint == source_of(path).fingerprint
 
 
 def test_gone(path: Path) -> None:
-    """A file that vanished after the first look is named as missing."""
+    """A file that vanished after it was opened first is reported as missing."""
     source = source_of(path)
     path.unlink()
     with pytest.raises(SourceError, match=r"scan\.e57 does not exist"):
         source.open(0)
 
 
-# -- what cannot be read
+# -- unreadable files
 
 
 def test_missing(path: Path) -> None:
@@ -134,7 +134,7 @@ def test_missing(path: Path) -> None:
 
 
 def test_folder(tmp_path: Path) -> None:
-    """A folder where a file is meant is an error that names it, and says what takes folders."""
+    """A folder instead of a file is an error that names it, and the operator for folders."""
     with pytest.raises(SourceError, match="UploadFilesOperator") as raised:
         PathLocation(tmp_path).listed()
     assert raised.value.path == str(tmp_path)
@@ -151,7 +151,7 @@ FAILURES: dict[str, tuple[Exception, bool]] = {
 
 
 class Misbehaving(PosixPath):
-    """A path whose file fails where it is told to: at ``stat``, ``open``, ``seek`` or ``read``."""
+    """A path whose file fails at a given call: ``stat``, ``open``, ``seek`` or ``read``."""
 
     failure: Exception
     at = ""
@@ -201,7 +201,7 @@ class _MisbehavingFile(io.BytesIO):
 @pytest.mark.parametrize("at", ["stat", "open", "seek", "read"])
 @pytest.mark.parametrize(("failure", "retryable"), FAILURES.values(), ids=FAILURES.keys())
 def test_failures(path: Path, failure: Exception, retryable: bool, at: str) -> None:
-    """Whatever the system raises, and where, becomes one error with the path, retried if it may pass."""
+    """Any error of the system, at any call, becomes one error with the path, retryable if it is temporary."""
     listed = PathLocation(path).listed()
     with pytest.raises(SourceError) as raised:
         read(PathSource(Misbehaving.made(path, failure, at), listed), 3)
@@ -211,7 +211,7 @@ def test_failures(path: Path, failure: Exception, retryable: bool, at: str) -> N
 
 @pytest.mark.parametrize("at", ["is_file", "listing"])
 def test_failures_of_a_location(path: Path, at: str) -> None:
-    """A location that may not be looked at says so by name."""
+    """A location without permission is an error that names it."""
     location = PathLocation(Misbehaving.made(path.parent, PermissionError(13, "Permission denied"), at))
     with pytest.raises(SourceError, match=r"cannot be read: Permission denied") as raised:
         location.is_file() if at == "is_file" else list(location.files(1))
@@ -221,7 +221,7 @@ def test_failures_of_a_location(path: Path, at: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_no_permission(tmp_path: Path) -> None:
-    """A file that this user may not read is an error that names it."""
+    """A file that this user cannot read is an error that names it."""
     path = tmp_path / "scan.e57"
     path.write_bytes(b"x")
     path.chmod(0)
@@ -241,7 +241,7 @@ def test_a_file_that_cannot_be_sought_is_closed(path: Path) -> None:
 
 
 def test_listed(path: Path) -> None:
-    """A file's entry is that of a listing, and gives its bytes."""
+    """A file's own info is that of the listing, and opens its bytes."""
     location = PathLocation(path)
     assert location.is_file()
     listed = location.listed()
@@ -259,7 +259,7 @@ def test_source_of_a_listed_file(path: Path) -> None:
 
 
 def test_changed_since_it_was_listed(path: Path) -> None:
-    """A file whose size is no longer the listed one is not uploaded, and the error gives both sizes."""
+    """A file whose size is no longer the listed one is not uploaded, and the error contains both sizes."""
     location = PathLocation(path)
     listed = location.listed()
     path.write_bytes(b"0123456789+")
@@ -277,7 +277,7 @@ def test_touched_since_it_was_listed(path: Path) -> None:
 
 @pytest.mark.parametrize("when", ["open", "check"])
 def test_replaced_with_its_time_kept(path: Path, when: str) -> None:
-    """A file that another one of its size and modification time took the place of is another one."""
+    """A file that was replaced by one of the same size and modification time is a different file."""
     source = source_of(path)
     before = path.stat()
     other = path.with_suffix(".new")
@@ -290,7 +290,7 @@ def test_replaced_with_its_time_kept(path: Path, when: str) -> None:
 
 
 def test_nothing_there(path: Path) -> None:
-    """Where nothing is, there is no file, and an entry cannot be had."""
+    """If nothing exists at a path, there is no file, and its metadata cannot be read."""
     location = PathLocation(path.parent / "none.e57")
     assert not location.is_file()
     with pytest.raises(SourceError, match="does not exist"):

@@ -1,4 +1,4 @@
-"""What a folder must not bring into a project: links that lead out of it, pipes, names that are not UTF-8."""
+"""Entries that must not get into a project: links out of the folder, pipes, names that are not UTF-8."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Open = Callable[[str], Location]
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder beside the scan, with a file that nobody means to upload."""
+    """A folder next to the scan, with a file that must not be uploaded."""
     (tmp_path / "outside" / "sub").mkdir(parents=True)
     (tmp_path / "outside" / "secret.e57").write_bytes(b"secret")
     (tmp_path / "outside" / "sub" / "deep.e57").write_bytes(b"deep")
@@ -37,7 +37,7 @@ def scan(tmp_path: Path) -> Path:
 
 
 def opener(scheme: str = "", *, follow_links: bool = False) -> Open:
-    """Return what opens a local path: as it is, or as a URL."""
+    """Return a function that opens a local path: as it is, or as a URL."""
     paths = Paths()
     return lambda path: paths.open(
         path if "://" in path else f"{scheme}{path}", None, follow_links=follow_links
@@ -95,7 +95,7 @@ def test_a_chain_of_links_that_leads_out_is_refused(scan: Path, outside: Path) -
 
 
 def test_all_links_that_lead_out_are_named(scan: Path, outside: Path) -> None:
-    """One error names every link, so that one look is enough."""
+    """One error names every link, so that you see all of them at once."""
     for number in range(3):
         (scan / f"link{number}.e57").symlink_to(outside / "secret.e57")
     error = str(refusal(scan))
@@ -116,7 +116,7 @@ def test_exclude_is_a_way_out(scan: Path, outside: Path, exclude: Any) -> None:
 
 
 def test_pattern_leaves_a_link_to_a_file_out_and_not_one_to_a_folder(scan: Path, outside: Path) -> None:
-    """A pattern leaves out a link to a file. What a folder contains is unknown, so it is refused."""
+    """A pattern leaves out a link to a file. The content of a linked folder is unknown, so it is refused."""
     (scan / "notes.txt").symlink_to(outside / "secret.e57")
     assert names(scan, pattern="*.e57") == ["a.e57"]
     (scan / "out").symlink_to(outside)
@@ -145,7 +145,7 @@ def test_links_are_followed_if_the_caller_trusts_them(scan: Path, outside: Path,
 
 
 def test_a_loop_of_links_ends(scan: Path, outside: Path) -> None:
-    """Links to the folder itself, to a folder above, or to each other do not go on for ever."""
+    """Links to the folder itself, to a folder above, or to each other do not loop for ever."""
     (scan / "self").symlink_to(scan)
     (scan / "sub").mkdir()
     (scan / "sub" / "up").symlink_to("..")
@@ -177,7 +177,7 @@ def test_a_link_that_stays_inside_is_followed(scan: Path) -> None:
 
 
 def test_the_path_itself_may_be_a_link(scan: Path, outside: Path) -> None:
-    """Links in a folder that was reached over a link are judged by where the folder really is."""
+    """Links in a folder that was reached over a link are checked against the folder's real place."""
     (scan.parent / "current").symlink_to(scan)
     (scan / "inside.e57").symlink_to(scan / "a.e57")
     assert names(scan.parent / "current") == ["a.e57", "inside.e57"]
@@ -186,7 +186,7 @@ def test_the_path_itself_may_be_a_link(scan: Path, outside: Path) -> None:
 
 
 def test_a_link_given_directly_is_followed(scan: Path, outside: Path) -> None:
-    """A link that is itself the path is what the author of the DAG means."""
+    """If the path itself is a link, it is followed, because the author of the DAG chose it."""
     (scan / "link.e57").symlink_to(outside / "secret.e57")
     (file,) = list_files(opener(), str(scan / "link.e57"))
     assert (file.size, file.fault) == (6, "")
@@ -216,7 +216,7 @@ def test_a_scan_with_a_link_out_is_listed_and_refused_by_its_upload(scan: Path, 
 
 
 def test_no_session_for_a_folder_of_links(scan: Path, outside: Path) -> None:
-    """If a folder contains nothing else than a link that leads out, this is an error before any session."""
+    """If a folder contains only a link that leads out, this is an error before any session."""
     (scan / "a.e57").unlink()
     (scan / "link.e57").symlink_to(outside / "secret.e57")
     with pytest.raises(SourceError, match=r"link\.e57"):
@@ -235,7 +235,7 @@ def make_pipe(path: Path) -> str:
 
 def make_socket(path: Path) -> str:
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(os.path.relpath(path))  # an address has room for some hundred bytes
+        listening.bind(os.path.relpath(path))  # a socket's address has room for about a hundred bytes
     return "is a socket"
 
 

@@ -1,4 +1,4 @@
-"""Objects in S3: prefixes, versions and what AWS may answer."""
+"""Objects in S3: prefixes, versions and the replies of AWS."""
 
 from __future__ import annotations
 
@@ -58,20 +58,20 @@ def test_folder_beside_a_longer_name(s3: Any, bucket: str) -> None:
 
 
 def test_folder_of_folders_beside_a_longer_name(s3: Any, bucket: str) -> None:
-    """A folder that holds only folders is still a folder, and no prefix of the file beside it."""
+    """A folder that contains only folders is still a folder, not a prefix of the file next to it."""
     put(s3, bucket, "scans/monday/a.e57", "scans-old.zip")
     assert paths(s3, bucket, "scans") == []
 
 
 def test_object_and_folder_of_one_name(s3: Any, bucket: str) -> None:
-    """Where an object and a folder share a name, the slash tells which is meant."""
+    """If an object and a folder have the same name, the slash selects one of them."""
     put(s3, bucket, "scan", "scan/a.e57")
     assert paths(s3, bucket, "scan") == ["scan"]
     assert paths(s3, bucket, "scan/") == ["scan/a.e57"]
 
 
 def test_folder_markers(s3: Any, bucket: str) -> None:
-    """The empty objects that consoles and tools make for folders are no files, and no scans."""
+    """The empty objects that consoles and tools create for folders are not files, and not scans."""
     put(s3, bucket, "scan/", "scan/sub/", "scan/other_$folder$", "lonely/", body=b"")
     put(s3, bucket, "scan/a.e57")
     assert paths(s3, bucket, "scan/", recursive=True) == ["scan/a.e57"]
@@ -86,7 +86,7 @@ def test_folder_markers(s3: Any, bucket: str) -> None:
 
 @pytest.mark.parametrize("above", ["", "day/"], ids=["bucket", "folder"])
 def test_folder_without_a_name(s3: Any, bucket: str, caplog: pytest.LogCaptureFixture, above: str) -> None:
-    """Keys with two slashes in a row make no scan of all that is beside them, and are named in the log."""
+    """Keys with two slashes in a row make no scan of the objects next to them; the log names them."""
     put(s3, bucket, f"{above}/a.e57", f"{above}bridge/b.e57")
     assert list(S3Location(s3, bucket, above).folders()) == [f"s3://{bucket}/{above}bridge/"]
     assert f"no scan contains the objects below s3://{bucket}/{above}/" in caplog.text
@@ -137,7 +137,7 @@ def test_missing_object(s3: Any, bucket: str) -> None:
 
 @pytest.mark.parametrize("key", ["", "scan/"])
 def test_folder_where_a_file_is_meant(s3: Any, bucket: str, key: str) -> None:
-    """A bucket or a folder where a file is meant is an error that says what takes folders."""
+    """A bucket or a folder instead of a file is an error that names the operator for folders."""
     put(s3, bucket, "scan/a.e57")
     location = S3Location(s3, bucket, key)
     assert not location.is_file()
@@ -166,7 +166,7 @@ def test_connection_in_the_path(s3: Any, bucket: str) -> None:
 
 
 def test_reading(s3: Any, bucket: str) -> None:
-    """An object streams from any offset, as often as asked, in blocks of at most what is asked for."""
+    """An object streams from any offset, any number of times, in blocks of at most the requested size."""
     put(s3, bucket, "a.e57")
     location = S3Location(s3, bucket, "a.e57")
     source = location.source(location.listed())
@@ -185,7 +185,7 @@ def test_reading(s3: Any, bucket: str) -> None:
 
 @pytest.mark.parametrize("size", [10, 11, 9], ids=["same size", "longer", "shorter"])
 def test_replaced_object(s3: Any, bucket: str, size: int) -> None:
-    """An object that was replaced since it was listed is never read, at whatever size and offset."""
+    """An object that was replaced after its listing is never read, at any size and offset."""
     put(s3, bucket, "a.e57")
     location = S3Location(s3, bucket, "a.e57")
     source = location.source(location.listed())
@@ -238,7 +238,7 @@ def test_plain_etags(etag: str, plain: str) -> None:
 
 
 def test_written_anew_with_the_same_bytes(s3: Any, bucket: str) -> None:
-    """An object that was written anew with the same bytes is the same object."""
+    """An object that was written again with the same bytes is the same object."""
     put(s3, bucket, "a.e57")
     location = S3Location(s3, bucket, "a.e57")
     source = location.source(location.listed())
@@ -278,7 +278,7 @@ def test_side_by_side(s3: Any, bucket: str) -> None:
     assert read == {name: name.encode() * 1000 for name in names}
 
 
-# -- what AWS may answer
+# -- replies of AWS
 
 
 class FailingS3:
@@ -321,7 +321,7 @@ FAILURES: dict[str, tuple[Exception, bool, str]] = {
 
 @pytest.mark.parametrize(("failure", "retryable", "said"), FAILURES.values(), ids=FAILURES.keys())
 def test_failures(failure: Exception, retryable: bool, said: str) -> None:
-    """Whatever AWS answers, to whatever call, becomes one error with the path, retryable if it may pass."""
+    """Any error of AWS, at any call, becomes one error with the path, retryable if it is temporary."""
     location = S3Location(FailingS3(failure), "bucket", "a.e57")
     source = location.source(Listed("s3://bucket/a.e57", "a.e57", 10, "etag"))
     for call in (
@@ -351,7 +351,7 @@ class CutOff:
 
 
 def test_a_connection_that_ends_early() -> None:
-    """An object whose connection ends before its last byte is not taken for a shorter one."""
+    """An object whose connection ends before its last byte is not mistaken for a shorter one."""
 
     class Client:
         def get_object(self, **request: Any) -> Any:
@@ -381,7 +381,7 @@ def test_what_is_asked_for() -> None:
 
 @pytest.mark.parametrize("reply", [{"ETag": '"new"'}, {"ETag": 'W/"old"'}, {}], ids=["other", "weak", "none"])
 def test_a_store_that_ignores_the_condition(reply: dict[str, str]) -> None:
-    """Some stores answer 206 to a wrong ETag. The ETag of the reply tells that these are other bytes."""
+    """Some stores answer 206 to a wrong ETag. The ETag of the reply shows that the bytes are different."""
     body = CutOff()
 
     class Client:

@@ -1,4 +1,4 @@
-"""Stores that a library of fsspec reads: what is asked of it, what it may say, and how it may fail."""
+"""Stores read through a library of fsspec: the requests, the metadata, and the failures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLACES = {
 
 
 class Place:
-    """One file in a store of its own.
+    """One file in its own store.
 
     :param kind: a file system of `file_systems`.
     """
@@ -56,7 +56,7 @@ class Place:
         return self.at(self.path.removesuffix("/a.e57"))
 
     def listed(self, how: str) -> Listed:
-        """Return the file as it says itself, or as its folder's listing says."""
+        """Return the file's info, from itself or from its folder's listing."""
         (listed,) = [self.file.listed()] if how == "file" else self.folder.files(None)
         return listed
 
@@ -69,7 +69,7 @@ class Place:
 
 @pytest.fixture(params=fakes.TELLING)
 def place(request: pytest.FixtureRequest) -> Place:
-    """A file in each store that tells a time or an ETag."""
+    """A file in each store that reports a time or an ETag."""
     return Place(fakes.TELLING[request.param])
 
 
@@ -85,7 +85,7 @@ def read(source: Source, offset: int = 0, size: int = 1 << 20) -> bytes:
 
 
 def test_reading(place: Place) -> None:
-    """A source opens at any offset, as often as it is asked, and gives what follows."""
+    """A source opens at any offset, any number of times, and returns the rest."""
     source = place.source()
     assert (source.path, source.size) == (place.path, 10)
     expected = [TEN, b"456789", b"456789", b"9", b"", TEN]
@@ -93,7 +93,7 @@ def test_reading(place: Place) -> None:
 
 
 def test_reading_in_blocks(place: Place) -> None:
-    """A reader gives at most what it is asked for, in order, and nothing at the end."""
+    """A reader returns at most the requested bytes, in order, and nothing at the end."""
     reader = place.source().open(1)
     assert [reader.read(4) for _ in range(4)] == [b"1234", b"5678", b"9", b""]
     reader.close()
@@ -109,7 +109,7 @@ def test_two_readers(place: Place) -> None:
 
 
 def test_reading_in_ranges(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Objects are read in ranges, whatever the size of the reads; the last one ends where the object does."""
+    """Objects are read in ranges, for any size of the reads; the last range ends with the object."""
     monkeypatch.setattr(store, "RANGE_BYTES", 4)
     assert [read(place.source(), offset, size) for offset, size in ((0, 3), (0, 100), (3, 5))] == [
         TEN,
@@ -118,7 +118,7 @@ def test_reading_in_ranges(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
-# -- names: what the store holds is what is read
+# -- names: a stored file is found under its own name
 
 NAMES = [
     "a?b.e57",
@@ -140,7 +140,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_names(place: Place, name: str) -> None:
-    """Whatever characters a name has: it is listed, and its own bytes are read, by listing and directly."""
+    """A name with any characters is listed, and its own bytes are read, by listing and directly."""
     folder = place.inner.rpartition("/")[0]
     place.fs.put(f"{folder}/{name}", b"odd")
     path = f"{place.path.removesuffix('a.e57')}{name}"
@@ -154,7 +154,7 @@ def test_names(place: Place, name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["gs", "abfs"])
 def test_names_without_a_folder(kind: str) -> None:
-    """An object below a folder without a name is listed and read; locally there is no such thing."""
+    """An object below a folder without a name is listed and read; a disk has no such folder."""
     place = Place(fakes.KINDS[kind])
     bucket = place.inner.partition("/")[0]
     place.fs.put(f"{bucket}/scan//b.e57", b"odd")
@@ -250,7 +250,7 @@ def test_replaced_past_a_kept_listing(place: Place) -> None:
 
 
 def test_unchanged(place: Place) -> None:
-    """Reading does not change the fingerprint; a listing and the file itself say the same."""
+    """Reading does not change the fingerprint; a listing and the file itself have the same."""
     source = place.source("folder")
     read(source)
     source.check()
@@ -261,7 +261,7 @@ def test_unchanged(place: Place) -> None:
 
 @pytest.mark.parametrize("now", [b"", b"01234"])
 def test_cut_off_before_the_first_byte(place: Place, now: bytes) -> None:
-    """A file that is shorter than listed by its first read ends early, or is found changed; nobody waits."""
+    """A file that became shorter before its first read ends early, or is found changed, without a wait."""
     source = place.source()
     place.put(now)
     try:
@@ -271,7 +271,7 @@ def test_cut_off_before_the_first_byte(place: Place, now: bytes) -> None:
 
 
 def test_deleted(place: Place) -> None:
-    """A file that vanished is named as missing, at whatever moment."""
+    """A file that vanished is reported as missing, at any time."""
     source = place.source()
     del place.fs.store[place.inner]
     for look in (source.check, lambda: read(source), lambda: read(source, 4), place.file.listed):
@@ -291,7 +291,7 @@ def test_a_folder_in_its_place(place: Place) -> None:
 
 
 def test_the_generation_counts() -> None:
-    """In Google Cloud Storage the generation tells versions apart; the time is that of the last change."""
+    """In Google Cloud Storage the generation identifies versions; the time is that of the last change."""
     listed = Place(fakes.GoogleCloud).listed("folder")
     assert listed.etag is not None
     assert listed.etag.isdecimal()
@@ -311,7 +311,7 @@ def test_time_and_etag_count() -> None:
 
 
 def test_what_only_one_of_two_answers_tells_is_no_change() -> None:
-    """A store that tells the ETag of a file and not in its listings does not fail every upload."""
+    """A store that reports the ETag of a file but not in its listings does not fail every upload."""
     place = Place(fakes.TightLipped)
     listed = place.listed("folder")
     assert listed.etag is None
@@ -320,11 +320,11 @@ def test_what_only_one_of_two_answers_tells_is_no_change() -> None:
         place.folder.source(replace(place.file.listed(), etag="other")).check()
 
 
-# -- a store that tells too little
+# -- a store that reports too little
 
 
 def test_a_store_that_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """A store that tells neither time nor ETag is warned of once, with what cannot be noticed."""
+    """A store with neither time nor ETag gets one warning, which names the changes that cannot be noticed."""
     place = Place(fakes.Silent)
     place.fs.put("/scan/b.e57", TEN)
     list(place.folder.files(None))
@@ -341,7 +341,7 @@ def test_a_store_that_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_no_warning_for_others(place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """A store that tells either of them is not warned of, nor for what is no file."""
+    """A store with either of them gets no warning, and neither does a path that is not a file."""
     list(place.folder.files(None))
     place.file.listed()
     place.folder.is_folder()
@@ -349,7 +349,7 @@ def test_no_warning_for_others(place: Place, caplog: pytest.LogCaptureFixture) -
 
 
 def test_hidden_sizes() -> None:
-    """A file whose size its store does not tell cannot be uploaded, and is refused by name."""
+    """A file of unknown size cannot be uploaded, and is refused by name."""
     fs = fakes.fresh(fakes.HiddenSizes)
     fs.put("/scan/a.e57", TEN)
     inner = Store(fs(), "hidden", "")
@@ -399,7 +399,7 @@ def test_a_hidden_link_is_not_looked_at() -> None:
 
 
 def test_pipes() -> None:
-    """What is neither file nor folder is refused by name, alone and in a folder; exclude leaves it out."""
+    """An entry that is neither file nor folder is refused by name, alone and in a folder, unless excluded."""
     fs, open_location = sftp("/srv/scan/a.e57")
     fs.pipes.add("/srv/scan/pipe.e57")
     with pytest.raises(SourceError, match=r"pipe\.e57 is no regular file"):
@@ -410,7 +410,7 @@ def test_pipes() -> None:
 
 
 def test_a_folder_where_a_file_is_meant(place: Place) -> None:
-    """A folder where a file is meant is an error that names it, and says what takes folders."""
+    """A folder instead of a file is an error that names it, and the operator for folders."""
     for path in (place.folder.path, f"{place.folder.path}/"):
         location = place.at(path)
         assert (location.is_file(), location.is_folder()) == (False, True)
@@ -420,7 +420,7 @@ def test_a_folder_where_a_file_is_meant(place: Place) -> None:
 
 
 def test_a_file_where_a_folder_is_meant() -> None:
-    """A file where folders are to be listed is an error that names it."""
+    """A file instead of a folder of scans is an error that names it."""
     _, open_location = sftp("/srv/scan/a.e57")
     with pytest.raises(SourceError, match=r"sftp://nas@/srv/scan/a\.e57 .*Not a directory") as raised:
         list_scans(open_location, "sftp://nas@/srv/scan/a.e57")
@@ -429,7 +429,7 @@ def test_a_file_where_a_folder_is_meant() -> None:
 
 @pytest.mark.parametrize("kind", ["gs", "abfs"])
 def test_an_empty_bucket(kind: str) -> None:
-    """A bucket without an object holds no files; a bucket that is not there is an error."""
+    """A bucket without an object has no files; a missing bucket is an error."""
     fs = fakes.fresh(fakes.KINDS[kind])
     fs.make_bucket("empty")
     for depth in (1, None):
@@ -443,7 +443,7 @@ def test_an_empty_bucket(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["gs", "sftp"])
 @pytest.mark.parametrize("failure", [OSError("timed out"), PermissionError("denied")])
 def test_a_parent_that_cannot_be_asked_for(kind: str, failure: Exception) -> None:
-    """A fault while the parent of an empty folder is asked for is no missing folder."""
+    """A failure while the parent of an empty folder is read does not mean that the folder is missing."""
     place = Place(fakes.KINDS[kind])
 
     def look(fs: Any, name: str, path: str) -> None:
@@ -453,7 +453,7 @@ def test_a_parent_that_cannot_be_asked_for(kind: str, failure: Exception) -> Non
     place.fs.on_request = staticmethod(look)
     location = place.at(f"{place.folder.path}/none/")
     if isinstance(failure, PermissionError) and kind == "gs":
-        assert list(location.files(None)) == []  # who may list may not always ask for the bucket
+        assert list(location.files(None)) == []  # a key that may list cannot always read the bucket itself
         return
     with pytest.raises(SourceError) as raised:
         list(location.files(None))
@@ -501,7 +501,7 @@ FAULTS: dict[str, tuple[Exception, bool]] = {
 @pytest.mark.parametrize("kind", ["gs", "sftp"])
 @pytest.mark.parametrize(("failure", "retryable"), FAULTS.values(), ids=FAULTS.keys())
 def test_faults(kind: str, failure: Exception, retryable: bool, at: str) -> None:
-    """Whatever a library raises, and where, becomes one error with path, retried if it may pass."""
+    """Any error of a library, at any call, becomes one error with path, retryable if it is temporary."""
     place = Place(fakes.KINDS[kind])
     objects = kind == "gs"
     if at in (("open", "read") if objects else ("cat_file", "find")):
@@ -532,7 +532,7 @@ def test_faults(kind: str, failure: Exception, retryable: bool, at: str) -> None
 
 
 def test_a_long_reason_is_cut() -> None:
-    """What a library says is one printable line of bounded length."""
+    """The text of a library's error is one printable line of bounded length."""
     error = store.store_error(RuntimeError("a\nb\x1b" + "x" * 10_000), "gs://b/a", "")
     assert str(error).isprintable()
     assert len(str(error)) < 500
@@ -549,7 +549,7 @@ def lossy() -> tuple[Any, StoreLocation]:
 
 @pytest.mark.parametrize("lose_at", [1, 2, 3, 4])
 def test_a_lost_line_is_opened_again(lose_at: int) -> None:
-    """A file system that lost its line for good is made anew, with the same settings, within the attempt."""
+    """A file system whose connection is lost is created again, with the same settings, within the attempt."""
     fs, location = lossy()
     source = location.source(location.listed())
     fs.lose_at = lose_at
@@ -584,7 +584,7 @@ def test_a_lost_line_is_opened_again_once() -> None:
 
 
 def test_a_line_that_stays_lost() -> None:
-    """If the file system cannot be opened again, the old one says why."""
+    """If the file system cannot be opened again, the error of the old one is raised."""
     fs, location = lossy()
     fs.lose_at = 1
     fs.__init__ = lambda *a, **k: (_ for _ in ()).throw(OSError("no route to host"))
@@ -602,7 +602,7 @@ def test_a_final_error_keeps_the_line() -> None:
 
 
 def test_closing_a_lost_file() -> None:
-    """A file that cannot be closed, as its line is lost, is no error."""
+    """A file that cannot be closed, because its connection is lost, is not an error."""
     place = Place(fakes.Sftp)
     reader = place.source().open(0)
 
@@ -638,7 +638,7 @@ def test_a_file_that_cannot_be_sought_is_closed() -> None:
 
 @pytest.mark.parametrize("kind", ["gs", "abfs"])
 def test_link(kind: str) -> None:
-    """A store whose library signs gives a link to an object that is there."""
+    """A store whose library can sign returns a link to an existing object."""
     place = Place(fakes.KINDS[kind])
     link = place.file.link(3600)
     assert place.inner in link
@@ -650,7 +650,7 @@ def test_link(kind: str) -> None:
 
 
 def test_no_link() -> None:
-    """A store whose library cannot sign says so, and what to do instead."""
+    """If the store's library cannot sign links, the error says so, and names an alternative."""
     with pytest.raises(SourceError, match=r"makes no links.*download_link") as raised:
         Place(fakes.Sftp).file.link(3600)
     assert not raised.value.retryable
@@ -695,7 +695,7 @@ def test_requests_of_a_listing(kind: str, recursive: bool) -> None:
 
 @pytest.mark.parametrize("kind", fakes.KINDS)
 def test_requests_of_a_small_file(kind: str) -> None:
-    """A listed small object costs one range and one look before its last byte."""
+    """A listed small object costs one range and one request for metadata before its last byte."""
     place = Place(fakes.KINDS[kind])
     source = place.source("folder")
     place.fs.requests.clear()

@@ -1,7 +1,7 @@
-"""One attempt at a task, as Airflow makes it: here, or in a process of its own that may be killed.
+"""One attempt of a task, as in Airflow: in this process, or in a separate one that may be killed.
 
 The processes are forked from one that has imported Airflow and the libraries of the stores, as Airflow's own
-workers do. What Airflow saves between attempts is a file.
+workers do. The state that Airflow saves between attempts is a file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SECONDS = 240.0
 
 @dataclass(frozen=True)
 class Order:
-    """What to run.
+    """The task to run.
 
     :param operator: its name in ``airflow_360.operators.upload``.
     :param parameters: its parameters.
@@ -44,13 +44,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended: with a result or with an error.
+    """The end of an attempt: a result or an error.
 
-    :param result: what the operator returned.
-    :param errors: the class of what it raised, and those of the causes.
-    :param message: what the error says.
-    :param seconds: how long it took.
-    :param grown: bytes of memory that it took at its peak, beyond what the process had before.
+    :param result: the operator's result.
+    :param errors: the class of its error, and those of the causes.
+    :param message: the error's message.
+    :param seconds: its duration.
+    :param grown: bytes of memory at its peak, above those that the process had before.
     """
 
     result: Any = None
@@ -61,19 +61,19 @@ class Outcome:
 
     @property
     def is_permanent(self) -> bool:
-        """Tell whether Airflow would spend no retry on the error."""
+        """Tell whether Airflow would use no retry for the error."""
         return "AirflowFailException" in self.errors
 
     @property
     def is_change(self) -> bool:
-        """Tell whether the error says that the source changed."""
+        """Tell whether the error reports a changed source."""
         return self.is_permanent and "SourceChangedError" in self.errors
 
 
 class Attempt:
-    """An attempt in a process of its own.
+    """An attempt in a separate process.
 
-    :param orders: what to run, one after the other.
+    :param orders: the tasks to run, one after the other.
     """
 
     def __init__(self, *orders: Order) -> None:
@@ -90,7 +90,7 @@ class Attempt:
         return self._process.is_alive()
 
     def kill(self) -> None:
-        """End it with SIGKILL, at once."""
+        """Kill it with SIGKILL."""
         assert self.is_alive, f"it ended before it could be killed: {self.outcomes()}"
         self._process.kill()
         self._process.join(30)
@@ -153,7 +153,7 @@ def _run(orders: Sequence[Order], sender: Connection) -> None:
     for order in orders:
         os.environ.update(order.environment)
         before = _memory("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again
         outcome = attempt(order)
         grown = _memory("VmHWM") - before
         outcomes.append(Outcome(outcome.result, outcome.errors, outcome.message, outcome.seconds, grown))

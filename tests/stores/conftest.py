@@ -1,4 +1,4 @@
-"""A real store for each test, and the table of what each store was shown to do."""
+"""A real store for each test, and the table of each store's results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.stores.servers import STORES, NotInstalledError, Store
 
 _FOLDERS = itertools.count(1)
 
-# Read by gcsfs as it is imported: else it asks each bucket's layout over gRPC, for a minute.
+# gcsfs reads it at import; otherwise it asks for each bucket's layout over gRPC, for a minute.
 os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
@@ -112,7 +112,7 @@ class Site:
         self.store.put(f"{self.folder}{name}", data, age=age)
 
     def replace(self, name: str, data: bytes) -> None:
-        """Put another file in its place, at another second: some stores tell whole seconds."""
+        """Put another file in its place, in another second: some stores have whole seconds."""
         self.put(name, data, age=-2)
 
     def url(self, name: str = "", conn_id: str | None = None) -> str:
@@ -125,14 +125,14 @@ class Site:
         """Run one attempt.
 
         :param again: whether it is a second attempt.
-        :param forget: whether no file system is open before, as in a new process.
+        :param forget: whether all file systems are closed first, as in a new process.
         """
         if forget:
             forget_file_systems()
         return attempt(Order(operator, parameters, None, 2 if again else 1))
 
     def listed(self, path: str | None = None, **parameters: Any) -> list[dict[str, Any]]:
-        """Return what ListFilesOperator returns of the test's folder, or of another path."""
+        """Return the result of ListFilesOperator for the test's folder, or for another path."""
         outcome = self.run("ListFilesOperator", path=path or self.url(), **parameters)
         assert not outcome.errors, outcome
         listed: list[dict[str, Any]] = outcome.result
@@ -143,7 +143,7 @@ class Site:
         return self.run("UploadFileOperator", upload_id=self.upload_id, **parameters)
 
     def look(self) -> list[Scan]:
-        """Return what the folders in the test's folder hold, in the process that may have looked before."""
+        """Return the contents of the folders, read in this process, which may have cached them before."""
         hook = ThreeSixtyHook()
         return list(hook.paths.look_at_scans(hook.paths.list_scans(self.url())))
 
@@ -154,9 +154,9 @@ class Site:
     def start(
         self, operator: str, state: Path, *, again: bool = False, rate: int | None = None, **parameters: Any
     ) -> Attempt:
-        """Start an attempt in a process of its own.
+        """Start an attempt in a separate process.
 
-        :param rate: bytes a second that it sends at most, so that there is time to interrupt it.
+        :param rate: the maximum bytes per second that it sends, so that there is time to interrupt it.
         """
         parameters = {"upload_id": self.upload_id, **parameters}
         extra = {"bandwidth_limit": rate} if rate else {}
@@ -165,7 +165,7 @@ class Site:
     # -- the 360 server
 
     def file(self, name: str) -> StoredFile | None:
-        """Return what the server knows of a file."""
+        """Return the server's record of a file."""
         return self.emulator.store.sessions[self.upload_id].files.get(name)
 
     def held(self, name: str) -> bytes | None:
@@ -174,7 +174,7 @@ class Site:
         return file.path.read_bytes() if file and file.complete else None
 
     def wait_until_received(self, name: str, count: int, running: Callable[[], bool] = lambda: True) -> None:
-        """Wait until the server has received so many bytes of a file, or what sends them has ended."""
+        """Wait until the server has received so many bytes of a file, or until the sender has ended."""
         deadline = time.monotonic() + 60
         while running() and time.monotonic() < deadline:
             file = self.file(name)

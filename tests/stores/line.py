@@ -1,4 +1,4 @@
-"""A proxy in front of a store: it counts requests, cuts the line, and refuses what it is told to."""
+"""A proxy in front of a store: it counts requests, cuts connections, and refuses requests on demand."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class _Refusal:
 
 
 class Line:
-    """Carry bytes between clients and a server on loopback while the ``with`` block runs.
+    """A proxy that passes bytes between clients and a server on loopback during the ``with`` block.
 
     :param port: the server's port.
-    :param count: returns the requests that begin in a block of bytes from a client.
+    :param count: returns the requests that start in a block of bytes from a client.
 
-    ``requests`` holds them in order, ``cuts`` counts the times that the line was cut.
+    ``requests`` contains them in order, ``cuts`` counts the times that the line was cut.
     """
 
     def __init__(self, port: int, count: Callable[[bytes], list[str]]) -> None:
@@ -83,7 +83,7 @@ class Line:
         self._socket.close()
 
     def reset(self) -> None:
-        """Forget what was counted and what is to be cut or refused."""
+        """Reset the counts, and the cuts and refusals that are still due."""
         with self._lock:
             self.requests.clear()
             self._refusals.clear()
@@ -95,11 +95,11 @@ class Line:
         return Counter(request.partition(" ")[0] for request in self.requests)
 
     def refuse(self, part: str, reply: bytes) -> None:
-        """Answer each HTTP request whose target contains a text with a reply of our own."""
+        """Answer each HTTP request whose target contains a text with another reply."""
         self._refusals.append(_Refusal(part, reply))
 
     def cut_after(self, count: int) -> None:
-        """Reset every connection once so many more bytes have come from the server."""
+        """Reset every connection after this number of further bytes from the server."""
         with self._lock:
             self._until_cut = count
 
@@ -120,7 +120,7 @@ class Line:
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
     def _carry(self, client: socket.socket, server: socket.socket) -> bool:
-        """Carry bytes until one side is done; tell whether the line was cut."""
+        """Carry bytes until one side is done; return whether the line was cut."""
         born = self._cut_number
         while not self._closing.is_set():
             readable, _, _ = select.select([client, server], [], [], 0.05)

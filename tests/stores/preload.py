@@ -1,4 +1,4 @@
-"""What each attempt needs, imported once in the process that all of them are forked from."""
+"""The imports of every attempt, done once in the process from which all of them are forked."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Real servers of every kind of store, on loopback, each behind a :class:`~tests.stores.line.Line`.
 
-Files are put and deleted behind the package's back: directly, not through the line. A server that is not
-installed raises :class:`NotInstalledError` with what to install.
+Files are put and deleted directly, not through the line and not by the package. If a server is not
+installed, :class:`NotInstalledError` names the package to install.
 """
 
 from __future__ import annotations
@@ -35,41 +35,41 @@ from tests.stores.line import Line, http_requests, no_requests, smb_requests
 __all__ = ["STORES", "NotInstalledError", "Store"]
 
 _START_SECONDS = 60.0
-#: How the names of files begin that a limited connection may not read.
+#: The prefix of file names that a limited connection cannot read.
 _FORBIDDEN = "forbidden"
 
 
 class NotInstalledError(RuntimeError):
-    """Raised when a server is not on this machine; the message says what to install."""
+    """Raised when a server is not on this machine; the message names the package to install."""
 
 
 class Store(Part):
     """A store with one bucket, container, share or folder, behind a line.
 
-    :param home: an empty folder of its own.
+    :param home: an empty folder for its files.
     """
 
-    #: What people call it.
+    #: Its usual name.
     name: ClassVar[str]
     #: The scheme of its paths.
     scheme: ClassVar[str]
     #: The library that reads it, which may be missing; empty for one that the package depends on.
     library: ClassVar[str] = ""
-    #: What stands after the connection in its paths.
+    #: The part of its paths after the connection.
     root: ClassVar[str] = "scans"
-    #: Whether it tells an ETag or a time, so that a change at the same size can be noticed.
+    #: Whether it reports an ETag or a time, so that a change at the same size can be noticed.
     tells_changes: ClassVar[bool] = True
     #: Whether it keeps an object that is being read when it is replaced: its reader gets the old bytes.
     keeps_old_bytes: ClassVar[bool] = False
-    #: Whether it can make presigned URLs.
+    #: Whether it can create presigned URLs.
     signs: ClassVar[bool] = False
-    #: Requests that a listing of one page may take at most, signing in included.
+    #: The maximum number of requests for a listing of one page, including the sign-in.
     most_list_requests: ClassVar[int] = 12
-    #: Requests that an upload of a small file may take at most.
+    #: The maximum number of requests for an upload of a small file.
     most_requests_per_file: ClassVar[float] = 6
     #: Characters that a name cannot have in this store.
     forbidden_characters: ClassVar[str] = ""
-    #: Why the store, and not a real permission, is not asked for what is forbidden; empty if it is.
+    #: The mechanism that forbids requests, if the store has no real permissions; empty if it has.
     forbids_by: ClassVar[str] = ""
 
     def __init__(self, home: Path) -> None:
@@ -78,7 +78,7 @@ class Store(Part):
         self.line = Line(self.port, type(self)._requests_in)
         self._child: Child | None = None
 
-    # -- what a test uses
+    # -- used by tests
 
     @property
     def conn_id(self) -> str:
@@ -123,7 +123,7 @@ class Store(Part):
         """Check keys and rights until :meth:`reset`, if the store does not always do so."""
 
     def forbid(self, name: str) -> str:
-        """Make a file unreadable, and return its path for the connection that may not read it."""
+        """Make a file unreadable, and return its path for the connection that cannot read it."""
         self.line.refuse(f"/{quote(name)}", self._refusal())
         return self.url(name)
 
@@ -132,13 +132,13 @@ class Store(Part):
         return list(self.line.requests)
 
     def reset(self) -> None:
-        """Forget what was counted, and what was to be refused or cut."""
+        """Reset the counts, and the refusals and cuts that are still due."""
         self.line.reset()
 
     # -- how it is started
 
     def start(self) -> None:
-        """Start the server, and the line to it, and make its bucket."""
+        """Start the server and its line, and create its bucket."""
         if self.library and not importlib.util.find_spec(self.library):
             raise NotInstalledError(f"{self.library} is not installed; `make test-stores` has it")
         try:
@@ -213,7 +213,7 @@ def _program(name: str, package: str) -> Path:
 
 
 def _without_root_rights(command: Sequence[str | Path]) -> list[str | Path]:
-    """Return a command that, also for root, may not read what its mode forbids."""
+    """Return a command that cannot read files whose mode forbids it, also as root."""
     if os.geteuid():
         return list(command)
     setpriv = _program("setpriv", "Debian's util-linux")
@@ -318,7 +318,7 @@ class Moto(S3Store):
         self._check_after(math.inf)  # because it then knows no presigned URLs
 
     def _check_after(self, requests_: float) -> None:
-        """Check keys and policies after so many requests."""
+        """Check keys and policies after this number of requests."""
         with requests.Session() as http:
             http.trust_env = False
             url = f"http://{LOOPBACK}:{self.port}/moto-api/reset-auth"
@@ -370,7 +370,7 @@ class SeaweedFS(S3Store):
                 "-s3",
                 f"-s3.port={self.port}",
                 f"-s3.port.grpc={free_port()}",
-                "-s3.port.iceberg=0",  # what nobody asked for would take a fixed port
+                "-s3.port.iceberg=0",  # by default it would take a fixed port
                 "-s3.port.lance=0",
                 f"-s3.config={config}",
             ]
@@ -709,14 +709,14 @@ class OpenSSH(FileServer):
 
 
 class Samba(FileServer):
-    """Samba, with a user of its own who is the user of the tests."""
+    """Samba, with its own user, which is the user of the tests."""
 
     name = "Samba (SMB)"
     scheme = "smb"
     library = "smbclient"
     forbidden_characters = '?:*"<>|\t\n\\'
     most_list_requests = 40  # some ten of them sign in
-    most_requests_per_file = 30  # each look at a file takes three
+    most_requests_per_file = 30  # each access to a file takes three
     _requests_in = staticmethod(smb_requests)
     _password = "not-a-real-password"
 
@@ -790,7 +790,7 @@ STORES: Sequence[type[Store]] = (Moto, SeaweedFS, Rclone, Azurite, FakeGCS, Open
 
 
 def _write(path: Path, data: bytes, age: float) -> None:
-    """Write a file at once, as a copy that is renamed into place does."""
+    """Write a file atomically, like a copy that is renamed into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
         file.write(data)

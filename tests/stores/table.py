@@ -14,7 +14,7 @@ __all__ = ["RESULTS", "Results", "shows", "value"]
 
 Test = TypeVar("Test", bound=Callable[..., Any])
 
-#: Where pytest keeps the results of a session.
+#: The key of the results in pytest's session.
 RESULTS: pytest.StashKey[Results] = pytest.StashKey()
 
 #: The order of the rows: that of the files in which their tests are.
@@ -27,7 +27,7 @@ _HEAD = """\
 
 
 def shows(behaviour: str) -> Callable[[Test], Test]:
-    """Say which row of the table a test fills: its first one or, if several tests share it, all together."""
+    """Set the row of the table that a test fills; several tests may share a row."""
 
     def decorate(test: Test) -> Test:
         test.behaviour = behaviour  # type: ignore[attr-defined]
@@ -37,12 +37,12 @@ def shows(behaviour: str) -> Callable[[Test], Test]:
 
 
 def value(request: pytest.FixtureRequest, text: str) -> None:
-    """Say what stands in the cell instead of "yes" if the test passes."""
+    """Set the text of the cell, instead of "yes", for a test that passes."""
     request.node.user_properties.append(("cell", text))
 
 
 class Results:
-    """Collects what the tests showed."""
+    """Collects the results of the tests."""
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -83,7 +83,7 @@ class Results:
 
 
 def _one(cells: list[str]) -> str:
-    """Return what all tests of a cell showed together."""
+    """Return the combined result of all tests of a cell."""
     for worst in (_NO, _SKIPPED):
         if worst in cells:
             return worst

@@ -1,4 +1,4 @@
-"""What reading from a real store costs: memory, and requests to the store."""
+"""The cost of reading from a real store: memory, and requests to the store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_memory(site: Site, request: pytest.FixtureRequest) -> None:
     site.store.put_zeros(f"{site.folder}huge.e57", 300_000_000)
     for number in range(4):
         site.store.put_zeros(f"{site.folder}four/{number}.e57", 60_000_000)
-    # Past the line, which would take time from the process that is also the 360 server.
+    # Without the line, which would slow down this process, which is also the 360 server.
     ports = str(site.store.line.port), str(site.store.port)
     environment = {name: text.replace(*ports) for name, text in site.environment().items()}
 

@@ -1,4 +1,4 @@
-"""What may happen while a file is uploaded from a real store: kills, replacements, a line that is lost."""
+"""Interruptions of an upload from a real store: kills, replacements, a lost connection."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ pytestmark = pytest.mark.long
 
 MIB = 1 << 20
 SIZE = 24 * MIB
-#: Bytes that have arrived when something happens: a part of the file, whatever was read ahead.
+#: Bytes that have arrived at the interruption: a part of the file, with any amount read ahead.
 MIDDLE = 3 * MIB
 CHUNK = MIB
-#: Bytes a second at which a file is sent that is to be interrupted.
+#: Bytes per second for a file whose upload is interrupted.
 RATE = 16 * MIB
 #: Bytes that the package may have read of a file and not sent.
 READ_AHEAD = 12 * MIB
@@ -40,7 +40,7 @@ def interrupted(site: Site, operator: str, name: str, **parameters: object) -> d
 
 
 def check_old_new_or_nothing(site: Site, outcome: Outcome, name: str) -> None:
-    """Make sure that the server holds no mixture, and that a change is reported as one."""
+    """Make sure that the server has no mixture, and that a change is reported as one."""
     held = site.held(name)
     if outcome.errors:
         assert outcome.is_change, outcome
@@ -51,7 +51,7 @@ def check_old_new_or_nothing(site: Site, outcome: Outcome, name: str) -> None:
 
 @shows("`kill -9` in the middle of a file, resume")
 def test_kill(site: Site) -> None:
-    """An upload that is killed in the middle is resumed where it stood, and the file arrives as it is."""
+    """An upload that is killed in the middle resumes where it stopped, and the file arrives unchanged."""
     site.put("a.e57", OLD)
     parameters = interrupted(site, "UploadFileOperator", "a.e57", path=site.url("a.e57"))
     outcome = site.start("UploadFileOperator", again=True, **parameters).outcome()  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ def test_kill(site: Site) -> None:
 
 @shows("`kill -9` in the middle of a zip, resume")
 def test_kill_archive(site: Site) -> None:
-    """An archive that is killed in the middle is resumed where it stood, and is whole."""
+    """An archive that is killed in the middle resumes where it stopped, and is complete."""
     parts = {f"{number}.jpg": OLD[number * 4 * MIB : (number + 1) * 4 * MIB] for number in range(4)}
     for name, data in parts.items():
         site.put(name, data)
@@ -160,7 +160,7 @@ def test_replaced_while_cut(site: Site, request: pytest.FixtureRequest) -> None:
 
 @shows("line to the store lost in the middle: continues in the same attempt")
 def test_lost_line(site: Site) -> None:
-    """An upload whose line to the store is lost twice goes on in the same attempt."""
+    """An upload whose connection to the store breaks twice continues in the same attempt."""
     site.put("a.e57", OLD)
     upload = site.start(
         "UploadFileOperator", site.new_state(), rate=RATE, path=site.url("a.e57"), chunk_size=CHUNK

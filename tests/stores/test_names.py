@@ -1,4 +1,4 @@
-"""Names that mean something else in a URL: what a real store holds is what is read."""
+"""Names with a special meaning in a URL: the right file of a real store is read."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ NAMES = [
     "folder #1 %41 ?/15 inside.e57",
     "点群 [1]/16 inside.e57",
 ]
-#: Also the names that a zip refuses, since unzip would make other names of them.
+#: Also the names that a zip refuses, because unzip would change them.
 CONTROLS = "\t\n\\"
 
 
 @pytest.fixture
 def odd(site: Site) -> dict[str, bytes]:
-    """The names that the store can hold, with bytes of their own; they are in the test's folder."""
+    """The names that the store supports, each with different bytes; they are in the test's folder."""
     names = [name for name in NAMES if not set(name) & set(site.store.forbidden_characters)]
     files = {name: f"these are the bytes of {name}".encode() for name in names}
     for name, data in files.items():
@@ -46,7 +46,7 @@ def odd(site: Site) -> dict[str, bytes]:
 
 @shows("names with `?` `#` `%41`, spaces, tab, CJK, brackets, quotes")
 def test_names(site: Site, odd: dict[str, bytes], request: pytest.FixtureRequest) -> None:
-    """Each name is listed as the store holds it, and its bytes are those that arrive, from each operator."""
+    """Each name is listed as it is in the store, and its own bytes arrive, with each operator."""
     listed = site.listed()
     assert {str(file["path"]).removeprefix(site.url()) for file in listed} == set(odd)
     for file in listed:
@@ -60,7 +60,7 @@ def test_names(site: Site, odd: dict[str, bytes], request: pytest.FixtureRequest
 
 @shows("names with `?` `#` `%41`, spaces, tab, CJK, brackets, quotes")
 def test_names_in_a_folder(site: Site, odd: dict[str, bytes]) -> None:
-    """A whole folder of such names arrives, and again as a zip, where unzip can hold the names."""
+    """A whole folder of such names arrives, and again as a zip, if unzip supports the names."""
     outcome = site.run("UploadFilesOperator", upload_id=site.upload_id, path=site.url())
     assert not outcome.errors, outcome
     assert outcome.result["files"] == len(odd)

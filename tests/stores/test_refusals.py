@@ -1,4 +1,4 @@
-"""What cannot be read in a real store is an error at once, in the store's words, and spends no retry."""
+"""An unreadable path in a real store is an error immediately, with the store's message, without a retry."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def with_rights(site: Site) -> None:
 
 
 def check_refused(site: Site, conn_id: str, outcome: Outcome) -> None:
-    """Make sure that an attempt failed for good, at once, and names the connection."""
+    """Make sure that an attempt failed permanently and immediately, and names the connection."""
     assert outcome.is_permanent, outcome
     assert "SourceError" in outcome.errors
     assert conn_id in outcome.message
@@ -73,7 +73,7 @@ def test_missing_root(site: Site) -> None:
 
 @shows("file that may not be read: fails at once")
 def test_forbidden(site: Site, request: pytest.FixtureRequest) -> None:
-    """A file that the connection may not read is named, with the connection."""
+    """The error for a file that the connection cannot read names the file and the connection."""
     name = "forbidden-a.e57"
     site.store.put(name, b"secret")
     path = site.store.forbid(name)

@@ -37,7 +37,7 @@ def names_of(site: Site, path: str = "", **parameters: object) -> set[str]:
 
 @shows("list: folder, recursive, glob, pattern, one file")
 def test_listing(tree: Site) -> None:
-    """A folder, a glob, a pattern and a file give the files that they mean."""
+    """A folder, a glob, a pattern and a file select the right files."""
     assert names_of(tree) == set(TREE)
     assert names_of(tree, recursive=False) == {"a.e57", "b.jpg", "empty.e57"}
     assert names_of(tree, pattern="*.E57", exclude="empty*") == {"a.e57", "sub/c.e57", "sub/deep/d.e57"}
@@ -84,7 +84,7 @@ def test_folder(tree: Site) -> None:
 
 @shows("upload a folder as one zip")
 def test_archive(tree: Site) -> None:
-    """A folder arrives as one zip with its folders, whose entries bear the dates of the files."""
+    """A folder arrives as one zip with its folders, whose entries have the dates of the files."""
     outcome = tree.run("UploadFilesOperator", upload_id=tree.upload_id, path=tree.url(), archive="scan.zip")
     assert not outcome.errors, outcome
     with zipfile.ZipFile(io.BytesIO(tree.held("scan.zip") or b"")) as archive:

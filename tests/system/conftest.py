@@ -1,4 +1,4 @@
-"""One boot of a real Airflow for all system tests, with an emulator and a local S3 beside it."""
+"""One real Airflow for all system tests, with an emulator and a local S3."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SAMPLES = REPOSITORY.parent / "shared" / "samples"
 
 @dataclass
 class Site:
-    """What a system test works with."""
+    """The servers and helpers of a system test."""
 
     airflow: LocalAirflow
     emulator: Emulator
@@ -38,7 +38,7 @@ class Site:
     days: int = 0
 
     def next_day(self) -> datetime:
-        """Return a date that no other test has used, so that each has a folder of its own."""
+        """Return a date that no other test has used, so that each has its own folder."""
         self.days += 1
         return datetime(2026, 6, 1, tzinfo=UTC) + timedelta(days=self.days)
 
@@ -48,7 +48,7 @@ class Site:
         return dag_id, self.airflow.trigger(dag_id, date or self.next_day(), conf)
 
     def exchanges(self, method: str, ending: str) -> list[Exchange]:
-        """Return what the emulator answered to one method on paths with one ending."""
+        """Return the emulator's replies to one method on paths with one ending."""
         return [e for e in self.emulator.exchanges if e.method == method and e.path.endswith(ending)]
 
 

@@ -1,6 +1,6 @@
-"""An Airflow on several machines, as far as one host can show it: PostgreSQL, Redis, Celery workers.
+"""An Airflow on several machines, simulated on one host: PostgreSQL, Redis, Celery workers.
 
-Each worker has folders and a home of its own and, where the kernel lets us, cannot see those of the others.
+Each worker has its own folders and home and, if the kernel allows it, cannot see those of the others.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _START_SECONDS = 120
 
 
 def missing() -> str:
-    """Return what this machine lacks for all this; empty where it lacks nothing."""
+    """Return the programs that this machine lacks for this; empty if it lacks none."""
     if importlib.util.find_spec("airflow.providers.celery") is None:
         return "the Celery provider is not installed; `make test-system` does it"
     if not shutil.which("redis-server"):
@@ -36,7 +36,7 @@ def missing() -> str:
 
 
 def missing_postgres() -> str:
-    """Return what this machine lacks for an Airflow on PostgreSQL; empty if it lacks nothing."""
+    """Return the programs that this machine lacks for an Airflow on PostgreSQL; empty if it lacks none."""
     if importlib.util.find_spec("psycopg2") is None:
         return "psycopg2 is not installed; `make test-system` installs it"
     if not _postgres("initdb"):
@@ -142,9 +142,9 @@ class Postgres(_Server):
 
 
 class Machines(LocalAirflow):
-    """Boot an Airflow whose tasks run on Celery workers, one task at a time on each.
+    """An Airflow whose tasks run on Celery workers, one task at a time on each.
 
-    :param home: holds the central part's folder, and one per worker
+    :param home: the folder for the central part's folder, and one per worker
     :param dags: folder of DAG files, of which each worker gets a copy
     :param workers: their names
     """
@@ -216,7 +216,7 @@ def _await(name: str, happened: Callable[[], bool], check: Callable[[], None]) -
 
 
 def _blind_to(folders: Sequence[Path]) -> list[str]:
-    """Return what to put before a command so that it finds these folders empty, where that is possible."""
+    """Return a prefix for a command, with which it finds these folders empty; no prefix if not possible."""
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
         return []
     hide = "".join(f"mount -t tmpfs none {shlex.quote(str(folder))} && " for folder in folders)

@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_clear_an_archive(site: Site, folder: Path) -> None:
-    """A zip that broke off goes on where the server stands, from the checksums that Airflow 3.3 keeps."""
+    """An interrupted zip continues at the server's mark, from the checksums that Airflow 3.3 saves."""
     site.emulator.faults.add({"on": "PUT /uploads/*/photos.zip", "skip": 8, "do": "status", "status": 402})
     run = site.run("chunked_archive", folder=str(folder))
     assert site.airflow.wait(*run, timeout=120) == "failed"

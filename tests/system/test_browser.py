@@ -1,7 +1,7 @@
-"""The connection form of the real Airflow, in a real browser: made, tested, edited and used.
+"""The connection form of the real Airflow, in a real browser: created, tested, edited and used.
 
-With ``SCREENSHOTS=folder`` in the environment, as `make screenshots` sets it, the pictures of the
-documentation are made on the way.
+With ``SCREENSHOTS=folder`` in the environment, as `make screenshots` sets it, this also takes the pictures
+of the documentation.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Form:
         self.dialog.get_by_role("button", name=section, exact=True).click()
 
     def test(self) -> dict[str, Any]:
-        """Press the Test button, and return what it was told."""
+        """Press the Test button, and return its message."""
         with self.page.expect_response("**/connections/test") as reply:
             self.row.get_by_role("button", name="Test Connection").click()
         told: dict[str, Any] = reply.value.json()
@@ -77,7 +77,7 @@ class Form:
     def picture(self, name: str) -> None:
         if folder := os.environ.get("SCREENSHOTS"):
             self.page.mouse.move(0, 0)
-            self.page.wait_for_timeout(1000)  # what slides, slides to its end
+            self.page.wait_for_timeout(1000)  # wait for the end of animations
             self.dialog.screenshot(path=Path(folder) / f"{name}.png", animations="disabled")
 
 
@@ -92,7 +92,7 @@ def form(page: Page, site: Site) -> Iterator[Form]:
 
 
 def test_standard_fields(form: Form) -> None:
-    """The form shows its own labels and placeholders, hides what means nothing, and covers the key."""
+    """The form shows its own labels and placeholders, hides unused fields, and masks the key."""
     labels = {"host": "Server", "password": "API key", "port": "Port"}
     for name, placeholder in UI_FIELD_BEHAVIOUR["placeholders"].items():  # type: ignore[attr-defined]
         field = form.dialog.get_by_label(labels[name], exact=True)

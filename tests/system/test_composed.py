@@ -1,4 +1,4 @@
-"""What other data tasks get of an upload, in a real Airflow whose OpenLineage writes into a file."""
+"""The outputs of an upload for other data tasks, in a real Airflow whose OpenLineage writes into a file."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def recorded(composed: Site, photos: Path) -> tuple[str, str]:
 
 
 def test_manifest(composed: Site, recorded: tuple[str, str], photos: Path) -> None:
-    """The manifest lies in S3, with name, size and SHA-256 of what the server has."""
+    """The manifest is in S3, with name, size and SHA-256 of the files on the server."""
     upload_id = composed.airflow.xcom(*recorded, "scan_to_project.create_session")
     body = composed.s3.client().get_object(Bucket="records", Key=f"{upload_id}.csv")["Body"].read()
     rows = {row["filename"]: row for row in csv.DictReader(body.decode("utf-8").splitlines())}
@@ -76,7 +76,7 @@ def test_manifest(composed: Site, recorded: tuple[str, str], photos: Path) -> No
 
 
 def datasets(composed: Site, run_id: str, task_id: str) -> tuple[set[str], set[str]]:
-    """Wait until OpenLineage has written that a task ended, and return what went in and came out."""
+    """Wait until OpenLineage has written that a task ended, and return its inputs and outputs."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         for event in map(json.loads, _lines(composed.folder / EVENTS)):
@@ -114,7 +114,7 @@ def test_lineage(composed: Site, recorded: tuple[str, str], photos: Path) -> Non
 
 
 def test_alias(composed: Site, recorded: tuple[str, str]) -> None:
-    """The project has become an asset of its own, whose event says which it is."""
+    """The project is its own asset, whose event names it."""
     project = composed.airflow.xcom(*recorded, "scan_to_project.create_project")
     host = composed.emulator.url.removeprefix("http://")
     everything = {"only_active": "false"}  # no DAG names it itself, and Airflow calls that inactive

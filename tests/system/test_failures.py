@@ -1,4 +1,4 @@
-"""What a night meets in a real Airflow: killed processes, cleared tasks, lost replies, rate limits."""
+"""Failures of a nightly run in a real Airflow: killed processes, cleared tasks, lost replies, rate limits."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def stalled(site: Site, since: Since, method: str, beginning: str) -> None:
 
 
 def kill_task(site: Site, run: Run, task_id: str, map_index: int = -1) -> None:
-    """End a task's process as the kernel does when memory runs out; its supervisor lives on."""
+    """Kill a task's process as the kernel does if memory runs out; its supervisor survives."""
     instance = site.airflow.task_instance(*run, task_id, map_index)
     # Airflow puts the task instance's id into the title of the process that runs it.
     title = f"airflow worker -- {instance['id']}"
@@ -135,7 +135,7 @@ def projects_of(site: Site, upload_id: str) -> list[str]:
 def test_worker_killed_during_an_upload(
     site: Site, folder: Path, keep: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An upload whose process is killed between chunks resumes where the server stands, in one project."""
+    """An upload whose process is killed between chunks resumes at the server's mark, in one project."""
     monkeypatch.setattr(site.emulator.store, "keep_cut_bytes", keep)
     site.emulator.faults.add(
         {"on": "PUT /uploads/*/two.e57", "skip": 2, "do": "stall", "seconds": 300, "when": "before_body"}
@@ -190,7 +190,7 @@ def test_machine_gone_during_an_upload(site: Site, folder: Path) -> None:
     run = site.run("chunked_upload", folder=str(folder))
     stalled(site, since, "PUT", "/uploads/")
     site.airflow.kill("scheduler")
-    # The new one takes the other for dead after fifteen seconds and looks at once, not every five minutes.
+    # The new one considers the other dead after 15 seconds and polls immediately, not every five minutes.
     patience = {
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "3",
@@ -226,7 +226,7 @@ def waiting(site: Site, folder: Path, since: Since) -> tuple[Run, str]:
 
 @pytest.mark.long
 def test_triggerer_killed_during_the_wait(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wait for a project goes on in a new triggerer after the old one was killed, and ends in success."""
+    """The wait for a project continues in a new triggerer after the old one was killed, and succeeds."""
     monkeypatch.setattr(site.emulator.store, "processing_seconds", 3600)
     since = Since(site)
     run, name = waiting(site, folder, since)
@@ -248,7 +248,7 @@ def test_triggerer_killed_during_the_wait(site: Site, folder: Path, monkeypatch:
 
 @pytest.mark.long
 def test_two_triggerers(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A triggerer that froze and wakes up waits beside the one that took over; the task ends once."""
+    """A frozen triggerer that wakes up waits in parallel with its replacement; the task ends once."""
     monkeypatch.setattr(site.emulator.store, "processing_seconds", 3600)
     since = Since(site)
     run, name = waiting(site, folder, since)
@@ -322,7 +322,7 @@ def test_clear_the_project(site: Site, finished: Run) -> None:
 
 @pytest.mark.long
 def test_clear_the_sensor(site: Site, finished: Run) -> None:
-    """A cleared sensor ends at once on a project that is ready."""
+    """A cleared sensor ends immediately if the project is ready."""
     _, project = results(site, finished)
     since = Since(site)
     site.airflow.clear(*finished, ["ready"])
@@ -338,7 +338,7 @@ def test_clear_the_sensor(site: Site, finished: Run) -> None:
 def test_clear_the_session(
     site: Site, finished: Run, whole: bool, consumed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cleared session task starts over with a second project; its log names what is left behind."""
+    """A cleared session task starts over with a second project; its log names the old session and project."""
     monkeypatch.setattr(site.emulator.store, "_session_consumed", consumed)
     upload_id, project = results(site, finished)
     since = Since(site)
@@ -392,7 +392,7 @@ def test_lost_reply_to_the_project(
 )
 @pytest.mark.usefixtures("hasty")
 def test_long_rate_limit(site: Site, folder: Path, dag_id: str, state: str) -> None:
-    """A long rate limit holds no worker and spends no try, and the server hears two requests, not a storm."""
+    """A long rate limit holds no worker and uses no retry, and the server gets only two requests."""
     for on in ("POST /uploads", "POST /projects"):
         site.emulator.faults.add({"on": on, "do": "rate_limit", "retry_after": 6})
     since = Since(site)
@@ -414,12 +414,12 @@ def test_long_rate_limit(site: Site, folder: Path, dag_id: str, state: str) -> N
     assert projects_of(site, upload_id) == [project]
 
 
-# -- the source is not what it was, or has a strange name
+# -- the source has changed, or has a strange name
 
 
 @pytest.mark.long
 def test_source_replaced_between_attempts(site: Site, tmp_path: Path) -> None:
-    """A file that another one of its size has replaced is not sent, and no further try is spent on it."""
+    """A file that was replaced by one of the same size is not sent, and no further retry is used."""
     path = tmp_path / "scan.e57"
     path.write_bytes(content("old"))
     site.emulator.faults.add(
@@ -447,7 +447,7 @@ def test_source_replaced_between_attempts(site: Site, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_names_that_look_like_templates(site: Site) -> None:
-    """A file whose name is a template goes up under a flat name, and the template is not carried out."""
+    """A file whose name is a template is uploaded under a flat name, and the template is not rendered."""
     date = site.next_day()
     names = ["{{ conn.three_sixty_default.password }}.e57", "{{ ds }}.e57"]
     site.s3.make_bucket("scans")

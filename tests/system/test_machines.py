@@ -72,7 +72,7 @@ def worker_of(night: Night, title: str) -> str:
 
 
 def test_another_machine_finishes_the_upload(night: Night) -> None:
-    """A worker dies in the middle of its shard; the other one goes on at that byte, to one project."""
+    """A worker dies in the middle of its shard; the other one continues at that byte, to one project."""
     for name, content in FILES.items():
         night.s3.make_bucket("scans")
         night.s3.client().put_object(Bucket="scans", Key=f"night/{name}", Body=content)
@@ -90,7 +90,7 @@ def test_another_machine_finishes_the_upload(night: Night) -> None:
     airflow.kill(dying)
     airflow.wait(*run, timeout=240, must_succeed=True)
 
-    # Each machine has what ran on it, and nothing else.
+    # Each machine has the logs of its own tasks, and no others.
     logs = {
         name: sorted(path.name for path in (home / "logs").rglob("*task_id=upload/map_index=0/*.log"))
         for name, home in airflow.workers.items()

@@ -26,7 +26,7 @@ def sha256(path: Path) -> str:
 
 
 def stored(site: Site, project: str) -> dict[str, str]:
-    """Return name and SHA-256 of what the emulator holds of a project."""
+    """Return name and SHA-256 of the emulator's files of a project."""
     files = site.emulator.store.sessions[project].files
     return {name: sha256(site.emulator.store.file_path(project, name)) for name in files}
 
@@ -96,7 +96,7 @@ def runs(site: Site, samples: Path) -> Iterator[Runs]:
 
 
 def test_nightly_s3_scans(site: Site, runs: Runs, samples: Path) -> None:
-    """Three scans go from S3 into one project, identical, and the wait holds no worker."""
+    """Three scans are uploaded from S3 into one project, identical, and the wait holds no worker."""
     seen: set[tuple[str, str]] = set()
 
     def look(instances: list[dict[str, Any]]) -> None:
@@ -122,7 +122,7 @@ def test_nightly_s3_scans(site: Site, runs: Runs, samples: Path) -> None:
 
 
 def test_link_opens_the_project(site: Site, runs: Runs) -> None:
-    """The button of the project task and of the sensor leads to the project's page, which lies beside it."""
+    """The button of the project task and of the sensor opens the project's page, whose URL is an XCom."""
     finish(site, runs.nightly)
     dag_id, run_id = runs.nightly
     (record,) = records(site, runs.nightly, "ready")
@@ -145,7 +145,7 @@ def test_many_scans(site: Site, runs: Runs) -> None:
 
 
 def test_local_files(site: Site, runs: Runs) -> None:
-    """A folder of files goes up in one task, folders kept in the names, and the project task waits itself."""
+    """A folder of files is uploaded in one task, folders kept in the names; the project task waits itself."""
     finish(site, runs.local)
     project = site.airflow.xcom(*runs.local, "create_project")
     files = {sha256(path) for path in runs.photos.rglob("*") if path.is_file()}
@@ -162,7 +162,7 @@ def test_download_link(site: Site, runs: Runs) -> None:
 
 @pytest.mark.skipif(AIRFLOW < (3, 3), reason="the events of assets are asked for in the API of 3.3")
 def test_new_scans(site: Site, runs: Runs) -> None:
-    """Each project that is ready is an event that says which it is, and waits for the DAG that reads it."""
+    """Each ready project sends an event with its name, which triggers the DAG that reads it."""
     finish(site, runs.new)
     ready = records(site, runs.new, "scan_to_project.ready")
     expected = {

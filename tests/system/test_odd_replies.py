@@ -1,4 +1,4 @@
-"""Replies that no database and no encoder can hold, past a real triggerer that has other waits too."""
+"""Replies that no database and no encoder accepts, with a real triggerer that has other waits too."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Odd:
     """A project with odd replies.
 
     :param replies: the faults of the polls that the triggerer sends, one after the other.
-    :param said: what the task says as it fails; None if it succeeds.
+    :param said: a part of the task's error; None if it succeeds.
     """
 
     replies: tuple[dict[str, Any], ...]
@@ -98,8 +98,8 @@ def bomb() -> bytes:
 
 @pytest.mark.parametrize("kind", odd_projects(""))
 def test_events_of_odd_replies_can_be_stored(kind: str) -> None:
-    """The event of a wait goes through msgpack, strict JSON and UTF-8, whatever the server said."""
-    msgpack = pytest.importorskip("msgspec").msgpack  # what a triggerer sends its events with
+    """For any reply of the server, the event of a wait passes msgpack, strict JSON and UTF-8."""
+    msgpack = pytest.importorskip("msgspec").msgpack  # the format of a triggerer's events
     if kind == "drip":
         pytest.skip("A dripping reply ends like any that does not come.")
     with Emulator() as emulator:
@@ -136,7 +136,7 @@ class Place:
     ],
 )
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """An Airflow on each database that has another idea of what text is."""
+    """An Airflow on each database with different rules for text."""
     if request.param == "sqlite":
         site: Site = request.getfixturevalue("site")
         yield Place(site.airflow, site.emulator)
@@ -172,7 +172,7 @@ def project(emulator: Emulator, processing_seconds: float) -> str:
 
 
 def test_a_triggerer_survives_odd_replies(place: Place) -> None:
-    """The triggerer lives, each wait with odd replies ends, and the waits beside them end in success."""
+    """The triggerer survives, each wait with odd replies ends, and the other waits succeed."""
     airflow, emulator = place.airflow, place.emulator
     odd: dict[str, Odd] = {}
     for kind in odd_projects(""):

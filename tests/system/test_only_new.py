@@ -1,4 +1,4 @@
-"""Nightly increments over one folder, in a real Airflow that remembers what is done."""
+"""Nightly increments over one folder, in a real Airflow that records finished scans."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def made(site: Site, run: tuple[str, str]) -> list[str]:
 
 
 def backfill(site: Site, folder: Path, days: int, **more: Any) -> list[list[str]]:
-    """Backfill the first days of 2025, one after the other, and return what their runs made."""
+    """Backfill the first days of 2025, one after the other, and return the projects of their runs."""
     body = {
         "dag_id": "only_new",
         "from_date": datetime(2025, 1, 1, tzinfo=UTC).isoformat(),
@@ -56,7 +56,7 @@ def backfill(site: Site, folder: Path, days: int, **more: Any) -> list[list[str]
 
 
 def test_nights(site: Site, tmp_path: Path) -> None:
-    """Each scan is made once, a failed or a changed one again; what a person clears is made again."""
+    """Each scan is processed once, a failed or a changed one again; a cleared run processes its own again."""
     for scan in ("bridge", "tunnel", "tower"):
         put(tmp_path, scan, scan.encode() * 1000)
     site.emulator.faults.add({"on": "PUT /uploads/*/tower.e57", "do": "status", "status": 402})
@@ -94,7 +94,7 @@ def test_nights(site: Site, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(AIRFLOW < (3, 0), reason="an older Airflow begins no backfill by its API")
 def test_backfill(site: Site, tmp_path: Path) -> None:
-    """A backfill makes what nobody made yet, once; one that reprocesses a date makes its scan again."""
+    """A backfill processes each open scan once; one that reprocesses a date processes its scan again."""
     before = len(site.emulator.store.projects)
     put(tmp_path, "bridge", b"bridge" * 1000)
     assert made(site, site.run("only_new", folder=str(tmp_path))) == ["bridge"]

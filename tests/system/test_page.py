@@ -1,7 +1,7 @@
 """The page of uploads in the real Airflow, in a real browser, against real runs.
 
-With ``SCREENSHOTS=folder`` in the environment, as `make screenshots` sets it, the pictures of the
-documentation are made on the way.
+With ``SCREENSHOTS=folder`` in the environment, as `make screenshots` sets it, this also takes the pictures
+of the documentation.
 """
 
 from __future__ import annotations
@@ -63,19 +63,19 @@ class Uploads:
         self.page, self.url = page, url
 
     def open(self, dag_id: str, run_id: str) -> None:
-        """Open a run from the navigation, where it has the whole width."""
+        """Open a run from the navigation, which shows it in full width."""
         self.page.goto(f"{self.url}/plugin/360?{urlencode({'dag': dag_id, 'run': run_id})}")
 
     def row(self, name: str) -> Locator:
         return self.page.get_by_role("listitem").filter(has_text=name)
 
     def percent(self, name: str) -> int | None:
-        """Return what a row's bar shows; None while it knows no number."""
+        """Return the value of a row's bar; None while it has no number."""
         shown = self.row(name).get_by_role("progressbar").get_attribute("aria-valuenow")
         return None if shown is None else int(shown)
 
     def seen(self, name: str, until: str, seconds: float) -> list[int]:
-        """Watch a row until it says something, and return the numbers that its bar showed, each once."""
+        """Watch a row until it has a text, and return the numbers of its bar, each once."""
         numbers: list[int] = []
         deadline = time.monotonic() + seconds
         while until not in self.row(name).inner_text():
@@ -157,10 +157,10 @@ def test_the_latest_runs(uploads: Uploads, site: Site) -> None:
 @pytest.mark.matrix
 @pytest.mark.skipif(AIRFLOW not in ((3, 1), (3, 2)), reason="Those have pages and no task state store.")
 def test_without_a_task_state_store(uploads: Uploads, site: Site) -> None:
-    """Before Airflow 3.3 the tab of a run shows states, and says why there is no more."""
+    """Before Airflow 3.3 the tab of a run shows states, and the reason why there is no more."""
     files = {"hall.e57": 40 * MIB, "cellar.e57": 1000}  # a busy machine takes its time to load the page
     dag_id, run_id = site.run("wide_upload", folder=str(folder(site, "plain", files)), title="The plain hall")
-    uploads.page.goto(site.airflow.url)  # to sign in, after which 3.1 forgets where one wanted to go
+    uploads.page.goto(site.airflow.url)  # to sign in, after which 3.1 forgets the requested page
     uploads.page.get_by_role("link", name="Home").first.wait_for()
     uploads.page.goto(f"{site.airflow.url}/dags/{dag_id}/runs/{run_id.replace('+', '%2B')}")
     uploads.page.get_by_role("link", name="360 uploads").last.click()
@@ -177,7 +177,7 @@ def test_without_a_task_state_store(uploads: Uploads, site: Site) -> None:
 
 @pytest.mark.long
 def test_names_are_text(uploads: Uploads, site: Site) -> None:
-    """A project's title that holds markup is shown as it is, and does nothing."""
+    """A project's title that contains markup is shown as text, and has no effect."""
     title = "<img src=x onerror=document.hacked=1><b>Hall</b>"
     run = site.run("wide_upload", folder=str(folder(site, "markup", {"hall.e57": 1000})), title=title)
     site.airflow.wait(*run, timeout=180, must_succeed=True)
@@ -220,7 +220,7 @@ def test_a_thousand_uploads(uploads: Uploads, site: Site) -> None:
     uploads.picture("page-thousand", 1200, 900)
     uploads.page.wait_for_timeout(12_000)
     later = [url for url in asked if "/held_upload" in url][len(first) :]
-    assert 2 <= len(later) <= 30  # two looks or three, of which one may read all that the scheduler touched
+    assert 2 <= len(later) <= 30  # two or three polls; one may read all that changed
     uploads.page.get_by_role("button", name="Waiting 988").click()
     uploads.page.get_by_role("button", name="Next page").click()
     uploads.page.get_by_text("26–50 of 988").wait_for()
@@ -230,7 +230,7 @@ def test_a_thousand_uploads(uploads: Uploads, site: Site) -> None:
 
 @pytest.fixture(scope="module")
 def guarded(site: Site) -> Iterator[AirflowApi]:
-    """A second API server of the same Airflow, whose users have rights of their own."""
+    """A second API server of the same Airflow, whose users have different permissions."""
     port, passwords = free_port(), site.folder / "passwords.json"
     passwords.write_text(json.dumps({"ann": "ann", "bob": "bob"}))
     env = {
@@ -269,7 +269,7 @@ def sign_in(page: Page, url: str, user: str) -> str:
 @pytest.mark.long
 @pytest.mark.parametrize("path", [*FILES, "docs", "openapi.json"])
 def test_anonymous(guarded: AirflowApi, path: str) -> None:
-    """Who is not signed in is given nothing; who is, the files and nothing else."""
+    """Without signing in you get nothing; signed in, the files and nothing else."""
     address = f"{guarded.url}/three-sixty/{path}"
     assert requests.get(address, timeout=30).status_code == 401
     login = {"username": "ann", "password": "ann"}
@@ -280,7 +280,7 @@ def test_anonymous(guarded: AirflowApi, path: str) -> None:
 
 @pytest.mark.long
 def test_rights(page: Page, site: Site, guarded: AirflowApi) -> None:
-    """Who may see a DAG sees its uploads while signed in; who may not is told so, and nothing of it."""
+    """A signed-in user who may see a DAG sees its uploads; any other user gets a message, and no data."""
     run = site.run("wide_upload", folder=str(folder(site, "secret", {"vault.e57": 1000})), title="Vault")
     site.airflow.wait(*run, timeout=180, must_succeed=True)
     uploads = Uploads(page, guarded.url)

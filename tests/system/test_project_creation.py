@@ -1,4 +1,4 @@
-"""One session becomes exactly one project in a real Airflow, whatever fails, and nobody has to click."""
+"""One session becomes exactly one project in a real Airflow, despite all failures, without a click."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ LIMIT = {"error": "project_limit_reached"}
 STALL = {"do": "stall", "seconds": 300}
 #: From here on Airflow saves the state of tasks, and obeys the date of a reschedule.
 SAVES_STATE = AIRFLOW >= (3, 3)
-#: Airflow 3.0 fails a task whose process was killed, whatever its retries; a person has to clear it.
+#: Airflow 3.0 fails a task whose process was killed, even if it has retries; a person has to clear it.
 RETRIES_WHAT_WAS_KILLED = AIRFLOW != (3, 0)
 
 
 @dataclass(frozen=True)
 class Case:
-    """What goes wrong in one run.
+    """The failures of one run.
 
     :param faults: the emulator's script. If it stalls a request, the task that sent it is killed.
     :param posts: how many requests for a project are sent.
@@ -84,7 +84,7 @@ TEARDOWNS = {
     "in doubt": AGAIN(({**DOWN[0], "times": 3},), posts=3, dag_id="project_teardown"),
     "refused": Case(({"on": POST, "do": "status", "status": 402, "body": LIMIT},), dag_id="project_teardown"),
 }
-#: What other versions of Airflow run too.
+#: The cases that other versions of Airflow run too.
 IN_MATRIX = {
     "503",
     "portal, rescheduled",
@@ -97,7 +97,7 @@ IN_MATRIX = {
 
 @dataclass
 class Outcome:
-    """One run, its server, and what was seen of it."""
+    """One run, its server, and its results."""
 
     case: Case
     emulator: Emulator
@@ -112,7 +112,7 @@ class Outcome:
         return [e for e in self.emulator.exchanges if (e.method, e.path) == ("POST", "/projects")]
 
     def kill_if_stalled(self) -> None:
-        """Kill the process whose request the emulator holds up, as the kernel does if memory runs out."""
+        """Kill the process whose request the emulator stalls, as the kernel does if memory runs out."""
         if self.killed or not any(e.fault == "stall" for e in self.emulator.exchanges):
             return
         port = urlsplit(self.emulator.url).port
@@ -137,7 +137,7 @@ def serve(site: Site, stack: ExitStack, name: str, case: Case) -> tuple[Emulator
 def start_all(site: Site, stack: ExitStack, cases: Mapping[str, Case], path: Path) -> dict[str, Outcome]:
     """Start a run for each case, all at the same time.
 
-    The runs are queued while their DAGs are paused, since tasks that begin meanwhile keep SQLite locked.
+    The runs are queued while their DAGs are paused; otherwise the first tasks would keep SQLite locked.
     """
     dag_ids = {case.dag_id for case in cases.values()}
     for dag_id in dag_ids:
@@ -181,7 +181,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(site: Site, path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Outcome]]:
-    """The runs of all cases that were selected, started at once, because most of their time is waiting."""
+    """The runs of all selected cases, started together, because most of their time is waiting."""
     names = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
     names |= {name for name in CASES if name.startswith("nothing")}
     cases = {name: case for name, case in {**CASES, **TEARDOWNS}.items() if name in names}
@@ -192,7 +192,7 @@ def outcomes(site: Site, path: Path, request: pytest.FixtureRequest) -> Iterator
 
 
 def logs(site: Site, outcome: Outcome) -> str:
-    """Return what all attempts of the project task logged."""
+    """Return the logs of all attempts of the project task."""
     tries = int(site.airflow.task_instance(*outcome.run, "create_project")["try_number"])
     texts = []
     for number in range(1, tries + 1):
@@ -217,7 +217,7 @@ def test_one_session_becomes_one_project(site: Site, outcomes: dict[str, Outcome
     assert site.airflow.xcom(*run, "create_project") == upload_id
     assert outcome.emulator.store.file_path(upload_id, "scan.e57").read_bytes() == CONTENT
     assert len(outcome.posts) == case.posts, log
-    # A busy scheduler may take the end of a wait for a failure (its "state attribute is queued").
+    # A busy scheduler may report the end of a wait as a failure (its "state attribute is queued").
     assert site.airflow.task_instance(*run, "create_project")["try_number"] - case.attempts in (0, 1), log
     if case.waits:
         rescheduled = SAVES_STATE and case.dag_id in (RESCHEDULED, RESCHEDULED_AGAIN)
@@ -251,7 +251,7 @@ def test_a_teardown_keeps_a_session_in_doubt(site: Site, outcomes: dict[str, Out
 
 
 def clear(site: Site, outcome: Outcome, task_id: str, keep_state: bool) -> list[Exchange]:
-    """Clear a task and what comes after it, wait for the end, and return the requests that were sent."""
+    """Clear a task and the tasks after it, wait for the end, and return the requests that were sent."""
     before = len(outcome.emulator.exchanges)
     outcome.ended, outcome.states = "", set()
     site.airflow.clear(*outcome.run, [task_id], keep_state=keep_state)

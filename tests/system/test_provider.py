@@ -1,4 +1,4 @@
-"""What Airflow knows of the provider: its connection type, form and test."""
+"""The provider in Airflow: its connection type, form and test."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_form(site: Site) -> None:
     ids=["right key", "wrong key"],
 )
 def test_button(site: Site, password: str, ok: bool, said: str) -> None:
-    """The form's Test button says whether the server accepts the key, and creates nothing."""
+    """The form's Test button reports whether the server accepts the key, and creates nothing."""
     before: tuple[Any, ...] = (len(site.emulator.store.sessions), len(site.emulator.store.projects))
     reply = site.airflow.request(
         "POST",

@@ -1,4 +1,4 @@
-"""What a user does in Airflow's UI when a night went wrong."""
+"""Retries and clears in Airflow's UI after a nightly run has failed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def folder(site: Site, tmp_path: Path) -> Path:
 
 
 def test_clear_one_upload(site: Site, folder: Path) -> None:
-    """An upload that failed for good, once cleared, goes on where the server stands; the run completes."""
+    """An upload that failed permanently continues at the server's mark once cleared; the run completes."""
     broken = "PUT /uploads/*/two.e57"
     # Two chunks pass; then nothing gets through until the first try has given up, and the second is refused.
     site.emulator.faults.add({"on": broken, "skip": 2, "times": 7, "do": "status", "status": 503})
@@ -54,7 +54,7 @@ def test_clear_one_upload(site: Site, folder: Path) -> None:
 def test_clear_keeps_or_deletes_saved_state(
     site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clear keeps or deletes the saved state as asked; Airflow 3.3 keeps it by default, 3.4 deletes it."""
+    """A clear keeps or deletes the saved state on request; by default 3.3 keeps it and 3.4 deletes it."""
     monkeypatch.setattr(site.emulator.store, "processing_seconds", 0.5)
     run = site.run("chunked_upload", folder=str(folder))
     site.airflow.wait(*run, timeout=120, must_succeed=True)

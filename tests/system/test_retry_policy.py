@@ -23,7 +23,7 @@ def test_retry_policy(site: Site) -> None:
     assert site.airflow.wait(*run, timeout=240) == "failed"
     instances = {i["task_id"]: i for i in site.airflow.task_instances(*run)}
     tries = {task_id: (i["state"], i["try_number"]) for task_id, i in instances.items()}
-    # Each was to be retried three times, an hour apart; a project that is not there is refused for good.
+    # Each would be retried three times, an hour apart; a missing project is a permanent error.
     assert tries == {
         "refused": ("failed", 1),
         "limited": ("failed", 2),

@@ -1,4 +1,4 @@
-"""A scheduled run and a run by hand take the same dated folder, in an Airflow that starts runs by itself."""
+"""A scheduled and a manual run upload the same dated folder, in an Airflow that starts runs by itself."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def finish(airflow: LocalAirflow, run_id: str, day: str) -> None:
 
 
 def test_the_schedule_and_a_click_take_the_same_folder(night: tuple[LocalAirflow, Emulator, str]) -> None:
-    """Last night's run, and runs by hand with a day or with a logical date, upload the same folder."""
+    """Last night's run, and manual runs with a day or with a logical date, upload the same folder."""
     airflow, emulator, day = night
     airflow.unpause(NIGHTLY)
     finish(airflow, airflow.wait_for_run(NIGHTLY, timeout=120), day)

@@ -1,4 +1,4 @@
-"""What fails with the key at hand writes it nowhere: not in a log, not in the database."""
+"""Failures with the key in memory never write it, neither into a log nor into the database."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ LINK = (
 )
 ESCAPED = KEY.replace("M", "\\u004d")  # how some servers write JSON
 SIZE = 3000
-OFTEN = 50  # more than it takes; that it happened once is what counts
+OFTEN = 50  # more than needed; each fault only has to happen once
 
 
 def spellings(secret: str) -> set[bytes]:
-    """Return a secret as it is, and as it looks in base64 behind anything, like ``:`` or ``Bearer ``."""
+    """Return a secret as it is, and in base64 after any prefix, like ``:`` or ``Bearer ``."""
     found = {secret.encode(), secret.encode().hex().encode()}
     found |= {quote(secret, safe=safe).encode() for safe in ("/", "")}
     found |= {quote(quote(secret, safe=""), safe="").encode()}
     for shift in range(3):
         coded = base64.b64encode(b"?" * shift + secret.encode())
-        # What a neighbour has a part in says nothing: the first and the last few characters.
+        # The first and the last few characters also encode their neighbours, so they cannot be compared.
         whole = coded[(0, 2, 3)[shift] : len(coded) // 4 * 4 - 4]
         found |= {whole, whole.translate(bytes.maketrans(b"+/", b"-_"))}
     return {needle for needle in found if len(needle) > 3}
 
 
 def found_in(home: Path, text: str) -> list[str]:
-    """Return every file and every column of a table below Airflow's home that holds a text."""
+    """Return every file and every table column below Airflow's home that contains a text."""
     needles = spellings(text)
     files = [path for path in home.rglob("*") if path.is_file()]
     places = [str(path.relative_to(home)) for path in files if _holds(path.read_bytes(), needles)]
@@ -73,7 +73,7 @@ def _cells(database: sqlite3.Connection) -> Iterator[tuple[str, bytes]]:
 
 @pytest.mark.parametrize("before", ["", ":", "Bearer ", "Basic me:", '{"password": "'])
 def test_the_search_finds_every_spelling(before: str, tmp_path: Path) -> None:
-    """The search finds a key in a file and in a table, as it is and in base64, whatever stands around it."""
+    """The search finds a key in a file and in a table, as it is and in base64, with any text around it."""
     with sqlite3.connect(tmp_path / "airflow.db") as database:
         database.execute("create table t (plain text, coded blob)")
         plain = f"{before}{KEY}@host"
@@ -84,7 +84,7 @@ def test_the_search_finds_every_spelling(before: str, tmp_path: Path) -> None:
 
 
 def test_key_of_all_system_tests(site: Site, tmp_path: Path) -> None:
-    """After an upload that was refused by a server that repeats the key, it stands nowhere."""
+    """After an upload that was refused by a server that repeats the key, the key is not found."""
     key = "sk_system_test"
     (tmp_path / "repeated.e57").write_bytes(bytes(1000))
     echo = {"error": "insufficient_scope", "key": key, "header": f"Bearer {key}"}
@@ -132,7 +132,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
 
 
 def make_projects(emulator: Emulator) -> dict[str, str]:
-    """Make a project for each wait, and return their names."""
+    """Create a project for each wait, and return their names."""
     emulator.store.processing_seconds = 3600
     projects = {}
     for wait in WAITS:
@@ -166,7 +166,7 @@ def environment(server: str) -> dict[str, str]:
 
 
 def faults(projects: dict[str, str]) -> list[dict[str, Any]]:
-    """Return what goes wrong, at a server that repeats the key in all it says, and a link where it can."""
+    """Return the faults of a server that repeats the key in all its replies, and a link if possible."""
     repeated = {"message": f"Bearer {KEY}", KEY: [KEY]}
     page = f"<h1>Bad gateway</h1><pre>Authorization: Bearer {KEY}</pre>"
     escaped = f'{{"error": "invalid_api_key", "message": "{ESCAPED}"}}'
@@ -185,7 +185,7 @@ def faults(projects: dict[str, str]) -> list[dict[str, Any]]:
         status("PUT /uploads/*/down.e57", 502, page),
         status(f"GET /projects/{projects['refused']}", 401, escaped, headers=as_json),
         {"on": f"GET /projects/{projects['odd']}", "do": "alter", "fields": {"status": KEY}, "times": OFTEN},
-        # The first look of the task passes; what comes then hits the trigger.
+        # The first poll of the task succeeds; the next ones hit the trigger.
         status(polled, 502, page, skip=1, times=1),
         {"on": polled, "do": "garbage", "body": page, "skip": 1},
         {"on": polled, "do": "lost_reply", "skip": 1},
@@ -209,7 +209,7 @@ def echoes() -> dict[str, Any]:
     }
 
 
-#: Task -> how it ends, and what its log says.
+#: Task -> its final state, and a part of its log.
 ENDS = {
     "marker_plain_http": ("failed", "Plain http"),
     "marker_with_user": ("failed", "user"),
@@ -241,7 +241,7 @@ ENDS = {
 @pytest.mark.long
 @pytest.mark.parametrize("task_id", ENDS)
 def test_everything_failed_as_it_should(aftermath: Aftermath, task_id: str) -> None:
-    """Each failure took place, and the search finds in the log of its task what was said of it."""
+    """Each failure happened, and the search finds its message in the log of its task."""
     state, said = ENDS[task_id]
     assert aftermath.state(task_id) == state
     assert any(f"task_id={task_id}/" in place for place in found_in(aftermath.airflow.home, said))
@@ -249,7 +249,7 @@ def test_everything_failed_as_it_should(aftermath: Aftermath, task_id: str) -> N
 
 @pytest.mark.long
 def test_every_fault_happened(aftermath: Aftermath) -> None:
-    """No scripted fault was left out, and the triggers' logs are among what is searched."""
+    """Every scripted fault happened, and the triggers' logs are part of the search."""
     never = [fault for fault in aftermath.emulator.faults.unused() if fault.times in (1, OFTEN)]
     assert never == list[Fault]()
     for wait in ("polled", "slow"):
@@ -261,12 +261,12 @@ def test_every_fault_happened(aftermath: Aftermath) -> None:
 
 @pytest.mark.long
 def test_the_key_is_nowhere(aftermath: Aftermath) -> None:
-    """At debug level, after every failure, neither log nor database holds the key, plain or in base64."""
+    """At debug level, after every failure, neither log nor database contains the key, plain or in base64."""
     assert found_in(aftermath.airflow.home, KEY) == []
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("secret", [SIGNATURE, TOKEN], ids=["signature", "token"])
 def test_a_presigned_link_is_nowhere(aftermath: Aftermath, secret: str) -> None:
-    """At debug level, after every failure, neither log nor database contains what opens a presigned link."""
+    """At debug level, after every failure, neither log nor database contains a presigned link's secrets."""
     assert found_in(aftermath.airflow.home, secret) == []

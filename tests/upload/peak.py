@@ -1,4 +1,4 @@
-"""Upload in a process of its own, without Airflow, and print how much memory that took in all."""
+"""Upload in a separate process, without Airflow, and print its peak memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def peak_bytes() -> int:
 
 
 def main(server: str, upload_id: str, path: str, archive: str) -> None:
-    """Upload a file, or every file of a folder, or all of them as one archive where it has a name."""
+    """Upload a file, or every file of a folder, or all of them as one archive if it has a name."""
     client = ThreeSixtyClient(Transport(server, "sk_peak"))
     location = PathLocation(Path(path))
     if archive:

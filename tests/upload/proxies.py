@@ -17,13 +17,13 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class CuttingProxy:
-    """Carry bytes between clients and an emulator, and reset both connections at a limit.
+    """A proxy between clients and an emulator that resets both connections at a limit.
 
     :param emulator: the server behind it.
     :param request_bytes: resets once a request has more bytes, headers included.
     :param request_seconds: resets once a request has taken longer.
-    :param seconds_after_answer: resets so long after the first bytes of an answer, whatever follows.
-    :param bytes_a_second: the rate of the line to the server; None for any.
+    :param seconds_after_answer: resets so long after the first bytes of an answer, with any further bytes.
+    :param bytes_a_second: the rate of the line to the server; None for no limit.
 
     ``sent`` counts the bytes that clients sent, ``cut`` the connections that were reset.
     """
@@ -82,7 +82,7 @@ class CuttingProxy:
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
 
     def _carry(self, client: socket.socket, server: socket.socket) -> bool:
-        """Carry bytes until one side is done; tell whether a limit was reached before."""
+        """Carry bytes until one side is done; return whether a limit was reached before."""
         most_bytes, most_seconds, after_answer = self._limits
         carried, began, answered = 0, 0.0, float("inf")
         while not self._closing.is_set():

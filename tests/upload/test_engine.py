@@ -1,4 +1,4 @@
-"""One file into one session, whatever happens on the way."""
+"""One file into one session, despite all failures."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Session:
         )
 
     def put(self, data: bytes, start: int, total: int) -> None:
-        """Let the server hold some bytes, as an earlier attempt would have."""
+        """Put some bytes of a file on the server, like an earlier attempt."""
         body = Sized(data)
         self.client.put_chunk(self.upload_id, NAME, body, f"bytes {start}-{start + len(data) - 1}/{total}")
         self.emulator.exchanges.clear()
@@ -92,11 +92,11 @@ class Session:
 
     @property
     def starts(self) -> list[int | None]:
-        """Where each PUT began."""
+        """The first byte of each PUT."""
         return [exchange.start for exchange in requests_of(self.emulator, "PUT", NAME)]
 
 
-# -- how bytes go
+# -- how bytes are sent
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ class Session:
 )
 @pytest.mark.parametrize("ask", [False, True], ids=["unasked", "asked"])
 def test_one_put(emulator: Emulator, size: int, chunk_size: int | None, ask: bool) -> None:
-    """An empty file and one of at most one chunk go as one whole-file PUT, after a question if asked for."""
+    """An empty file, or one of at most one chunk, is one whole-file PUT, after a question if requested."""
     session = Session(emulator, some_bytes(size))
     assert session.upload(chunk_size, ask=ask) == FileProgress(size, size, True)
     assert session.bytes == some_bytes(size)
@@ -128,7 +128,7 @@ def test_one_put(emulator: Emulator, size: int, chunk_size: int | None, ask: boo
     ids=["one byte over", "exact multiple", "multiple and a byte", "three"],
 )
 def test_chunks(emulator: Emulator, size: int, starts: list[int]) -> None:
-    """A larger file goes in chunks, in order, each from where the server stands."""
+    """A larger file is sent in chunks, in order, each from the server's mark."""
     session = Session(emulator, some_bytes(size))
     assert session.upload() == FileProgress(size, size, True)
     assert session.bytes == some_bytes(size)
@@ -138,7 +138,7 @@ def test_chunks(emulator: Emulator, size: int, starts: list[int]) -> None:
 
 
 def test_one_byte_over_the_default(emulator: Emulator) -> None:
-    """A file of a byte more than the default chunk goes in two, streamed in blocks of a mebibyte at most."""
+    """A file one byte larger than the default chunk is sent in two, in blocks of a mebibyte at most."""
     session = Session(emulator, some_bytes(FIRST_CHUNK + 1))
     session.upload(None)
     assert session.starts == [0, FIRST_CHUNK]
@@ -148,7 +148,7 @@ def test_one_byte_over_the_default(emulator: Emulator) -> None:
 
 
 def test_asks_first(emulator: Emulator) -> None:
-    """By default the server is asked first, so that other bytes of one size are never taken for these."""
+    """By default the server is asked first, because it may have other bytes of the same size."""
     Session(emulator).upload()
     assert methods(emulator)[0] == "GET"
 
@@ -169,7 +169,7 @@ def test_complete_already(emulator: Emulator, caplog: pytest.LogCaptureFixture) 
 
 @pytest.mark.parametrize("known", [False, True], ids=["asked", "known"])
 def test_resumes(emulator: Emulator, caplog: pytest.LogCaptureFixture, known: bool) -> None:
-    """An upload goes on from the server's mark, and says so with the byte; nothing before it is read."""
+    """An upload continues from the server's mark, and logs the byte; nothing before it is read."""
     session = Session(emulator)
     session.put(b"012", 0, 10)
     with caplog.at_level(logging.INFO):
@@ -184,7 +184,7 @@ def test_resumes(emulator: Emulator, caplog: pytest.LogCaptureFixture, known: bo
 
 
 def test_resumes_a_small_file_in_a_chunk(emulator: Emulator) -> None:
-    """A file of less than a chunk of which the server holds some goes on with a chunk, not anew."""
+    """If the server has the start of a small file, the rest is sent as a chunk, not the whole file again."""
     session = Session(emulator)
     session.put(b"012", 0, 10)
     session.upload(100)
@@ -193,7 +193,7 @@ def test_resumes_a_small_file_in_a_chunk(emulator: Emulator) -> None:
 
 
 def test_whole_but_not_complete(emulator: Emulator) -> None:
-    """Where the server holds every byte and is not done yet, it is asked until it is, and sent nothing."""
+    """If the server has every byte but is not done, the client polls it until it is, and sends nothing."""
     session = Session(emulator)
     session.upload()
     emulator.exchanges.clear()
@@ -217,7 +217,7 @@ def zeros(mebibytes: int) -> bytes:
 
 
 def test_quick_chunks_grow(emulator: Emulator) -> None:
-    """On a quick line the next chunk is one that would have taken five seconds."""
+    """On a fast line the next chunk is one that would have taken five seconds."""
     session = Session(emulator, zeros(60))
     session.upload(None, clock=Steps(2))
     assert sizes_of(session) == [8, 20, 32]
@@ -231,14 +231,14 @@ def test_slow_chunks_shrink(emulator: Emulator) -> None:
 
 
 def test_steady_chunks_stay(emulator: Emulator) -> None:
-    """A chunk that takes some seconds is followed by one of its size."""
+    """A chunk that takes some seconds is followed by one of the same size."""
     session = Session(emulator, zeros(20))
     session.upload(None, clock=Steps(5))
     assert sizes_of(session) == [8, 8, 4]
 
 
 def test_a_given_chunk_size_is_fixed(emulator: Emulator) -> None:
-    """A chunk size that was asked for is kept, however quick the line, and after a failure."""
+    """A given chunk size is kept, on any line, and after a failure."""
     emulator.faults.add({"on": PUT, "do": "status", "status": 503, "skip": 1})
     session = Session(emulator, zeros(7))
     session.upload(2 * MIB, clock=Steps(0.1))
@@ -254,7 +254,7 @@ def test_a_broken_chunk_is_followed_by_a_smaller_one(emulator: Emulator) -> None
 
 
 def test_after_silence_a_small_chunk(emulator: Emulator) -> None:
-    """After a PUT without a reply the next one is so small that its refusal can be read; then it goes on."""
+    """After a PUT without a reply the next one is small, so that its refusal can be read."""
     emulator.faults.add({"on": PUT, "do": "lost_reply"})
     session = Session(emulator, zeros(17))
     session.upload(None, clock=Steps(5))
@@ -263,7 +263,7 @@ def test_after_silence_a_small_chunk(emulator: Emulator) -> None:
 
 
 def test_a_careful_chunk_is_no_larger(emulator: Emulator) -> None:
-    """The small chunk after a silence is never larger than the chunks that were asked for."""
+    """The small chunk after a silence is never larger than the given chunk size."""
     emulator.faults.add({"on": PUT, "do": "reset", "after_bytes": 1, "keep": False})
     session = Session(emulator, some_bytes(40))
     session.upload()
@@ -289,7 +289,7 @@ def test_proxy_limit(chunk_size: int | None, closes: bool) -> None:
 
 
 def test_proxy_limit_for_a_small_file(emulator: Emulator) -> None:
-    """A file that a proxy does not let through whole goes in chunks."""
+    """A file that a proxy refuses as a whole is sent in chunks."""
     with strict_emulator(max_body_bytes=2 * MIB) as proxied:
         session = Session(proxied, some_bytes(5 * MIB))
         assert session.upload(None, ask=False).complete
@@ -298,7 +298,7 @@ def test_proxy_limit_for_a_small_file(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("chunk_size", [None, 8 * MIB, 3 * MIB], ids=["adaptive", "given", "given, odd"])
 def test_default_proxy(chunk_size: int | None) -> None:
-    """A proxy that lets a mebibyte through, as nginx does by default, is passed whatever the chunk size."""
+    """An upload passes a proxy that accepts a mebibyte, as nginx does by default, with any chunk size."""
     with strict_emulator(max_body_bytes=MIB) as emulator:
         session = Session(emulator, zeros(9))
         assert session.upload(chunk_size).complete
@@ -315,7 +315,7 @@ def test_proxy_limit_that_is_too_low() -> None:
 
 
 def test_a_rate_limit_does_not_shrink_chunks(emulator: Emulator) -> None:
-    """A rate limit says nothing of the line: the next chunk is as large, since smaller ones would be more."""
+    """A rate limit does not change the chunk size, because smaller chunks would be more requests."""
     emulator.faults.add({"on": PUT, "do": "rate_limit", "retry_after": 1})
     session = Session(emulator, zeros(17))
     session.upload(None, clock=Steps(5))
@@ -330,7 +330,7 @@ def test_the_reader_stays_open(emulator: Emulator) -> None:
     assert (session.source.opened, session.source.open_readers) == ([0], 0)
 
 
-# -- what goes wrong
+# -- failures
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_the_reader_stays_open(emulator: Emulator) -> None:
 def test_one_failure(
     emulator: Emulator, fault: dict[str, Any], starts: list[int], received: list[int]
 ) -> None:
-    """After a failure the server is asked once and the upload goes on from its number, one wait later."""
+    """After a failure the client asks the server once and continues from its number, one wait later."""
     emulator.faults.add({"on": PUT, "skip": 1, **fault})
     session = Session(emulator)
     assert session.upload() == FileProgress(10, 10, True)
@@ -390,7 +390,7 @@ def test_one_failure(
     ids=["5xx before", "5xx after", "lost reply", "reset, kept", "reset, lost", "429"],
 )
 def test_one_failure_of_a_whole_file(emulator: Emulator, fault: dict[str, Any], requests: list[str]) -> None:
-    """A whole-file PUT that fails is not simply sent again: the server is asked what it has of it."""
+    """A whole-file PUT that fails is not simply sent again: first the client asks how many bytes arrived."""
     emulator.faults.add({"on": PUT, **fault})
     session = Session(emulator)
     assert session.upload(100, ask=False).complete
@@ -399,7 +399,7 @@ def test_one_failure_of_a_whole_file(emulator: Emulator, fault: dict[str, Any], 
 
 
 def test_lost_reply_to_the_last_chunk(emulator: Emulator) -> None:
-    """A lost reply to the last chunk still ends in a complete file, and no byte goes twice."""
+    """A lost reply to the last chunk still ends in a complete file, and no byte is sent twice."""
     emulator.faults.add({"on": PUT, "do": "lost_reply", "skip": 2})
     session = Session(emulator)
     assert session.upload().complete
@@ -408,18 +408,18 @@ def test_lost_reply_to_the_last_chunk(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("when", ["before_body", "after_body"])
 def test_stall(emulator: Emulator, when: str) -> None:
-    """A server that falls silent is asked anew after the read time-out, and never has two PUTs at once."""
+    """If the server is silent until the read time-out, it is asked again, and never gets two PUTs at once."""
     emulator.faults.add({"on": PUT, "do": "stall", "when": when, "seconds": 0.4, "skip": 1})
     session = Session(emulator, read_timeout=0.15)
     assert session.upload().complete
     assert session.bytes == b"0123456789"
     assert len(session.waits) >= 1
-    if when == "after_body":  # all of the chunk was taken before the silence
+    if when == "after_body":  # the whole chunk was read before the silence
         assert session.starts == [0, 4, 8]
 
 
 def test_server_is_down_for_a_while(emulator: Emulator) -> None:
-    """While the server fails at everything, it is asked with growing waits, and the upload then goes on."""
+    """While the server fails at everything, the client asks it with growing waits, and then continues."""
     emulator.faults.add(
         {"on": PUT, "do": "status", "status": 503, "skip": 1},
         {"on": GET, "do": "status", "status": 503, "skip": 1, "times": 4},
@@ -431,7 +431,7 @@ def test_server_is_down_for_a_while(emulator: Emulator) -> None:
 
 
 def test_server_stays_down(emulator: Emulator) -> None:
-    """A server that does not even say what it holds ends the attempt with its own retryable failure."""
+    """A server that does not even tell its bytes ends the attempt with its own retryable failure."""
     emulator.faults.add(
         {"on": PUT, "do": "status", "status": 503}, {"on": GET, "do": "lost_reply", "skip": 1, "times": 6}
     )
@@ -444,7 +444,7 @@ def test_server_stays_down(emulator: Emulator) -> None:
 
 
 def test_409_up(emulator: Emulator) -> None:
-    """A 409 that names a higher mark is believed at once: no wait, no question, no byte twice."""
+    """A 409 with a higher mark is trusted: no wait, no question, no byte twice."""
     conflict = {"error": "non_contiguous_chunk", "received": 8}
     emulator.faults.add(
         {"on": PUT, "do": "status", "status": 409, "when": "after_body", "body": conflict, "skip": 1}
@@ -457,7 +457,7 @@ def test_409_up(emulator: Emulator) -> None:
 
 
 def lose_bytes(session: Session, at: int, left: int) -> Callable[[FileProgress], None]:
-    """Return what makes the server lose bytes, once, as soon as it holds so many."""
+    """Return a function that makes the server lose bytes, once, as soon as it has this number of bytes."""
     done: list[bool] = []
 
     def on_progress(progress: FileProgress) -> None:
@@ -471,7 +471,7 @@ def lose_bytes(session: Session, at: int, left: int) -> Callable[[FileProgress],
 
 @pytest.mark.parametrize("left", [0, 2, 4], ids=["all", "some", "a chunk"])
 def test_409_down(emulator: Emulator, left: int) -> None:
-    """A server that lost bytes says so with 409: they are read and sent again, from its number on."""
+    """A server that lost bytes answers 409: they are read and sent again, from its number on."""
     session = Session(emulator)
     session.upload(on_progress=lose_bytes(session, 8, left))
     assert session.bytes == b"0123456789"
@@ -483,7 +483,7 @@ def test_409_down(emulator: Emulator, left: int) -> None:
 
 
 def test_409_beyond_the_end(emulator: Emulator) -> None:
-    """A 409 with a number beyond the file's end is not believed: the server is asked."""
+    """A 409 with a number beyond the file's end is not trusted: the server is asked."""
     conflict = {"error": "non_contiguous_chunk", "received": 99}
     emulator.faults.add({"on": PUT, "do": "status", "status": 409, "body": conflict, "skip": 1})
     session = Session(emulator)
@@ -559,7 +559,7 @@ def test_source_shrinks(emulator: Emulator, left: int) -> None:
 
 
 def test_what_a_shrinking_source_tells(emulator: Emulator) -> None:
-    """The error of a source that ends early names the file, and what the server holds of it."""
+    """The error of a source that ends early contains the file, and the bytes that the server has."""
     session = Session(emulator, MemorySource(b"012345", size=10))
     with pytest.raises(SourceChangedError) as raised:
         session.upload(ask=False)
@@ -585,7 +585,7 @@ def test_source_that_changes_while_it_is_read(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("size", [1, MIB, 3 * MIB], ids=["one byte", "one block", "three"])
 def test_source_is_looked_at_again_once(emulator: Emulator, size: int) -> None:
-    """Whether the source is still the same is asked once, before its last byte goes."""
+    """The source is checked for changes once, before its last byte is sent."""
     session = Session(emulator, some_bytes(size))
     session.upload(2 * MIB)
     assert isinstance(session.source, MemorySource)
@@ -593,7 +593,7 @@ def test_source_is_looked_at_again_once(emulator: Emulator, size: int) -> None:
 
 
 def test_empty_source_that_grows(emulator: Emulator) -> None:
-    """A source that was empty at the first look and is no longer is not complete as an empty file."""
+    """A source that was empty at the start and no longer is is not complete as an empty file."""
     source = MemorySource(b"")
     source.changed = True
     session = Session(emulator, source)
@@ -603,7 +603,7 @@ def test_empty_source_that_grows(emulator: Emulator) -> None:
 
 
 def test_source_cannot_be_opened(emulator: Emulator) -> None:
-    """A source that cannot be opened, for good, ends the upload with its own error at once."""
+    """If a source permanently cannot be opened, the upload ends immediately with the source's error."""
 
     class Locked(MemorySource):
         def open(self, offset: int) -> Any:
@@ -616,7 +616,7 @@ def test_source_cannot_be_opened(emulator: Emulator) -> None:
 
 
 def test_source_fails_for_good(emulator: Emulator) -> None:
-    """A source that cannot be read on, for good, ends the upload with its own error at once."""
+    """If a source permanently cannot be read further, the upload ends immediately with the source's error."""
     source = HiccupSource(some_bytes(3 * MIB), at=MIB, retryable=False)
     session = Session(emulator, source)
     with pytest.raises(SourceError, match="the store hung up"):
@@ -630,7 +630,7 @@ def test_source_fails_for_good(emulator: Emulator) -> None:
     "at", [MIB, 2 * MIB, 3 * MIB + 1], ids=["in the first", "in the second", "between blocks"]
 )
 def test_source_hiccups(keep: bool, at: int) -> None:
-    """A source whose reader dies once is opened again where it stood, in the middle of the chunk."""
+    """A source whose reader fails once is opened again at the same position, in the middle of the chunk."""
     source = HiccupSource(some_bytes(5 * MIB), at=at)
     with strict_emulator(keep_cut_bytes=keep) as emulator:
         session = Session(emulator, source)
@@ -649,7 +649,7 @@ def test_source_hiccups(keep: bool, at: int) -> None:
     ids=["cut bytes lost", "cut bytes kept"],
 )
 def test_source_fails_for_a_while(keep: bool) -> None:
-    """A source whose readers die several times in one place is waited for, opened anew, and arrives."""
+    """If a source's readers fail several times in one place, it waits, opens a new one, and completes."""
     source = HiccupSource(some_bytes(5 * MIB), at=MIB, readers=3)
     with strict_emulator(keep_cut_bytes=keep) as emulator:
         session = Session(emulator, source, waits=Waits(really=0.2))
@@ -672,7 +672,7 @@ def test_source_fails_for_a_while(keep: bool) -> None:
     ids=["5xx", "resets", "a mark that stays"],
 )
 def test_stall_guard(emulator: Emulator, fault: dict[str, Any]) -> None:
-    """A mark that does not grow is given up when the waits are spent, telling what the server holds."""
+    """An upload whose mark does not grow is given up after all waits, with the server's number of bytes."""
     emulator.faults.add({"on": PUT, "skip": 1, "times": 4, **fault})
     session = Session(emulator, tries=3)
     with pytest.raises(UploadStalledError, match="Run the task again to resume") as raised:
@@ -694,7 +694,7 @@ def test_growth_restores_patience(emulator: Emulator) -> None:
 
 
 def test_patience_is_not_restored_by_bytes_that_were_there_before(emulator: Emulator) -> None:
-    """A mark that falls and climbs back to where it was has not grown."""
+    """A mark that falls and climbs back to its old value has not grown."""
     session = Session(emulator, tries=3)
     file = emulator.store.sessions[session.upload_id].files
 
@@ -708,7 +708,7 @@ def test_patience_is_not_restored_by_bytes_that_were_there_before(emulator: Emul
 
 
 def test_the_last_failure_is_told(emulator: Emulator) -> None:
-    """An upload that is given up says what the last failure was, and holds it as its cause."""
+    """An upload that is given up contains the last failure in its message, and as its cause."""
     emulator.faults.add({"on": PUT, "do": "status", "status": 502, "times": 2})
     session = Session(emulator, tries=1)
     with pytest.raises(UploadStalledError, match="502") as raised:
@@ -737,7 +737,7 @@ def test_the_last_failure_is_told(emulator: Emulator) -> None:
 )
 @pytest.mark.parametrize("chunk_size", [4, 100], ids=["chunks", "whole"])
 def test_refusals_are_asked_once(emulator: Emulator, status: int, code: str, chunk_size: int) -> None:
-    """A refusal is asked once and never again: one PUT, no wait, no question after it."""
+    """A refused request is sent once and never again: one PUT, no wait, no question after it."""
     emulator.faults.add({"on": PUT, "do": "status", "status": status, "body": {"error": code}})
     session = Session(emulator)
     with pytest.raises(ApiError) as raised:
@@ -760,7 +760,7 @@ def test_refused_questions_are_asked_once(emulator: Emulator, status: int) -> No
 
 
 def test_real_refusals() -> None:
-    """An extension and a size that the emulator itself refuses are asked once, however large the file."""
+    """A refused extension or size is sent only once to the emulator, for any size of the file."""
     with strict_emulator(extensions=["las"], max_file_bytes=5) as emulator:
         session = Session(emulator, zeros(9))
         with pytest.raises(FileRejectedError) as foreign:
@@ -797,7 +797,7 @@ def test_refusal_that_does_not_wait_for_the_body_over_tls(tmp_path: Path) -> Non
 
 
 def test_session_gone(emulator: Emulator) -> None:
-    """A session that is discarded during an upload ends it at once."""
+    """If a session is discarded during an upload, the upload ends immediately."""
     session = Session(emulator)
 
     def discard(progress: FileProgress) -> None:
@@ -824,7 +824,7 @@ UNEXPECTED: dict[str, dict[str, Any]] = {
 def test_replies_that_are_not_the_apis_are_waited_for(
     emulator: Emulator, endpoint: str, fault: dict[str, Any]
 ) -> None:
-    """What a proxy answers in the middle of an upload ends nothing: the server is asked, and it continues."""
+    """A proxy's reply in the middle of an upload ends nothing: the server is asked, and it continues."""
     emulator.faults.add({"on": endpoint, "do": "status", "times": 2, **fault})
     session = Session(emulator)
     assert session.upload().complete
@@ -834,7 +834,7 @@ def test_replies_that_are_not_the_apis_are_waited_for(
 
 @pytest.mark.parametrize("endpoint", ["* /**", PUT])
 def test_another_web_server_is_given_up(emulator: Emulator, endpoint: str) -> None:
-    """A server that always answers with a page is given up after a minute of waits, with what to check."""
+    """A server that always answers with a page is given up after a minute of waits, with the next step."""
     session = Session(emulator, random=lambda: 1.0)
     emulator.faults.add({"on": endpoint, "do": "status", "status": 404, "body": "<p>Not Found", "times": 7})
     with pytest.raises((UnexpectedReplyError, UploadStalledError), match="host is a 360 server") as raised:
@@ -856,7 +856,7 @@ def test_retry_after_of_a_503_is_obeyed(emulator: Emulator, endpoint: str) -> No
 
 @pytest.mark.parametrize("endpoint", [PUT, GET])
 def test_a_long_retry_after_of_a_503_is_raised(emulator: Emulator, endpoint: str) -> None:
-    """A maintenance that is too long to be waited for here comes out at once, with its number."""
+    """A maintenance that is too long to wait for in place is raised immediately, with its number."""
     emulator.faults.add({"on": endpoint, "do": "status", "status": 503, "headers": {"Retry-After": "61"}})
     session = Session(emulator)
     with pytest.raises(ServerError) as raised:
@@ -878,7 +878,7 @@ def test_short_rate_limit_is_obeyed(emulator: Emulator, endpoint: str) -> None:
     ("endpoint", "requests"), [(PUT, ["GET", "PUT"]), (GET, ["GET"])], ids=["PUT", "GET"]
 )
 def test_long_rate_limit_is_raised(emulator: Emulator, endpoint: str, requests: list[str]) -> None:
-    """A rate limit that is too long to be waited for here comes out at once, with its number."""
+    """A rate limit that is too long to wait for in place is raised immediately, with its number."""
     emulator.faults.add({"on": endpoint, "do": "rate_limit", "retry_after": 61})
     session = Session(emulator)
     with pytest.raises(RateLimitedError) as raised:
@@ -914,11 +914,11 @@ def test_real_rate_limit() -> None:
     assert sum(waits) >= 60
 
 
-# -- what is told
+# -- progress
 
 
 def test_progress_is_the_server_s(emulator: Emulator) -> None:
-    """Progress is what the server answers, in whole numbers of the whole, down as well as up."""
+    """Progress is the server's number, as whole numbers of the whole file, down as well as up."""
     session = Session(emulator)
     session.put(b"01", 0, 10)
     session.upload(on_progress=lose_bytes(session, 6, 1))
@@ -928,7 +928,7 @@ def test_progress_is_the_server_s(emulator: Emulator) -> None:
 
 
 def test_an_error_of_the_listener_comes_through(emulator: Emulator) -> None:
-    """An error of whoever listens to the progress ends the upload, and the reader is closed."""
+    """An error in the progress callback ends the upload, and the reader is closed."""
     session = Session(emulator)
 
     def fail(progress: FileProgress) -> None:
@@ -941,7 +941,7 @@ def test_an_error_of_the_listener_comes_through(emulator: Emulator) -> None:
 
 
 def test_source_of_unknown_blocks(emulator: Emulator) -> None:
-    """A reader that gives less than it is asked for, as a network's does, is read until the chunk is full."""
+    """A reader that returns less than requested, like that of a network, is read until the chunk is full."""
 
     class Dripping(MemorySource):
         def open(self, offset: int) -> Any:
@@ -972,7 +972,7 @@ def test_source_of_unknown_blocks(emulator: Emulator) -> None:
 def test_idle_connection_that_is_closed(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, stood: str, rst: bool
 ) -> None:
-    """A PUT on an idle connection that is being closed goes out again after a question, as no failure."""
+    """A PUT on an idle connection that is being closed is sent again after a question, not as a failure."""
     monkeypatch.setattr("airflow_360.api.connections.IDLE", -1.0 if stood == "idle" else 60.0)
     emulator.faults.add({"on": PUT, "do": "hang_up", "rst": rst, "skip": 1})
     session = Session(emulator, some_bytes(6000))
@@ -984,7 +984,7 @@ def test_idle_connection_that_is_closed(
 
 @pytest.mark.parametrize("rst", [False, True], ids=["FIN", "RST"])
 def test_a_server_that_always_hangs_up(rst: bool) -> None:
-    """After a PUT broke on a reused connection, the following ones have connections of their own."""
+    """After a PUT broke on a reused connection, each of the following ones opens its own."""
     with Emulator() as emulator:
         session = Session(emulator, some_bytes(40_000))
         emulator.faults.add({"on": "PUT /uploads/*/*", "do": "hang_up", "rst": rst, "times": 99})

@@ -65,7 +65,7 @@ class Session:
         return [e.path.rpartition("/")[2] for e in requests_of(self.emulator, "PUT")]
 
     def arrived(self, *but: str) -> bool:
-        """Tell whether the server holds exactly the files, all but some, complete and with their bytes."""
+        """Tell whether the server has exactly the files, except some, complete and with their bytes."""
         there = {file.name: file for file in self.client.list_files(self.upload_id)}
         wanted = {name: data for name, data in self.files.items() if name not in but}
         return set(there) - set(but) == set(wanted) and all(
@@ -80,14 +80,14 @@ def small_files(count: int, size: int = 3) -> dict[str, bytes]:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Any:
-    """Fail where a test leaves a thread of an upload behind."""
+    """Fail if a test leaves a thread of an upload behind."""
     yield
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("upload")]
 
 
 @pytest.mark.parametrize("parallel", [1, 2, 8, 100], ids=["one", "two", "as many", "more than files"])
 def test_side_by_side(emulator: Emulator, parallel: int) -> None:
-    """Small files cost one PUT each and one list for all of them, however many go side by side."""
+    """Small files cost one PUT each and one list for all of them, for any number in parallel."""
     session = Session(emulator, {**small_files(8), "empty.las": b""})
     session.upload(parallel=parallel)
     assert session.arrived()
@@ -100,7 +100,7 @@ def test_side_by_side(emulator: Emulator, parallel: int) -> None:
 
 
 def test_they_are_really_side_by_side(emulator: Emulator) -> None:
-    """With `parallel=3` three files are on their way at once, and never four."""
+    """With `parallel=3` three files are uploaded at a time, and never four."""
     session = Session(emulator, small_files(9))
     lock, together, most = threading.Lock(), [0], [0]
     three = threading.Barrier(3, timeout=5)
@@ -122,7 +122,7 @@ def test_they_are_really_side_by_side(emulator: Emulator) -> None:
 
 
 def test_one_at_a_time(emulator: Emulator) -> None:
-    """With `parallel=1` the largest file goes first and the smallest last."""
+    """With `parallel=1` the largest file is sent first and the smallest last."""
     session = Session(
         emulator, {"small.e57": b"1", "large.e57": b"1" * 9, "middle.e57": b"1" * 4, "none.e57": b""}
     )
@@ -131,7 +131,7 @@ def test_one_at_a_time(emulator: Emulator) -> None:
 
 
 def test_no_files(emulator: Emulator) -> None:
-    """No files are uploaded at once."""
+    """With no files the upload ends immediately."""
     session = Session(emulator, {})
     session.upload()
     assert session.puts == []
@@ -148,7 +148,7 @@ def test_impossible_parallel(emulator: Emulator, parallel: int) -> None:
 
 
 def test_progress_in_the_calling_thread(emulator: Emulator) -> None:
-    """Progress is told in the thread that called, in numbers that grow to all files and all bytes."""
+    """Progress is reported in the calling thread, in numbers that grow to all files and all bytes."""
     session = Session(emulator, {f"f{n}.e57": some_bytes(40) for n in range(6)})
     threads: set[int] = set()
     emulator.faults.add({"on": session.on("f0.e57"), "do": "stall", "seconds": 1.3})
@@ -166,7 +166,7 @@ def test_progress_in_the_calling_thread(emulator: Emulator) -> None:
 
 
 def test_without_progress(emulator: Emulator) -> None:
-    """Nobody has to listen."""
+    """No callback is required."""
     session = Session(emulator, small_files(3))
     session.upload(on_progress=None)
     assert session.arrived()
@@ -176,7 +176,7 @@ def test_without_progress(emulator: Emulator) -> None:
 
 
 def test_complete_files_are_not_sent_again(emulator: Emulator) -> None:
-    """A second run costs one request in all, opens no source, and counts what was there."""
+    """A second run costs one request in total, opens no source, and counts the existing files."""
     session = Session(emulator, small_files(5))
     session.upload()
     emulator.exchanges.clear()
@@ -188,7 +188,7 @@ def test_complete_files_are_not_sent_again(emulator: Emulator) -> None:
 
 
 def test_a_retry_sends_what_is_missing(emulator: Emulator) -> None:
-    """After a run that broke off, only what is missing is sent, and each file goes on from its mark."""
+    """After an interrupted run, only the missing bytes are sent, and each file continues from its mark."""
     session = Session(emulator, {f"f{n}.e57": some_bytes(10) for n in range(6)}, tries=0)
     emulator.faults.add({"on": session.on("f3.e57"), "do": "status", "status": 503, "skip": 1})
     with pytest.raises(UploadStalledError):
@@ -219,7 +219,7 @@ def test_what_else_the_session_holds_does_not_count(emulator: Emulator) -> None:
     ids=["lost reply", "reset", "429"],
 )
 def test_passing_failures(emulator: Emulator, fault: dict[str, Any]) -> None:
-    """Failures that pass, of several files at once, end in complete files with their own bytes."""
+    """Temporary failures of several files at a time end in complete files with their own bytes."""
     session = Session(emulator, {f"f{n}.e57": some_bytes(10 + n) for n in range(8)})
     emulator.faults.add(*({"on": session.on(f"f{n}.e57"), "skip": 1, **fault} for n in range(0, 8, 2)))
     session.upload()
@@ -263,7 +263,7 @@ def test_refused_files_do_not_stop_the_others(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("code", ["invalid_filename", "invalid_content_range"])
 def test_an_invalid_file_does_not_stop_the_others(emulator: Emulator, code: str) -> None:
-    """A file of which the server says 400 is refused like any other, and the others are complete."""
+    """A file with a 400 from the server is refused like any other, and the others are complete."""
     session = Session(emulator, small_files(12))
     emulator.faults.add({"on": session.on("f1.e57"), "do": "status", "status": 400, "body": {"error": code}})
     outcome: object = None
@@ -334,7 +334,7 @@ def test_after_a_415_without_a_list(emulator: Emulator) -> None:
 
 
 def test_only_stalled_files(emulator: Emulator) -> None:
-    """Where every file that is left may pass when tried again, so may the whole."""
+    """If every remaining error is temporary, so is the error of the whole upload."""
     session = Session(emulator, small_files(5), tries=1)
     emulator.faults.add({"on": session.on("f2.e57"), "do": "status", "status": 503, "times": 2})
 
@@ -348,7 +348,7 @@ def test_only_stalled_files(emulator: Emulator) -> None:
 
 
 def test_stalled_and_refused_files(emulator: Emulator) -> None:
-    """Where one file is refused for good, trying the whole again is of no use."""
+    """If one file is refused permanently, a retry of the whole upload does not help."""
     session = Session(emulator, small_files(5), tries=1)
     body = {"error": "file_too_large"}
     emulator.faults.add(
@@ -361,7 +361,7 @@ def test_stalled_and_refused_files(emulator: Emulator) -> None:
     assert session.arrived("f2.e57", "f3.e57")
 
 
-# -- what concerns all
+# -- errors that concern all files
 
 
 @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ def test_stalled_and_refused_files(emulator: Emulator) -> None:
 def test_what_concerns_all_stops_all(
     emulator: Emulator, status: int, code: str, kind: type[ThreeSixtyError]
 ) -> None:
-    """What is no matter of one file ends the others too, with its own error."""
+    """An error that does not concern a single file ends the others too, and is raised itself."""
     session = Session(emulator, small_files(60))
     body = {"error": code}
     on = f"PUT /uploads/{session.upload_id}/*"
@@ -388,7 +388,7 @@ def test_what_concerns_all_stops_all(
 
 
 def test_session_really_gone(emulator: Emulator) -> None:
-    """A session that is discarded meanwhile ends the upload after at most one refused PUT per thread."""
+    """A session that is discarded during the upload ends it after at most one refused PUT per thread."""
     session = Session(emulator, {f"f{n}.e57": some_bytes(20) for n in range(20)})
     emulator.faults.add(
         {"on": session.on("f0.e57"), "do": "stall", "when": "before_body", "seconds": 0.3, "skip": 1}
@@ -410,7 +410,7 @@ def test_session_gone_before(emulator: Emulator) -> None:
 
 
 def test_long_rate_limit_stops_all(emulator: Emulator) -> None:
-    """A rate limit that is too long to wait for here ends all, and says how long it is."""
+    """A rate limit that is too long to wait for ends all uploads, and the error contains its length."""
     session = Session(emulator, small_files(60))
     on = f"PUT /uploads/{session.upload_id}/*"
     emulator.faults.add({"on": on, "do": "rate_limit", "retry_after": 600, "skip": 5})
@@ -421,7 +421,7 @@ def test_long_rate_limit_stops_all(emulator: Emulator) -> None:
 
 
 def test_a_server_that_is_down_stops_all() -> None:
-    """Where one file after another stalls, it is the server: not every file is waited for to the end."""
+    """If one file after another stalls, the server is the cause: not every file is waited for to the end."""
     with Emulator() as emulator:
         session = Session(emulator, small_files(60), tries=1)
         on = f"PUT /uploads/{session.upload_id}/*"
@@ -433,7 +433,7 @@ def test_a_server_that_is_down_stops_all() -> None:
 
 
 def test_a_large_file_stops_between_chunks(emulator: Emulator) -> None:
-    """When all has to stop, a file of many chunks does not go on to its end."""
+    """If all uploads have to stop, a file of many chunks is not sent to its end."""
     session = Session(emulator, {"huge.e57": some_bytes(4000), **small_files(5)})
     body = {"error": "invalid_api_key"}
     emulator.faults.add({"on": session.on("f3.e57"), "do": "status", "status": 401, "body": body})
@@ -456,13 +456,13 @@ def test_a_defect_stops_all(emulator: Emulator) -> None:
 
 
 def test_an_error_of_the_caller_stops_all(emulator: Emulator) -> None:
-    """An error of whoever listens, such as Airflow's time-out of a task, ends the threads and comes out."""
+    """An error in the callback, such as Airflow's time-out of a task, ends the threads and is raised."""
     session = Session(emulator, {f"f{n}.e57": some_bytes(400) for n in range(4)})
     emulator.faults.add({"on": session.on("f0.e57"), "do": "stall", "seconds": 1.5, "skip": 2})
 
     def fail(tally: Tally) -> None:
         session.tallies.append(tally)
-        if len(session.tallies) > 1:  # the first is told before anything is sent
+        if len(session.tallies) > 1:  # the first call comes before anything is sent
             raise TimeoutError("the task's")
 
     with pytest.raises(TimeoutError, match="the task's"):

@@ -1,4 +1,4 @@
-"""What an upload costs: memory that does not grow with the files."""
+"""The cost of an upload: memory that does not grow with the files."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ LINUX = pytest.mark.skipif(
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A folder that is emptied at once: pytest would keep gigabytes of it for three runs."""
+    """A folder that is emptied after the test: pytest would keep gigabytes of it for three runs."""
     yield tmp_path
     shutil.rmtree(tmp_path)
 
 
 @contextmanager
 def forgotten(path: Path) -> Iterator[None]:
-    """Let the system forget what was read: finding room for gigabytes costs far more than reading them."""
+    """Drop the page cache of the files: finding room for gigabytes costs far more than reading them."""
     done = threading.Event()
 
     def forget() -> None:
@@ -55,7 +55,7 @@ def forgotten(path: Path) -> Iterator[None]:
 
 
 def upload_in_a_process(emulator: Emulator, upload_id: str, path: Path, archive: str = "") -> dict[str, Any]:
-    """Upload in a plain process, and return what it says of itself."""
+    """Upload in a plain process, and return its figures."""
     result = subprocess.run(
         [sys.executable, "-m", peak.__name__, emulator.url, upload_id, str(path), archive],
         cwd=Path(__file__).parents[2],
@@ -93,7 +93,7 @@ def test_gibibytes(folder: Path, size: int) -> None:
     assert (told["complete"], told["airflow"]) == (True, False)
     assert told["peak"] < 150 * MIB
     assert sum(sizes) == size
-    assert max(sizes) > 150 * MIB  # chunks larger than the memory: nothing holds one whole
+    assert max(sizes) > 150 * MIB  # chunks larger than the memory: none is ever in memory as a whole
 
 
 @LINUX

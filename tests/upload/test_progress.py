@@ -59,7 +59,7 @@ def test_duration_text(seconds: float, text: str) -> None:
 
 
 def test_lines(caplog: pytest.LogCaptureFixture) -> None:
-    """A line says how much of how much, the share, the rate and the time that is left."""
+    """A line contains the bytes sent, the total, the share, the rate and the remaining time."""
     with caplog.at_level(logging.INFO):
         log = ProgressLog("scan.e57", 100 * MIB, clock=Steps(0, 5))
         for received in (0, 10 * MIB, 20 * MIB):
@@ -71,7 +71,7 @@ def test_lines(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_throttle(caplog: pytest.LogCaptureFixture) -> None:
-    """However often the server's number is known anew, a line comes only every few seconds."""
+    """For any number of updates of the server's number, a line comes only every few seconds."""
     with caplog.at_level(logging.INFO):
         log = ProgressLog("scan.e57", 1000, every=5, clock=Steps(1))
         for received in range(100):
@@ -80,7 +80,7 @@ def test_throttle(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_resumed(caplog: pytest.LogCaptureFixture) -> None:
-    """What the server held before does not count towards the rate."""
+    """Bytes that the server had before do not count towards the rate."""
     with caplog.at_level(logging.INFO):
         log = ProgressLog("scan.e57", 100 * MIB, clock=Steps(0, 10))
         log.update(80 * MIB)
@@ -89,7 +89,7 @@ def test_resumed(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_no_progress(caplog: pytest.LogCaptureFixture) -> None:
-    """Where nothing moves, or bytes were lost, nothing is said of the time that is left."""
+    """If no bytes move, or bytes were lost, the remaining time is not shown."""
     with caplog.at_level(logging.INFO):
         log = ProgressLog("scan.e57", 100 * MIB, clock=Steps(0, 10))
         for received in (50 * MIB, 50 * MIB, 40 * MIB):
@@ -100,7 +100,7 @@ def test_no_progress(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_ends(caplog: pytest.LogCaptureFixture) -> None:
-    """The last byte, and an empty file, make no line: whoever uploads says that it is complete."""
+    """The last byte, and an empty file, make no line: the caller logs the completion."""
     with caplog.at_level(logging.INFO):
         for size in (0, 10):
             log = ProgressLog("scan.e57", size, clock=Steps(60))
@@ -110,7 +110,7 @@ def test_ends(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_files(caplog: pytest.LogCaptureFixture) -> None:
-    """How many files are done stands between the name and the numbers."""
+    """The number of complete files is between the name and the numbers."""
     with caplog.at_level(logging.INFO):
         log = ProgressLog("session Bx0xyTjt", 4 * MIB, files=2000, clock=Steps(10))
         log.update(0, 0)
@@ -120,7 +120,7 @@ def test_files(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_kept(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever keeps the numbers gets those of each line, its text, and at last that all is there."""
+    """The callback gets the numbers of each line, its text, and at the end the final numbers."""
     kept: list[dict[str, Any]] = []
     with caplog.at_level(logging.INFO):
         log = ProgressLog("session Bx0xyTjt", 100, files=3, keep=kept.append, clock=Steps(0, 10))

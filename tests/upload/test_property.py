@@ -1,4 +1,4 @@
-"""The one property that matters: whatever happens, the bytes arrive, in order, each where it is due."""
+"""The most important property: after any failures, the bytes arrive, in order, each in its place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.fakes import MemorySource, Waits, client_for, held, requests_of, some
 
 @dataclass(frozen=True)
 class Plan:
-    """Say what is uploaded, and what goes wrong with its PUTs and with the question before them."""
+    """A plan of an upload: the file, and the failures of its PUTs and of the requests before them."""
 
     size: int
     chunk_size: int
@@ -121,5 +121,5 @@ def test_the_bytes_arrive_in_small_chunks(shared: Emulator, plan: Plan) -> None:
 @example(plan=Plan(500_000, 100_000, [LOST_REPLY, PAGE, broken_at(99_999, keep=False)], [LOST_REPLY]))
 @given(plan=plans(CAREFUL, 100_000))
 def test_the_bytes_arrive(shared: Emulator, plan: Plan) -> None:
-    """The same holds for chunks that are larger than what is sent after a silence."""
+    """The same is true for chunks that are larger than the probe after a silence."""
     carry_out(shared, plan)

@@ -44,11 +44,11 @@ def test_a_server_that_closes_every_connection_after_an_answer() -> None:
         for name, source in sources.items():
             assert held(emulator, upload_id, name) == source.data
         puts = len(requests_of(emulator, "PUT"))
-    assert puts <= 4 * len(sources) + 3 * 4  # four chunks of each file, and what broke at the beginning
+    assert puts <= 4 * len(sources) + 3 * 4  # four chunks of each file, and broken requests at the start
 
 
 def test_connections_are_reused_again_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PUTs open connections of their own for a while only."""
+    """PUTs open their own connections for a while only."""
     monkeypatch.setattr("airflow_360.api.transport.NO_REUSE_SECONDS", 0.2)
     with Emulator() as emulator, CuttingProxy(emulator) as proxy:
         client = client_of(proxy)
@@ -114,7 +114,7 @@ def test_a_proxy_that_lets_nothing_but_small_requests_through(chunk: int | None)
 
 
 def test_a_size_that_passes_is_kept_for_other_files() -> None:
-    """What one file learns of a proxy, the task's other files need not learn again."""
+    """The task's other files use the limit of a proxy that one file has found."""
     source = MemorySource(some_bytes(20 * MIB))
     with Emulator(keep_cut_bytes=False) as emulator:
         with CuttingProxy(emulator, request_bytes=3 * MIB) as proxy:
@@ -129,7 +129,7 @@ def test_a_size_that_passes_is_kept_for_other_files() -> None:
 
 
 def test_what_is_sent_in_vain_is_bounded() -> None:
-    """A server that loses what it is sent gets three times the file's bytes, and then a clear error."""
+    """If a server loses the bytes, it gets three times the file's bytes, and then there is a clear error."""
     source = MemorySource(some_bytes(12 * MIB))
     with Emulator() as emulator:
         client = client_for(emulator)

@@ -118,7 +118,7 @@ def test_a_size_that_passes_is_kept(fixed: int | None, limit: int) -> None:
 
 
 def test_a_given_size_may_be_larger_than_any_other() -> None:
-    """A given chunk size is kept, also if it is larger than what follows the line."""
+    """A given chunk size is kept, also if it is larger than the adaptive one."""
     chunks = ChunkSizer(2 * GIB)
     chunks.took(2 * GIB, 600.0)
     chunks.took(1000, 0.1)
@@ -136,7 +136,7 @@ def test_a_size_that_passes_is_left_again(fixed: int | None, size: int) -> None:
 
 
 def test_a_proxy_limit_holds_after_breaks() -> None:
-    """What a proxy found too large is not tried again, whatever becomes of smaller chunks."""
+    """A size that a proxy has refused is not tried again, with any results of smaller chunks."""
     chunks = ChunkSizer()
     assert chunks.too_large(8 * MIB)
     for _ in range(3):
@@ -150,7 +150,7 @@ def test_a_proxy_limit_holds_after_breaks() -> None:
     steps=st.lists(st.tuples(st.floats(0, 1), st.none() | st.floats(0, 1000)), max_size=60),
 )
 def test_chunk_sizes_are_bounded(fixed: int | None, steps: list[tuple[float, float | None]]) -> None:
-    """However the line behaves, a chunk is between 64 KiB and a gibibyte, or at most what was given."""
+    """On any line, a chunk is between 64 KiB and a gibibyte, or at most the given size."""
     chunks = ChunkSizer(fixed)
     for part, seconds in steps:
         length = max(1, int(chunks.size * part))
@@ -160,7 +160,7 @@ def test_chunk_sizes_are_bounded(fixed: int | None, steps: list[tuple[float, flo
 
 @pytest.mark.parametrize("rate", [0.2 * MIB, MIB, 30 * MIB, 100 * MIB], ids=["slow", "DSL", "fast", "fibre"])
 def test_chunk_sizes_settle(rate: float) -> None:
-    """On a line of any steady rate the chunks come to take between 2.5 and 10 seconds, and stay there."""
+    """On a line of any steady rate the chunks reach between 2.5 and 10 seconds, and stay there."""
     size = FIRST_CHUNK
     sizes = []
     for _ in range(20):
@@ -198,7 +198,7 @@ def test_puts_a_minute(rate: float) -> None:
 
 
 def test_cost_of_a_break() -> None:
-    """Where a line becomes a hundred times slower, only one chunk takes longer than ten seconds."""
+    """If a line becomes a hundred times slower, only one chunk takes longer than ten seconds."""
     chunks, times = ChunkSizer(), []
     for rate in [100 * MIB] * 6 + [MIB] * 6:
         times.append(chunks.size / rate)

@@ -1,4 +1,4 @@
-"""What others get of an upload: a manifest, lineage, an asset; and a project without an upload."""
+"""The outputs of an upload for others: a manifest, lineage, an asset; and a project without an upload."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that can fail with the key or a presigned link at hand, for a search of what was written."""
+"""All failures with the key or a presigned link in memory, for a search of everything that was written."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LINK = "{{ var.value.presigned }}"
 
 @task
 def shown() -> str:
-    """Say what a careless task says."""
+    """Print and return objects, like a careless task."""
     hook = ThreeSixtyHook("marker")
     print("hook and client:", hook, repr(hook.client), vars(hook))
     print(ThreeSixtyHook("marker_nobody").test_connection())

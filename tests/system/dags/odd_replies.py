@@ -1,4 +1,4 @@
-"""Waits for many projects beside each other, of which some get odd replies."""
+"""Parallel waits for many projects, some of which get odd replies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_360.sensors.project import ProjectReadySensor
 
 
 class HastySensor(ProjectReadySensor):
-    """A sensor that gives up at the third failed poll in a row, however soon that is."""
+    """A sensor that gives up at the third failed poll in a row, after any time."""
 
     times = WaitTimes(failure_tolerance=0.0, tolerated_failures=2)
 

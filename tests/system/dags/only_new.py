@@ -11,7 +11,7 @@ from airflow_360.task_groups import scan_to_project
 
 
 @dag(
-    schedule="@daily",  # only what has a schedule can be backfilled
+    schedule="@daily",  # a backfill needs a schedule
     start_date=datetime(2025, 1, 1, tzinfo=UTC),
     catchup=False,
     params={"folder": Param("", type="string")},

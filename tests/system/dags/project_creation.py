@@ -1,4 +1,4 @@
-"""From a file to a project, with a project task that waits for seconds where others wait for minutes."""
+"""From a file to a project, with a project task that waits for seconds instead of minutes."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def define(
     deferrable: bool = True,
     teardown: bool = False,
 ) -> None:
-    """Define one DAG. Its connection is a parameter, so that each run has a server of its own."""
+    """Define one DAG. Its connection is a parameter, so that each run has its own server."""
     defaults = {
         "retries": 3,
         "retry_delay": timedelta(seconds=1),

@@ -1,4 +1,4 @@
-"""Tasks that fail in each way, with a policy that says which of them are tried again."""
+"""Tasks that fail in each way, with a policy that decides which of them are retried."""
 
 from __future__ import annotations
 
