@@ -79,6 +79,7 @@ def client_for(
     read_timeout: float = 10.0,
     user_agent: str = "",
     budget: RequestBudget | None = None,
+    no_reuse_seconds: float = 60.0,
     **backoff: Any,
 ) -> ThreeSixtyClient:
     """Return a client of an emulator, or of any URL, that never really waits.
@@ -93,6 +94,7 @@ def client_for(
         verify=verify,
         user_agent=user_agent,
         budget=budget,
+        no_reuse_seconds=no_reuse_seconds,
     )
     return ThreeSixtyClient(transport, Backoff(**{"sleep": Waits(), **backoff}))
 

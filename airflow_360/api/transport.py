@@ -45,7 +45,6 @@ __all__ = ["DEFAULT_SERVER", "Transport", "server_url"]
 
 DEFAULT_SERVER = "https://360-for-you.com"
 API_PATH = "/api/v1"
-NO_REUSE_SECONDS = 60.0  # how long each PUT opens a new connection after one broke on a reused connection
 
 
 class Transport:
@@ -64,6 +63,8 @@ class Transport:
     :param connections: the number of kept-alive connections; at least the number of threads that use this.
     :param user_agent: text to add to the User-Agent, such as Airflow's version.
     :param budget: the rate limiter, shared with other clients of the server and key; None by default.
+    :param no_reuse_seconds: how long each PUT opens a new connection after one broke on a reused connection.
+        Default 60: a server that closes its connections often keeps doing so.
     :raises ThreeSixtyError: if the server's URL is unusable, see :func:`server_url`, or there is no key.
     """
 
@@ -79,6 +80,7 @@ class Transport:
         connections: int = 64,
         user_agent: str = "",
         budget: RequestBudget | None = None,
+        no_reuse_seconds: float = 60.0,
     ) -> None:
         self.server = server_url(server)
         self.budget = budget or RequestBudget(None, shared=False)
@@ -97,6 +99,7 @@ class Transport:
         self._key = key
         self._redactor = Redactor([key])
         self._clock_offset = 0.0  # seconds by which the server's clock is ahead
+        self._no_reuse_seconds = no_reuse_seconds
         self._reuse_from = 0.0  # before this time, each PUT opens a new connection
         self._new_http = partial(new_session, key, user_agent, reply_timeout or 2 * read_timeout)
         self._kept = self._new_http(connections)
@@ -145,7 +148,7 @@ class Transport:
             cause = self._redact(f"{type(root).__name__.lstrip('_')}: {root}")
             sent = not getattr(root, "unsent", False)
             if method == "PUT" and getattr(root, "reused", False):
-                self._reuse_from = time.monotonic() + NO_REUSE_SECONDS
+                self._reuse_from = time.monotonic() + self._no_reuse_seconds
             raise NoReplyError(
                 f"{what}: no answer from {self.server} ({one_line(cause)}). "
                 "If this persists, check the connection's host and the network.",

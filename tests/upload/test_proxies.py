@@ -47,11 +47,10 @@ def test_a_server_that_closes_every_connection_after_an_answer() -> None:
     assert puts <= 4 * len(sources) + 3 * 4  # four chunks of each file, and broken requests at the start
 
 
-def test_connections_are_reused_again_after_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_are_reused_again_after_a_minute() -> None:
     """PUTs open their own connections for a while only."""
-    monkeypatch.setattr("airflow_360.api.transport.NO_REUSE_SECONDS", 0.2)
     with Emulator() as emulator, CuttingProxy(emulator) as proxy:
-        client = client_of(proxy)
+        client = client_of(proxy, no_reuse_seconds=3)
         upload_id = client.create_upload_session().upload_id
         emulator.faults.add({"on": "PUT /uploads/*/*", "do": "hang_up", "skip": 1})
 
@@ -65,7 +64,7 @@ def test_connections_are_reused_again_after_a_minute(monkeypatch: pytest.MonkeyP
 
         connections(0)
         assert connections(0) >= 4
-        assert connections(0.3) <= 1
+        assert connections(3.1) <= 1
 
 
 def outcome(proxy: CuttingProxy, emulator: Emulator, source: MemorySource, chunk: int | None) -> str:
