@@ -47,7 +47,11 @@ def connection(server: Emulator, key: str) -> dict[str, str]:
     return {"conn_type": "three_sixty", "host": server.url, "password": key}
 
 
-@pytest.mark.parametrize("command", [COMMAND, MODULE], ids=["command", "module"])
+@pytest.mark.parametrize(
+    "command",
+    [COMMAND, pytest.param(MODULE, marks=pytest.mark.long)],
+    ids=["command", "module"],
+)
 def test_good(server: Emulator, tmp_path: Path, command: list[str]) -> None:
     """With a working connection from the environment it exits with 0 and prints the result, not the key."""
     if not Path(command[0]).exists():

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException
 
 from airflow_360.emulator import Emulator
 from airflow_360.emulator.files import StoredFile
+from airflow_360.hooks.paths import Paths
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.operators.upload import CreateUploadSessionOperator, ListFilesOperator, UploadFilesOperator
 from airflow_360.sources import Location
@@ -49,11 +50,18 @@ def name(number: int) -> str:
     return f"IMG_{number:06d}.jpg"
 
 
-class ManyObjectsHook(ThreeSixtyHook):
-    def open_location(self, path: Any, aws_conn_id: str | None = "aws_default", **more: Any) -> Location:
+class PathsOfManyObjects(Paths):
+    def open(self, path: Any, aws_conn_id: str | None = "aws_default", **more: Any) -> Location:
         return S3Location(ManyObjects(), "bucket", path.removeprefix("s3://bucket/"))
 
 
+def hook_of_many_objects() -> ThreeSixtyHook:
+    hook = ThreeSixtyHook()
+    hook.paths = PathsOfManyObjects()
+    return hook
+
+
+@pytest.mark.long
 def test_one_task(emulator: Emulator) -> None:
     """XCom and the task's saved state are as small for a hundred thousand objects as for one."""
     upload_id = CreateUploadSessionOperator(task_id="session").execute(context())
@@ -61,7 +69,7 @@ def test_one_task(emulator: Emulator) -> None:
     for number in range(MANY - LEFT):  # the worker was killed shortly before the end
         held.files[name(number)] = StoredFile(name(number), held.folder / name(number), total=3, received=3)
     task = UploadFilesOperator(task_id="upload", upload_id=upload_id, path="s3://bucket/scans/")
-    task.hook = ManyObjectsHook()
+    task.hook = hook_of_many_objects()
     store = StateStore()
     result = task.execute(context(store=store))
     assert result == {"files": MANY, "bytes": 3 * MANY}
@@ -75,7 +83,7 @@ def test_one_shard_of_many(emulator: Emulator) -> None:
     task = UploadFilesOperator(
         task_id="upload", upload_id=upload_id, path="s3://bucket/scans/", shards=10_000, shard=7
     )
-    task.hook = ManyObjectsHook()
+    task.hook = hook_of_many_objects()
     result = task.execute(context())
     assert 0 < result["files"] < 50
     assert len(emulator.store.sessions[upload_id].files) == result["files"]
@@ -84,7 +92,7 @@ def test_one_shard_of_many(emulator: Emulator) -> None:
 def test_listing_for_a_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
     """More files than Airflow maps are refused with the number and the operator that takes them."""
     task = ListFilesOperator(task_id="list", path="s3://bucket/scans/")
-    task.hook = ManyObjectsHook()
+    task.hook = hook_of_many_objects()
     with pytest.raises(AirflowFailException, match=r"100,000 files.* at most 1,024 .*UploadFilesOperator"):
         task.execute(context())
     monkeypatch.setenv("AIRFLOW__CORE__MAX_MAP_LENGTH", str(MANY))

@@ -114,6 +114,7 @@ class Waits:
         )
 
 
+@pytest.mark.long
 def test_a_thousand_projects() -> None:
     """A thousand waits ask at most 60 times a minute, none starves, and each is noticed in its round."""
     with Waits() as waits:

@@ -137,7 +137,13 @@ SOAK = pytest.mark.soak
     ("kills", "keep_cut_bytes", "session_consumed"),
     [
         pytest.param(8, True, False, id="8 kills-cut bytes count-session lives on"),
-        pytest.param(8, False, True, id="8 kills-cut bytes are dropped-session is consumed"),
+        pytest.param(
+            8,
+            False,
+            True,
+            id="8 kills-cut bytes are dropped-session is consumed",
+            marks=pytest.mark.long,
+        ),
         pytest.param(50, True, False, id="50 kills-cut bytes count-session lives on", marks=SOAK),
         pytest.param(50, True, True, id="50 kills-cut bytes count-session is consumed", marks=SOAK),
         pytest.param(50, False, False, id="50 kills-cut bytes are dropped-session lives on", marks=SOAK),

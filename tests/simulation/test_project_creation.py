@@ -23,7 +23,7 @@ from tests.simulation.creation import (
 
 pytestmark = pytest.mark.skipif(AIRFLOW < (3, 3), reason="it simulates older ones on a newer one")
 
-FAST, LONG = 300, 6000
+FAST, LONG = 100, 6000
 #: Scenarios within which the drawing must find each planted bug.
 MAX_SEARCH = 4000
 

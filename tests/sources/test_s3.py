@@ -92,6 +92,7 @@ def test_folder_without_a_name(s3: Any, bucket: str, caplog: pytest.LogCaptureFi
     assert f"no scan contains the objects below s3://{bucket}/{above}/" in caplog.text
 
 
+@pytest.mark.long
 def test_more_than_a_thousand_keys(s3: Any, bucket: str) -> None:
     """A folder of more files, or folders, than S3 lists in one reply is listed to its end."""
     store = s3_backends["123456789012"]["aws"]  # the server's own, which saves a thousand requests

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -50,22 +50,21 @@ def records(site: Site, run: tuple[str, str], task_id: str) -> list[dict[str, An
 
 @dataclass
 class Runs:
-    """The example DAGs' runs: started together, since each spends most of its time waiting."""
+    """The runs of example DAGs, by the test that looks at each.
 
-    nightly: tuple[str, str]
-    many: tuple[str, str]
-    local: tuple[str, str]
-    link: tuple[str, str]
-    new: tuple[str, str]
+    They start together, because each of them waits most of the time; only those whose tests are selected.
+    """
+
+    of: dict[str, tuple[str, str]]
     title: str
     folders: dict[str, list[Path]]
     photos: Path
 
 
 @pytest.fixture(scope="module")
-def runs(site: Site, samples: Path) -> Iterator[Runs]:
+def runs(site: Site, samples: Path, request: pytest.FixtureRequest) -> Iterator[Runs]:
     date = site.next_day()
-    day = f"{date - timedelta(days=1):%Y-%m-%d}"  # the last data interval before that moment began then
+    day = f"{date - timedelta(days=1):%Y-%m-%d}"  # the last complete data interval before that date
     prefix = f"{day}/"
     site.s3.put_folder("scans", prefix, samples / "scans")
     folders = {path.stem: [path] for path in sorted((samples / "scans").iterdir())}
@@ -82,16 +81,18 @@ def runs(site: Site, samples: Path) -> Iterator[Runs]:
     before, site.emulator.store.processing_seconds = site.emulator.store.processing_seconds, HELD
     photos = site.folder / "photos"
     make_scans(photos)
-    yield Runs(
-        site.run("example_nightly_s3_scans", date),
-        site.run("example_many_scans", day=day),
-        site.run("example_local_files", folder=str(photos), title="Photos"),
-        site.run("example_from_download_link", link="https://example.com/scan.e57"),
-        site.run("example_new_scans"),
-        f"Scan of {day}",
-        folders,
-        photos,
-    )
+    starts: dict[str, Callable[[], tuple[str, str]]] = {
+        "test_nightly_s3_scans": lambda: site.run("example_nightly_s3_scans", date),
+        "test_many_scans": lambda: site.run("example_many_scans", day=day),
+        "test_local_files": lambda: site.run("example_local_files", folder=str(photos), title="Photos"),
+        "test_download_link": lambda: site.run(
+            "example_from_download_link", link="https://example.com/scan.e57"
+        ),
+        "test_new_scans": lambda: site.run("example_new_scans"),
+    }
+    selected = {item.name for item in request.session.items} | {"test_nightly_s3_scans"}
+    started = {name: start() for name, start in starts.items() if name in selected}
+    yield Runs(started, f"Scan of {day}", folders, photos)
     site.emulator.store.processing_seconds = before
 
 
@@ -104,13 +105,17 @@ def test_nightly_s3_scans(site: Site, runs: Runs, samples: Path) -> None:
         if ("ready", "deferred") in seen:
             let_through(site)
 
-    site.airflow.wait(*runs.nightly, timeout=240, must_succeed=True, on_change=look, poll=0.2)
+    site.airflow.wait(
+        *runs.of["test_nightly_s3_scans"], timeout=240, must_succeed=True, on_change=look, poll=0.2
+    )
     assert ("ready", "deferred") in seen
-    (record,) = records(site, runs.nightly, "ready")
+    (record,) = records(site, runs.of["test_nightly_s3_scans"], "ready")
     assert (record["status"], record["title"]) == (100, runs.title)
     scans = {path.name: sha256(path) for path in (samples / "scans").iterdir()}
     assert stored(site, record["name"]) == scans
-    uploads = [i for i in site.airflow.task_instances(*runs.nightly) if i["task_id"] == "upload"]
+    uploads = [
+        i for i in site.airflow.task_instances(*runs.of["test_nightly_s3_scans"]) if i["task_id"] == "upload"
+    ]
     others: dict[tuple[int, ...], set[str | None]] = {
         (2, 11): {None},
         (3, 0): {"0", "1", "2"},
@@ -123,9 +128,9 @@ def test_nightly_s3_scans(site: Site, runs: Runs, samples: Path) -> None:
 
 def test_link_opens_the_project(site: Site, runs: Runs) -> None:
     """The button of the project task and of the sensor opens the project's page, whose URL is an XCom."""
-    finish(site, runs.nightly)
-    dag_id, run_id = runs.nightly
-    (record,) = records(site, runs.nightly, "ready")
+    finish(site, runs.of["test_nightly_s3_scans"])
+    dag_id, run_id = runs.of["test_nightly_s3_scans"]
+    (record,) = records(site, runs.of["test_nightly_s3_scans"], "ready")
     page = site.emulator.url + f"/projects/{record['name']}"
     assert site.airflow.xcom(dag_id, run_id, "ready", key="project_url") == page
     for task_id in ("create_project", "ready"):
@@ -133,10 +138,14 @@ def test_link_opens_the_project(site: Site, runs: Runs) -> None:
         assert links.get("extra_links", links) == {"Open in 360": page}  # Airflow 2 puts nothing around them
 
 
+@pytest.mark.long
 def test_many_scans(site: Site, runs: Runs) -> None:
     """Three scans and a photo set, a folder each, become exactly one project each, identical and named."""
-    finish(site, runs.many)
-    ready = {record["title"]: record["name"] for record in records(site, runs.many, "scan_to_project.ready")}
+    finish(site, runs.of["test_many_scans"])
+    ready = {
+        record["title"]: record["name"]
+        for record in records(site, runs.of["test_many_scans"], "scan_to_project.ready")
+    }
     assert set(ready) == set(runs.folders)
     for title, files in runs.folders.items():
         assert stored(site, ready[title]) == {path.name: sha256(path) for path in files}
@@ -144,27 +153,30 @@ def test_many_scans(site: Site, runs: Runs) -> None:
     assert all(made.count(title) == 1 for title in runs.folders)
 
 
+@pytest.mark.long
 def test_local_files(site: Site, runs: Runs) -> None:
     """A folder of files is uploaded in one task, folders kept in the names; the project task waits itself."""
-    finish(site, runs.local)
-    project = site.airflow.xcom(*runs.local, "create_project")
+    finish(site, runs.of["test_local_files"])
+    project = site.airflow.xcom(*runs.of["test_local_files"], "create_project")
     files = {sha256(path) for path in runs.photos.rglob("*") if path.is_file()}
     assert set(stored(site, project).values()) == files
     assert site.emulator.store.projects[project].options["title"] == "Photos"
 
 
+@pytest.mark.long
 def test_download_link(site: Site, runs: Runs) -> None:
     """A link becomes a project without a byte passing Airflow."""
-    finish(site, runs.link)
-    (record,) = records(site, runs.link, "ready")
+    finish(site, runs.of["test_download_link"])
+    (record,) = records(site, runs.of["test_download_link"], "ready")
     assert site.emulator.store.projects[record["name"]].options["coordinate_system"] == "EPSG:25832"
 
 
+@pytest.mark.long
 @pytest.mark.skipif(AIRFLOW < (3, 3), reason="the events of assets are asked for in the API of 3.3")
 def test_new_scans(site: Site, runs: Runs) -> None:
     """Each ready project sends an event with its name, which triggers the DAG that reads it."""
-    finish(site, runs.new)
-    ready = records(site, runs.new, "scan_to_project.ready")
+    finish(site, runs.of["test_new_scans"])
+    ready = records(site, runs.of["test_new_scans"], "scan_to_project.ready")
     expected = {
         record["name"]: {
             "name": record["name"],
@@ -198,6 +210,7 @@ def test_empty_night(site: Site) -> None:
     assert len(site.emulator.store.sessions) == sessions
 
 
+@pytest.mark.long
 def test_clean_up(site: Site, tmp_path: Path) -> None:
     """A session whose upload was refused is discarded and its run fails; one with a project is left alone."""
     refused, good = tmp_path / "refused", tmp_path / "good"

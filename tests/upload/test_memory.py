@@ -68,8 +68,9 @@ def upload_in_a_process(emulator: Emulator, upload_id: str, path: Path, archive:
     return told
 
 
+@pytest.mark.long
 @LINUX
-@pytest.mark.parametrize("size", [4 * GIB, pytest.param(8 * GIB, marks=pytest.mark.long)], ids=["4", "8"])
+@pytest.mark.parametrize("size", [4 * GIB, 8 * GIB], ids=["4", "8"])
 def test_gibibytes(folder: Path, size: int) -> None:
     """A process that uploads a huge file needs less than 150 MiB of memory in all, without Airflow."""
     if shutil.disk_usage(folder).free < size + GIB:
@@ -96,6 +97,7 @@ def test_gibibytes(folder: Path, size: int) -> None:
     assert max(sizes) > 150 * MIB  # chunks larger than the memory: none is ever in memory as a whole
 
 
+@pytest.mark.long
 @LINUX
 def test_two_thousand_files(folder: Path) -> None:
     """A process that uploads 2,000 small files needs less than 150 MiB of memory in all, without Airflow."""
