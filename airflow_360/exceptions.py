@@ -18,7 +18,7 @@ import this module, and it imports nothing from the package.
     │  ├─ ServerError                    5xx (.retry_after)                        retryable
     │  └─ UnexpectedReplyError           408, 421, 425; 403, 404 without JSON       retryable
     ├─ NoReplyError                      no usable reply (.sent .timed_out)        retryable
-    ├─ ConfigurationError                the connection or a parameter is wrong
+    ├─ ConfigurationError                the connection or a .parameter is wrong
     ├─ SourceError                       the bytes cannot be read: .path           retryable or not
     ├─ ProjectError                      the session or project is not as requested
     │  └─ ProjectStatusError             the status is not within 0 to 100 (.status)
@@ -62,7 +62,7 @@ NAMED = 20
 
 
 class ThreeSixtyError(Exception):
-    """The base class of all errors that this package raises on purpose; raised itself for wrong settings.
+    """The base class of all errors that this package raises on purpose.
 
     :param message: the event, the file or project, and the next step for the user.
     """
@@ -236,7 +236,15 @@ class NoReplyError(ThreeSixtyError):
 
 
 class ConfigurationError(ThreeSixtyError):
-    """Raised when the connection or a parameter is wrong. Correct it; retries do not help."""
+    """Raised when the connection or a parameter is wrong. Correct it; retries do not help.
+
+    :param message: see :class:`ThreeSixtyError`.
+    :param parameter: the wrong parameter of a task; empty if the connection is wrong.
+    """
+
+    def __init__(self, message: str = "", *, parameter: str = "") -> None:
+        super().__init__(message)
+        self.parameter = parameter
 
 
 class SourceError(ThreeSixtyError):

@@ -31,6 +31,7 @@ from airflow_360.exceptions import (
     UnexpectedReplyError,
     UploadSessionNotFoundError,
 )
+from airflow_360.values import MIB
 
 __all__ = [
     "ADVICE",
@@ -46,7 +47,7 @@ __all__ = [
 
 TEXT_LIMIT = 300  # characters of the server's text in a message
 MAX_CLOCK_ERROR_SECONDS = 366 * 86400.0  # a Date further from this machine's clock is ignored
-MAX_REPLY_BYTES = 32 * 1024 * 1024  # decoded; the list of a session with 100,000 files has about 10 MiB
+MAX_REPLY_BYTES = 32 * MIB  # decoded; the list of a session with 100,000 files has about 10 MiB
 READ_BYTES = 64 * 1024  # how much of a reply is read, or unzipped, in one step
 GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS  # tells zlib that its input has a gzip header
 LONGEST_WAIT = 86400.0  # seconds; a longer Retry-After counts as this
@@ -104,7 +105,7 @@ def _limited(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         size += len(piece)
         if size > MAX_REPLY_BYTES:
-            raise UnusableReply(f"it has more than {MAX_REPLY_BYTES // 1024**2} MiB")
+            raise UnusableReply(f"it has more than {MAX_REPLY_BYTES // MIB} MiB")
         yield piece
 
 

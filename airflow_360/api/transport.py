@@ -37,7 +37,6 @@ from airflow_360.exceptions import (
     ConfigurationError,
     NoReplyError,
     RateLimitedError,
-    ThreeSixtyError,
     UnexpectedReplyError,
 )
 
@@ -85,12 +84,12 @@ class Transport:
         self.server = server_url(server)
         self.budget = budget or RequestBudget(None, shared=False)
         if not key:
-            raise ThreeSixtyError(
+            raise ConfigurationError(
                 f"There is no API key for {self.server}: set the connection's password. "
                 f"Keys are made at {self.server}/profile#api-keys."
             )
         if not key.isascii() or not key.isprintable() or " " in key:
-            raise ThreeSixtyError("The API key holds spaces, line breaks or other characters no key has.")
+            raise ConfigurationError("The API key holds spaces, line breaks or other characters no key has.")
         self._timeout = (connect_timeout, read_timeout)
         self._verify = verify
         # A request to this machine, perhaps over plain http, must not leave it through a proxy.
@@ -251,13 +250,13 @@ def server_url(address: str) -> str:
     odd = not url.isprintable() or " " in url
     if not host or odd or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
         shown = one_line(address.rpartition("@")[2].partition("?")[0])  # the rest may be a secret
-        raise ThreeSixtyError(f"{shown!r} is no server URL; write it like {DEFAULT_SERVER}.")
+        raise ConfigurationError(f"{shown!r} is no server URL; write it like {DEFAULT_SERVER}.")
     if "@" in parts.netloc:
-        raise ThreeSixtyError(
+        raise ConfigurationError(
             "The server URL must not hold a user or password; the key is the password field."
         )
     if parts.scheme == "http" and not _is_loopback(host):
-        raise ThreeSixtyError(
+        raise ConfigurationError(
             f"Plain http to {host} is refused, because the API key would travel unencrypted: use https."
         )
     path = parts.path.rstrip("/").removesuffix(API_PATH).rstrip("/")
@@ -273,7 +272,8 @@ def _is_loopback(host: str) -> bool:
 
 def _segment(text: str) -> str:
     if text in ("", ".", "..") or not text.isprintable():
-        raise ThreeSixtyError(
-            f"{one_line(text)!r} cannot be part of an address: it is no id and no file name."
+        raise ConfigurationError(
+            f"{one_line(text)!r} cannot be part of a URL: it is no ID and no file name.",
+            parameter="upload_id",
         )
     return quote(text, safe="")

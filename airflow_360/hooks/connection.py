@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from airflow.providers.common.compat.sdk import BaseHook, mask_secret
 
-from airflow_360.exceptions import ThreeSixtyError
+from airflow_360.exceptions import ConfigurationError
 from airflow_360.get_provider_info import CONN_FIELDS
 from airflow_360.hooks.errors import settings_of
 
@@ -221,7 +221,7 @@ def _seconds(extra: Mapping[str, Any], name: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < 1e6:
-        raise ThreeSixtyError(f"The extra field {name!r} must be a number of seconds above 0.")
+        raise ConfigurationError(f"The extra field {name!r} must be a number of seconds above 0.")
     return seconds
 
 
@@ -231,7 +231,7 @@ def _limit(extra: Mapping[str, Any]) -> float:
     except ValueError:
         limit = -1.0
     if not (limit == 0 or 1024 <= limit < 1e15):
-        raise ThreeSixtyError(
+        raise ConfigurationError(
             "The extra field 'bandwidth_limit' must be a number of bytes a second, at least "
             "1024, or 0 for no limit."
         )
@@ -247,7 +247,9 @@ def _factor(extra: Mapping[str, Any]) -> float | None:
     except ValueError:
         factor = 0.0
     if not 0 < factor < 1e6:
-        raise ThreeSixtyError(f"The extra field 'rate_limits' must be a number above 0 or off, not {text!r}.")
+        raise ConfigurationError(
+            f"The extra field 'rate_limits' must be a number above 0 or off, not {text!r}."
+        )
     return factor
 
 
@@ -256,7 +258,7 @@ def _verify(extra: Mapping[str, Any]) -> bool | str:
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     if not Path(text).exists():
-        raise ThreeSixtyError(
+        raise ConfigurationError(
             f"The extra field 'verify' must be true, false or a certificate file, not {text}."
         )
     return text

@@ -26,6 +26,7 @@ from airflow_360.exceptions import (
     ThreeSixtyError,
     UnexpectedReplyError,
 )
+from airflow_360.values import is_unset
 
 __all__ = ["airflow_errors", "check_literal", "is_literal", "required", "required_choice", "settings_of"]
 
@@ -78,7 +79,12 @@ class airflow_errors(ContextDecorator):  # noqa: N801 - used like a function, as
 def _connection_of(error: ThreeSixtyError, conn_id: str | None) -> str:
     """Return a sentence that names the connection if it can be the cause of an error, else nothing."""
     about_connection = isinstance(error, OF_A_CONNECTION) or isinstance(error.__cause__, OF_A_CONNECTION)
-    if conn_id is None or not about_connection or repr(conn_id) in str(error):
+    if (
+        getattr(error, "parameter", "")
+        or conn_id is None
+        or not about_connection
+        or repr(conn_id) in str(error)
+    ):
         return ""
     return f" The connection is {conn_id!r}."
 
@@ -89,11 +95,11 @@ def settings_of(conn_id: str) -> Iterator[None]:
     try:
         yield
     except AirflowNotFoundException:
-        raise ThreeSixtyError(
+        raise ConfigurationError(
             f'There is no connection {conn_id!r}: create it in Airflow with the type "360 for you".'
         ) from None
     except ThreeSixtyError as error:
-        raise ThreeSixtyError(f"Connection {conn_id!r}: {error}") from None
+        raise ConfigurationError(f"Connection {conn_id!r}: {error}") from None
 
 
 def required(**values: Any) -> None:
@@ -102,10 +108,11 @@ def required(**values: Any) -> None:
     :raises ThreeSixtyError: if one is empty; the message names it.
     """
     for name, value in values.items():
-        if not isinstance(value, str) or value.strip() in ("", "None"):  # a template renders None as "None"
-            raise ThreeSixtyError(
+        if not isinstance(value, str) or is_unset(value):
+            raise ConfigurationError(
                 f"{name} came out as {value!r}: check its template, and that the task it comes from has run. "
-                "If you marked that task as success, it returned nothing: clear it instead."
+                "If you marked that task as success, it returned nothing: clear it instead.",
+                parameter=name,
             )
 
 
@@ -134,7 +141,7 @@ def required_choice(name: str, value: Any, *allowed: str) -> None:
     :raises ThreeSixtyError: if not; the message names the parameter and the allowed values.
     """
     if value not in allowed:
-        raise ThreeSixtyError(_choice_text(name, value, allowed))
+        raise ConfigurationError(_choice_text(name, value, allowed), parameter=name)
 
 
 def _choice_text(name: str, value: Any, allowed: Sequence[str]) -> str:

@@ -11,13 +11,12 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from airflow_360.exceptions import SourceChangedError, SourceError, ThreeSixtyError
 from airflow_360.hooks.errors import airflow_errors, required
-from airflow_360.sources.s3_path import parse_s3_path
+from airflow_360.version_compat import AIRFLOW_VERSION
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
@@ -85,6 +84,8 @@ class Paths:
         :param follow_links: whether to follow local links that lead out of the folder.
         :raises SourceError: if it cannot be opened.
         """
+        from airflow_360.sources.s3_path import parse_s3_path
+
         text: str = path_text(path)
         required(path=text)
         if WINDOWS_PATH.match(text):
@@ -360,6 +361,6 @@ def _file_system(path: str, scheme: str, authority: str) -> Any:
 
 
 def _attach() -> Callable[..., Any]:
-    name = "airflow.sdk.io" if find_spec("airflow.sdk") else "airflow.io.store"
+    name = "airflow.sdk.io" if AIRFLOW_VERSION >= (3, 0) else "airflow.io.store"
     attach: Callable[..., Any] = import_module(name).attach
     return attach

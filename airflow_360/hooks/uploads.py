@@ -6,7 +6,6 @@ DAG file is parsed.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,10 +13,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_360.exceptions import (
+    ConfigurationError,
     NotFoundError,
     SourceChangedError,
     SourceError,
-    ThreeSixtyError,
     UploadError,
     UploadSessionNotFoundError,
     some,
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Uploads"]
 
-log = logging.getLogger(__name__)
-
 
 class Uploads:
     """Uploads into sessions.
@@ -56,6 +53,7 @@ class Uploads:
 
     def __init__(self, hook: ThreeSixtyHook) -> None:
         self._hook = hook
+        self._log = hook.log
         self.three_sixty_conn_id = hook.three_sixty_conn_id
 
     @airflow_errors()
@@ -84,11 +82,11 @@ class Uploads:
         source = location.source(found)
         own_name = filename or own_path.rstrip("/").rpartition("/")[2]
         name = flat_name(own_name)
-        _warn_of_names([(own_name, name)])
+        _warn_of_names(self._log, [(own_name, name)])
         record = SourceRecord(state, f"{upload_id} {name}")
         with _clear_the_listing_too(is_listed):
             record.check_unchanged(own_path, source.fingerprint, [found])
-        log.info("%s: %s from %s to session %s", name, size_text(source.size), own_path, upload_id)
+        self._log.info("%s: %s from %s to session %s", name, size_text(source.size), own_path, upload_id)
         chunks = ChunkSizer(_positive(chunk_size))
         keep = _shown(state, chunks, file=name, upload_id=upload_id)
         lines = ProgressLog(name, source.size, keep=keep)
@@ -139,21 +137,22 @@ class Uploads:
         upload = f"{upload_id} files"
         if shards > 1:
             counted = count_text(len(files), "file")
-            log.info("Shard %d of %d, counted from 0, of %s", shard, shards, counted)
+            self._log.info("Shard %d of %d, counted from 0, of %s", shard, shards, counted)
             files = [file for file in files if shard_of(flat[file.path], shards) == shard]
             upload += f" of shard {shard} of {shards}"
         _warn_of_names(
+            self._log,
             [
                 (file.relative if names == "path" else file.path.rpartition("/")[2], flat[file.path])
                 for file in files
-            ]
+            ],
         )
         _check_readable(files)
         record = SourceRecord(state, upload)
         record.check_unchanged("The folder", fingerprint_of(files), files)
         total = sum(file.size for file in files)
         counted = count_text(len(files), "file")
-        log.info("%s, %s, to session %s", counted, size_text(total), upload_id)
+        self._log.info("%s, %s, to session %s", counted, size_text(total), upload_id)
         seconds, rows = _stopwatch(), self._manifest(manifest, aws_conn_id)
         jobs = [
             Job(flat[file.path], file.size, rows.opener(self._opener(file, aws_conn_id)), rows.add)
@@ -178,7 +177,7 @@ class Uploads:
                 # A user may remove the failed files and clear the task.
                 record.allow_only(files, [file for file in files if flat[file.path] not in error.failed])
                 raise
-            log.info(
+            self._log.info(
                 "session %s: %s complete, %s in %s",
                 upload_id,
                 counted,
@@ -219,14 +218,14 @@ class Uploads:
         """
         required(upload_id=upload_id, archive=archive)
         name = _archive_name(archive)
-        _warn_of_names([(archive, name)])
+        _warn_of_names(self._log, [(archive, name)])
         files = list({file.path: file for file in files}.values())
         _check_readable(files)
         source = ArchiveSource(name, [Member(file, self._opener(file, aws_conn_id)) for file in files])
         record = SourceRecord(state, f"{upload_id} {name}")
         record.check_unchanged(f"The content of {name}", source.fingerprint, files)
         kept = KeptChecksums(state or TaskState({}), f"{upload_id} {name}", source)
-        log.info(
+        self._log.info(
             "%s: %s, made of %s, to session %s",
             name,
             size_text(source.size),
@@ -276,9 +275,9 @@ class Uploads:
                     "session task to start over with all files."
                 ) from None
             if record.was_complete:
-                log.info("Session %s became project %s.", upload_id, page)
+                self._log.info("Session %s became project %s.", upload_id, page)
             else:
-                log.warning(
+                self._log.warning(
                     "Session %s became project %s. It could not be checked whether this upload is "
                     "part of it.",
                     upload_id,
@@ -320,7 +319,7 @@ class Uploads:
                     on_progress=on_progress,
                 )
             )
-        log.info("%s: complete, %s in %s", name, size_text(source.size), duration_text(seconds()))
+        self._log.info("%s: complete, %s in %s", name, size_text(source.size), duration_text(seconds()))
 
     def _finish(self, upload_id: str, rows: Manifest, name: str, sources: Iterable[str]) -> None:
         """Write the manifest, and record the lineage of an upload that is complete."""
@@ -349,13 +348,17 @@ def _shown(
 
 def _positive(chunk_size: int | None) -> int | None:
     if chunk_size is not None and chunk_size < 1:
-        raise ThreeSixtyError(f"chunk_size must be at least 1 byte, not {chunk_size}.")
+        raise ConfigurationError(
+            f"chunk_size must be at least 1 byte, not {chunk_size}.", parameter="chunk_size"
+        )
     return chunk_size
 
 
 def _archive_name(archive: str) -> str:
     if extension(name := flat_name(archive)) != "zip":
-        raise ThreeSixtyError(f"archive must be a file name that ends in .zip, not {archive!r}.")
+        raise ConfigurationError(
+            f"archive must be a file name that ends in .zip, not {archive!r}.", parameter="archive"
+        )
     return name
 
 
@@ -391,7 +394,7 @@ def _stopwatch() -> Callable[[], float]:
     return lambda: time.monotonic() - began
 
 
-def _warn_of_names(names: Sequence[tuple[str, str]]) -> None:
+def _warn_of_names(log: Any, names: Sequence[tuple[str, str]]) -> None:
     changed = [f"{name} is sent as {sent}" for name, sent in names if name != sent]
     if changed:
         log.info("%s", some(changed))

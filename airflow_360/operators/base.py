@@ -11,16 +11,12 @@ from typing import Any, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, conf
 
-try:
-    from airflow.sdk.exceptions import AirflowRescheduleException
-except ImportError:  # before Airflow 3.2
-    from airflow.exceptions import AirflowRescheduleException
-
 from airflow_360.exceptions import RateLimitedError, ServerError
 from airflow_360.hooks.connection import DEFAULT_CONN_ID
 from airflow_360.hooks.errors import airflow_errors
 from airflow_360.hooks.task_mixin import UsesThreeSixty
 from airflow_360.triggers.pause import PauseTrigger
+from airflow_360.version_compat import AIRFLOW_VERSION, AirflowRescheduleException
 
 __all__ = [
     "ThreeSixtyOperator",
@@ -31,6 +27,8 @@ __all__ = [
 ]
 
 R = TypeVar("R")
+#: Whether this Airflow obeys the date of a reschedule; before 3.1 it runs the task immediately.
+DATES_ARE_OBEYED = AIRFLOW_VERSION >= (3, 1)
 SPREAD = 20  # mapped tasks are spread over a twentieth of a window
 
 
@@ -81,7 +79,7 @@ class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
         self.log.warning("%s The task continues in %s, at %s.", error, duration_text(seconds), until)
         if self.deferrable:
             self.defer(trigger=PauseTrigger(seconds, time.time()), method_name="resume")
-        if _dates_are_obeyed():
+        if DATES_ARE_OBEYED:
             reschedule(seconds)
 
 
@@ -122,13 +120,6 @@ def patiently(execute: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
             raise
 
     return patient
-
-
-def _dates_are_obeyed() -> bool:
-    """Tell whether this Airflow obeys the date of a reschedule; before 3.1 it runs the task immediately."""
-    from airflow import __version__
-
-    return tuple(int(part) for part in __version__.split(".")[:2]) >= (3, 1)
 
 
 def reschedule(seconds: float) -> NoReturn:

@@ -17,15 +17,6 @@ from airflow.providers.common.compat.sdk import (
     mask_secret,
 )
 
-try:
-    from airflow.sdk.exceptions import TaskDeferralTimeout
-except ImportError:  # before Airflow 3.2; Airflow 2 raises one exception for time-outs and for failures
-    import airflow.exceptions as _exceptions
-
-    TaskDeferralTimeout = getattr(  # type: ignore[misc,unused-ignore]
-        _exceptions, "TaskDeferralTimeout", _exceptions.TaskDeferralError
-    )
-
 from airflow_360.exceptions import ProjectError, some
 from airflow_360.hooks.errors import airflow_errors, is_literal
 from airflow_360.hooks.paths import path_text
@@ -47,6 +38,8 @@ from airflow_360.runtime.scan_records import SCANS, DoneScan, lister_of
 from airflow_360.runtime.task_state import TaskState, is_waiting, time_left
 from airflow_360.triggers.pause import PauseTrigger
 from airflow_360.triggers.project import ProjectReadyTrigger
+from airflow_360.values import is_unset
+from airflow_360.version_compat import TaskDeferralTimeout
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -295,7 +288,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
     def _fields(self) -> dict[str, Any]:
         """Return the body of the request, after checking the rendered templates."""
         for name in (*ORIGINS, "title"):
-            if getattr(self, name) in ("", "None"):  # how an empty template renders
+            if is_unset(getattr(self, name)):
                 setattr(self, name, None)
         if sum(bool(getattr(self, name)) for name in ORIGINS) != 1:
             raise ProjectError(

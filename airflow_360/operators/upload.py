@@ -6,9 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException, conf
+from airflow.providers.common.compat.sdk import AirflowSkipException, conf
 
-from airflow_360.exceptions import NotFoundError, ProjectError, SourceError, ThreeSixtyError
+from airflow_360.exceptions import (
+    ConfigurationError,
+    NotFoundError,
+    ProjectError,
+    SourceError,
+    ThreeSixtyError,
+)
 from airflow_360.hooks.errors import airflow_errors, check_literal, required, required_choice
 from airflow_360.hooks.paths import path_text
 from airflow_360.operators.base import ThreeSixtyOperator, patiently
@@ -16,6 +22,7 @@ from airflow_360.runtime.creation_records import PROJECT_REQUEST, new_session
 from airflow_360.runtime.lasting_store import lasting_inlets
 from airflow_360.runtime.scan_records import SCANS, DoneScan, key_of
 from airflow_360.runtime.task_state import Key, TaskState
+from airflow_360.values import is_unset
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
@@ -127,9 +134,10 @@ class ListFilesOperator(ThreeSixtyOperator):
             _raise_empty(self.on_empty, f"No files in {self.path}{conditions}", left_out)
         most = conf.getint("core", "max_map_length", fallback=1024)
         if len(files) > most:
-            raise AirflowFailException(
+            raise ConfigurationError(
                 f"{self.path} holds {len(files):,} files, and Airflow maps at most {most:,} ([core] "
-                "max_map_length). Use UploadFilesOperator, which uploads a whole folder in one task."
+                "max_map_length). Use UploadFilesOperator, which uploads a whole folder in one task.",
+                parameter="path",
             )
         flat = flat_names(((file.path, file.relative) for file in files), self.names)
         return [
@@ -293,17 +301,19 @@ class ListScansOperator(ThreeSixtyOperator):
             return
         makers = [task for task in self.dag.tasks if getattr(task, "lister", None) == self.task_id]
         if not makers:
-            raise ThreeSixtyError(
+            raise ConfigurationError(
                 "only_new=True has no effect, because no downstream task records finished scans. Map "
                 f"scan_to_project.expand(path={self.task_id}.output), or give CreateProjectOperator "
-                f"path={self.task_id}.output."
+                f"path={self.task_id}.output.",
+                parameter="only_new",
             )
         for task in makers:
             conn_id = getattr(task, "three_sixty_conn_id", None)
             if isinstance(conn_id, str) and "{{" not in conn_id and conn_id != self.three_sixty_conn_id:
-                raise ThreeSixtyError(
+                raise ConfigurationError(
                     f"Finished scans are recorded for each connection: give {self.task_id} the "
-                    f"three_sixty_conn_id={conn_id!r} of {task.task_id} too."
+                    f"three_sixty_conn_id={conn_id!r} of {task.task_id} too.",
+                    parameter="three_sixty_conn_id",
                 )
 
 
@@ -495,7 +505,7 @@ class UploadFileOperator(ThreeSixtyOperator):
             _parse_int("chunk_size", self.chunk_size),
             self.aws_conn_id,
             size=_parse_int("size", self.size),
-            etag=None if self.etag in ("", "None") else self.etag,
+            etag=None if is_unset(self.etag) else self.etag,
             modified=_parse_seconds("modified", self.modified),
             is_first_attempt=context["ti"].try_number == 1,
             state=TaskState(context),
@@ -618,7 +628,9 @@ class UploadFilesOperator(ThreeSixtyOperator):
         required_choice("on_empty", self.on_empty, *ON_EMPTY)
         shards, shard = self._shard_position()
         if self.archive is not None and shards > 1:
-            raise AirflowFailException("An archive is one file: remove shards, or remove archive.")
+            raise ConfigurationError(
+                "An archive is one file: remove shards, or remove archive.", parameter="shards"
+            )
         left_out = LeftOut()
         files = self._files(left_out)
         if not files:
@@ -658,9 +670,10 @@ class UploadFilesOperator(ThreeSixtyOperator):
         """Return the number of shards, and the number of this task's shard."""
         shards, shard = _parse_int("shards", self.shards, of=""), _parse_int("shard", self.shard, of="")
         if shards is None or shard is None or not 0 <= shard < shards:
-            raise AirflowFailException(
+            raise ConfigurationError(
                 f"shard must be from 0 to shards - 1, and came out as {self.shard!r} with shards="
-                f"{self.shards!r}. Give the task shards=4 and map it with .expand(shard=[0, 1, 2, 3])."
+                f"{self.shards!r}. Give the task shards=4 and map it with .expand(shard=[0, 1, 2, 3]).",
+                parameter="shard",
             )
         return shards, shard
 
@@ -668,7 +681,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         if self.paths is None:
             return self._listed(str(self.path or ""), left_out)
         if isinstance(self.paths, str) or not isinstance(self.paths, Sequence):
-            raise AirflowFailException(f"paths must be a list of paths, not {self.paths!r}.")
+            raise ConfigurationError(f"paths must be a list of paths, not {self.paths!r}.", parameter="paths")
         # If there are several folders, names made of paths begin with the folder's own name.
         return [
             file if file.path == path else replace(file, relative=f"{_folder_of(file)}/{file.relative}")
@@ -715,7 +728,7 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
     def execute(self, context: Context) -> None:
         """Delete the session, unless it has a project."""
         required(upload_id=self.upload_id)
-        name = self.project_name if self.project_name not in (None, "", "None") else self._project()
+        name = self._project() if is_unset(self.project_name) else self.project_name
         if name is not None:
             page = self.hook.client.project_url(name)
             said = f"Upload session {self.upload_id} became project {name} and is not deleted: {page}."
@@ -776,7 +789,7 @@ def _raise_empty(on_empty: str, said: str, left_out: LeftOut | None = None) -> N
     """
     said += f" (left out: {left_out})" if left_out and str(left_out) else ""
     if on_empty == "fail":
-        raise AirflowFailException(
+        raise SourceError(
             f"{said}. Check path, pattern and exclude, or set on_empty to skip if this is no error."
         )
     raise AirflowSkipException(f"{said}: skipping. Set on_empty to fail if this is an error.")
@@ -784,19 +797,23 @@ def _raise_empty(on_empty: str, said: str, left_out: LeftOut | None = None) -> N
 
 def _parse_int(what: str, value: int | str | None, of: str = " of bytes") -> int | None:
     """Return a number that a template may have rendered as text."""
-    if value is None or value in ("", "None"):
+    if value is None or is_unset(value):
         return None
     try:
         return int(value)
     except (TypeError, ValueError):
-        raise AirflowFailException(f"{what} must be a whole number{of}, not {value!r}.") from None
+        raise ConfigurationError(
+            f"{what} must be a whole number{of}, not {value!r}.", parameter=what
+        ) from None
 
 
 def _parse_seconds(what: str, value: float | str | None) -> float | None:
     """Return seconds since the epoch that a template may have rendered as text."""
-    if value is None or value in ("", "None"):
+    if value is None or is_unset(value):
         return None
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise AirflowFailException(f"{what} must be seconds since the epoch, not {value!r}.") from None
+        raise ConfigurationError(
+            f"{what} must be seconds since the epoch, not {value!r}.", parameter=what
+        ) from None

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow import __version__ as airflow_version
 from airflow.configuration import conf
 from airflow.plugins_manager import AirflowPlugin
 
 from airflow_360 import __version__
+from airflow_360.version_compat import AIRFLOW_VERSION
 
 __all__ = ["ThreeSixtyPlugin"]
 
@@ -79,6 +79,6 @@ class ThreeSixtyPlugin(AirflowPlugin):
     """The plugin that adds the page to the navigation and as a tab to each run; empty before Airflow 3.1."""
 
     name = "three_sixty"
-    if tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 1):
+    if AIRFLOW_VERSION >= (3, 1):
         fastapi_apps = [{"app": _Files(), "url_prefix": PREFIX, "name": NAME}]
         react_apps = [_view("nav", "360"), _view("dag_run", "360_uploads")]

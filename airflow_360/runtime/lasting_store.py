@@ -11,6 +11,8 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import Variable
 
+from airflow_360.version_compat import AIRFLOW_VERSION
+
 __all__ = ["AirflowVariables", "lasting_inlets", "lasting_stores"]
 
 #: The asset whose state holds the keys. Nothing updates it, so no DAG is scheduled by it.
@@ -41,9 +43,7 @@ class AirflowVariables:
 
 def lasting_inlets() -> list[Any]:
     """Return the asset that a task must have among its inlets to use its state; none before Airflow 3.3."""
-    from airflow import __version__
-
-    if tuple(int(part) for part in __version__.split(".")[:2]) < (3, 3):
+    if AIRFLOW_VERSION < (3, 3):
         return []
     from airflow.sdk import Asset
 

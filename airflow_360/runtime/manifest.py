@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from airflow_360.exceptions import SourceError
 from airflow_360.runtime.lineage import MOST, uri_of
 from airflow_360.sources.s3_path import parse_s3_path
+from airflow_360.values import is_unset
 
 if TYPE_CHECKING:
     from airflow_360.sources import Source
@@ -45,7 +46,7 @@ class Manifest:
     """
 
     def __init__(self, wanted: bool | str | None, s3_client: Callable[[str], Any]) -> None:
-        self._wanted = wanted not in (None, False, "", "None", "False")  # how templates render them
+        self._wanted = not is_unset(wanted) and wanted not in (False, "False")
         self._path = wanted if isinstance(wanted, str) and wanted != "True" else None
         self._s3_client = s3_client
         self._lock = threading.Lock()

@@ -26,11 +26,7 @@ from airflow_360.projects.waiting import WaitRecord, WaitTimes, as_seconds, proj
 from airflow_360.runtime.assets import announce
 from airflow_360.runtime.task_state import TaskState, time_left
 from airflow_360.triggers.project import ProjectReadyTrigger
-
-try:
-    from airflow.sdk.exceptions import AirflowRescheduleException
-except ImportError:  # before Airflow 3.2
-    from airflow.exceptions import AirflowRescheduleException
+from airflow_360.version_compat import AirflowRescheduleException
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg

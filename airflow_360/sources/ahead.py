@@ -10,10 +10,11 @@ import queue
 import threading
 
 from airflow_360.sources import Reader
+from airflow_360.values import MIB
 
 __all__ = ["ReadAhead", "reading_ahead"]
 
-BLOCK = 1024 * 1024  # bytes
+BLOCK = MIB  # bytes
 BLOCKS = 8  # kept in memory at most, for any size of object
 
 

@@ -22,6 +22,7 @@ from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources import Listed, Reader, Source
 from airflow_360.sources import zip_records as records
 from airflow_360.sources.names import LONGEST
+from airflow_360.values import MIB
 
 __all__ = ["ArchiveSource", "Member"]
 
@@ -29,8 +30,8 @@ log = logging.getLogger(__name__)
 
 #: The layout's name in the fingerprint: change it if you change the bytes of the zip or ``EVERY``.
 LAYOUT = "stored zip 2"
-EVERY = 64 * 1024 * 1024  # bytes between two checksums of a file: the most that is read again after a break
-BLOCK = 1024 * 1024
+EVERY = 64 * MIB  # bytes between two checksums of a file: the most that is read again after a break
+BLOCK = MIB
 CHECKSUM = struct.Struct("<I")
 
 

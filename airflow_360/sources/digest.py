@@ -11,12 +11,13 @@ import logging
 
 from airflow_360.exceptions import SourceChangedError
 from airflow_360.sources import Reader, Source
+from airflow_360.values import MIB
 
 __all__ = ["DigestedSource"]
 
 log = logging.getLogger(__name__)
 
-BLOCK = 1024 * 1024
+BLOCK = MIB
 NOTABLE = 64 * BLOCK  # reading this much again is worth a line in the log
 
 

@@ -16,6 +16,7 @@ from airflow_360.exceptions import SourceError
 from airflow_360.sources import Listed, Location, Scan
 from airflow_360.sources.errors import refused
 from airflow_360.sources.names import KNOWN_EXTENSIONS, extension, is_hidden, is_litter, printable
+from airflow_360.values import is_unset
 
 __all__ = [
     "Globs",
@@ -324,7 +325,7 @@ def globs_text(globs: Globs) -> str:
 
 def _globs(name: str, value: object) -> tuple[str, ...]:
     """Return one glob or several, in lower case and normalized Unicode."""
-    if value is None or value in ("", "None"):  # how templates render None
+    if is_unset(value):
         return ()
     globs = (value,) if isinstance(value, str) else value
     if not isinstance(globs, Sequence) or not all(isinstance(glob, str) and glob for glob in globs):

@@ -21,6 +21,7 @@ from airflow_360.sources.ahead import reading_ahead
 from airflow_360.sources.errors import changed, missing, not_a_file, refused_file
 from airflow_360.sources.file_info import modified_of, version_of
 from airflow_360.sources.names import is_hidden, printable
+from airflow_360.values import MIB
 
 __all__ = ["OBJECT_STORES", "Store", "StoreLocation", "StoreSource", "store_error"]
 
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 #: Object stores: they are listed page by page and read with ranged requests, without opening a file.
 OBJECT_STORES = frozenset(("abfs", "abfss", "adl", "az", "gcs", "gs"))
 #: Bytes of one ranged read of an object: so many that the time to the first byte does not matter.
-RANGE_BYTES = 8 * 1024 * 1024
+RANGE_BYTES = 8 * MIB
 #: Up to this size a file is checked for changes once, before its last byte. A larger one is also checked
 #: before its first byte, so that a wrong file is not sent for hours.
 SMALL_BYTES = RANGE_BYTES

@@ -29,6 +29,7 @@ from airflow_360.exceptions import (
 from airflow_360.sources import Reader, Source
 from airflow_360.upload.progress import size_text
 from airflow_360.upload.ranges import FIRST_CHUNK, ChunkSizer, content_range
+from airflow_360.values import MIB
 
 __all__ = ["OnProgress", "upload"]
 
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 CAREFUL = 1024  # bytes that are sent in one piece, so that a refusal can be read before the connection ends
 MAX_SENT_FACTOR = 3  # an upload sends at most this many times its file's bytes
-BLOCK = 1024 * 1024  # bytes per read and send: measured to be as fast as larger blocks
+BLOCK = MIB  # bytes per read and send: measured to be as fast as larger blocks
 
 #: Called with the server's numbers after each reply that contains them.
 OnProgress = Callable[[FileProgress], None]

@@ -8,7 +8,7 @@ import pytest
 from airflow import __version__ as airflow_version
 
 from airflow_360.emulator import Emulator
-from airflow_360.hooks import lasting_store
+from airflow_360.runtime import lasting_store
 
 try:
     from airflow.sdk.exceptions import AirflowRescheduleException

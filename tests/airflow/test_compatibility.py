@@ -46,7 +46,7 @@ def test_pins_are_plain(path: Path) -> None:
 
 def test_rescheduling() -> None:
     """If the page says that a long rate limit is rescheduled, it is."""
-    assert base._dates_are_obeyed() == (said("a long rate limit, not deferrable") == "yes")
+    assert (said("a long rate limit, not deferrable") == "yes") == base.DATES_ARE_OBEYED
 
 
 def test_memory() -> None:

@@ -107,7 +107,7 @@ def test_refusal_that_repeats_it(emulator: Emulator, s3: None, monkeypatch: pyte
         emulator.faults.add({"on": "POST /projects", "do": "status", "status": 400, "body": body})
         return seen[-1]
 
-    monkeypatch.setattr(task.hook, "presigned_link", remember)
+    monkeypatch.setattr(task.hook.paths, "presigned_link", remember)
     with pytest.raises(AirflowFailException, match="project_creation_failed") as caught:
         task.execute(context(store=StateStore()))
     assert "X-Amz-Signature" in seen[0]

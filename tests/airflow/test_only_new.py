@@ -12,9 +12,9 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, AirflowSkipException
 
 from airflow_360.emulator import Emulator
-from airflow_360.hooks import done_scans, lasting_store
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import ListScansOperator
+from airflow_360.runtime import lasting_store, scan_records
 from airflow_360.sources import Scan
 from airflow_360.task_groups import scan_to_project
 from tests.airflow.conftest import StateStore, TaskInstance
@@ -129,7 +129,7 @@ def test_siblings_do_not_undo_each_other(nights: Nights) -> None:
     for number in range(5):
         nights.put(str(number))
     nights.lists("monday")
-    begun = [done_scans.DoneScan(nights.context("monday"), key) for key in nights.keys("monday")]
+    begun = [scan_records.DoneScan(nights.context("monday"), key) for key in nights.keys("monday")]
     assert [scan.made_by_another_run() for scan in begun] == [None] * 5
     for scan in reversed(begun):
         scan.add("/scans", "project")

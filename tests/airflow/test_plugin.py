@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from airflow import __version__ as airflow_version
 
+from airflow_360 import version_compat
 from airflow_360.links.project import ProjectLink
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import UploadFileOperator, UploadFilesOperator
@@ -20,7 +20,7 @@ from airflow_360.sensors.project import ProjectReadySensor
 
 FOLDER = Path(page.__file__).parent
 FILES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in (".js", ".svg"))
-HAS_PAGES = tuple(map(int, airflow_version.split(".")[:2])) >= (3, 1)
+HAS_PAGES = version_compat.AIRFLOW_VERSION >= (3, 1)
 with_pages = pytest.mark.skipif(not HAS_PAGES, reason="This Airflow has no pages of plugins.")
 
 
@@ -32,10 +32,10 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     importlib.reload(page)
 
 
-@pytest.mark.parametrize("version", ["2.11.2", "3.0.6"])
-def test_no_page(plugin: ModuleType, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+@pytest.mark.parametrize("version", [(2, 11), (3, 0)], ids=["2.11", "3.0"])
+def test_no_page(plugin: ModuleType, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int]) -> None:
     """An Airflow that has no pages of plugins is given none."""
-    monkeypatch.setattr("airflow.__version__", version)
+    monkeypatch.setattr(version_compat, "AIRFLOW_VERSION", version)
     loaded = importlib.reload(plugin).ThreeSixtyPlugin()
     assert not getattr(loaded, "fastapi_apps", [])
     assert not getattr(loaded, "react_apps", [])

@@ -17,7 +17,6 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_360.emulator import Emulator
-from airflow_360.hooks import lasting_store
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import (
     CreateUploadSessionOperator,
@@ -26,6 +25,7 @@ from airflow_360.operators.upload import (
     UploadFileOperator,
     UploadFilesOperator,
 )
+from airflow_360.runtime import lasting_store
 from airflow_360.sources import listing
 from airflow_360.sources import store as stores
 from demo.s3 import LocalS3

@@ -107,7 +107,7 @@ def test_unusable_keys(key: str) -> None:
     with Recorder() as server:
         with pytest.raises(ThreeSixtyError) as raised:
             Transport(server.url, key)
-    assert type(raised.value) is ThreeSixtyError
+    assert type(raised.value) is ConfigurationError
     assert "key" in str(raised.value)
     assert server.heard == []
     if key.strip():
@@ -371,7 +371,7 @@ def segment_server() -> Iterator[Recorder]:
 def test_refused_segments(emulator: Emulator, segment: str) -> None:
     """An id that would change the address, or is not a text, is refused before sending, on one clean line."""
     outcome = outcome_of(lambda: Transport(emulator.url, KEY).request("GET", "uploads", segment))
-    assert type(outcome) is ThreeSixtyError, repr(outcome)
+    assert type(outcome) is ConfigurationError, repr(outcome)
     assert str(outcome).isprintable()
     assert not emulator.exchanges
 

@@ -36,7 +36,7 @@ def test_example() -> None:
 
     # [example]
     with Emulator(faults=[{"on": "PUT /uploads/*/*", "do": "lost_reply"}]) as emulator:
-        upload_id = upload(emulator)  # the code under test, with emulator.url as its server
+        upload_id = upload(emulator)  # the code to test, with emulator.url as its server
         assert emulator.store.file_path(upload_id, "scan.e57").read_bytes() == sent
         assert all(e.start == e.received_before for e in emulator.exchanges if e.method == "PUT")
         assert emulator.faults.unused() == []

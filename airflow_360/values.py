@@ -1,0 +1,15 @@
+"""Rules about values that every floor needs; imports nothing of the package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["KIB", "MIB", "is_unset"]
+
+KIB = 1024  # bytes
+MIB = 1024 * KIB
+
+
+def is_unset(value: Any) -> bool:
+    """Tell whether a parameter has no value: None, or a template that rendered to nothing or to "None"."""
+    return value is None or (isinstance(value, str) and value.strip() in ("", "None"))
