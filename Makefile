@@ -26,8 +26,9 @@ demo: $(READY) ## run the main job in a real Airflow; FILES=folder takes your ow
 test: $(READY) ## everything but the long tests; ARGS="-k name" narrows it
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not long and not soak" $(ARGS)
 
-test-system: $(CELERY) ## the long tests
+test-system: $(CELERY) ## the long tests, those of real stores included
 	@$(BIN)/python -m pytest -n 2 -m long --ignore=tests/stores $(ARGS)
+	@$(if $(ARGS),,$(MAKE) --no-print-directory test-stores)
 
 test-stores: .matrix/stores/ready ## the package against real stores: S3, Azure, GCS, SFTP, SMB
 	@.matrix/stores/bin/python -m pytest -n 2 -m long -p no:cacheprovider tests/stores $(ARGS)
