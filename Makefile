@@ -9,9 +9,9 @@ WORKERS := 4
 UNIT := -q -m "not long and not soak and not system" -p no:cacheprovider --durations 5
 # What knows Airflow. The rest does not differ between Airflows: it runs on 3.3, and on the lowest versions;
 # but for what reads the source or measures, which `make test` does.
-ON_AIRFLOW := tests/airflow tests/demo tests/sources tests/test_docs.py
+ON_AIRFLOW := tests/airflow tests/demo tests/harness tests/sources tests/test_docs.py
 CORE := tests/api tests/emulator tests/projects tests/reliability tests/upload
-TYPED := $(wildcard airflow_360 dags demo tests benchmarks docs/conf.py)
+TYPED := $(wildcard airflow_360 dags demo harness tests benchmarks docs/conf.py)
 unexport PYTHONPATH
 
 .PHONY: help demo test test-system test-stores test-matrix test-lowest dist soak mutants check docs screenshots bench \

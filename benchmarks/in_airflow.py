@@ -15,8 +15,8 @@ from benchmarks.peers import BUCKET, KEY
 from benchmarks.report import MIB, US, Result, Row
 from benchmarks.serving import started
 from benchmarks.stage import GIB, Stage, new_session
-from demo.airflow import LocalAirflow
-from demo.processes import LOOPBACK
+from harness.airflow import LocalAirflow
+from harness.processes import LOOPBACK
 
 NOTHING = "a task that does nothing"
 LEAST = "a task that sends the file with requests (the limit)"

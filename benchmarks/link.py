@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.serving import listener, serve
-from demo.processes import LOOPBACK
+from harness.processes import LOOPBACK
 
 BLOCK = 256 * 1024
 AHEAD = 0.02  # seconds of the line's time for which bytes are read from a sender in advance

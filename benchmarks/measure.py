@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.serving import REPOSITORY
-from demo.processes import clean_environment
+from harness.processes import clean_environment
 
 PEAK_SECONDS = 0.02
 

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-from demo.processes import LOOPBACK, clean_environment
+from harness.processes import LOOPBACK, clean_environment
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100,PTH120 - light to start
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.peers import KEY
 from benchmarks.serving import started
-from demo.processes import LOOPBACK
+from harness.processes import LOOPBACK
 
 MIB, GIB = 1024**2, 1024**3
 

@@ -12,8 +12,8 @@ from benchmarks.peers import BUCKET, KEY, NAME
 from benchmarks.report import GIB, MIB, US, Result, Row, moved
 from benchmarks.serving import started
 from benchmarks.stage import Stage, new_session
-from demo.processes import LOOPBACK
-from demo.s3 import LocalS3
+from harness.processes import LOOPBACK
+from harness.s3 import LocalS3
 
 GUIDE = "the guide's example"
 CURL = "curl -T"

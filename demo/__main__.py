@@ -31,12 +31,12 @@ from airflow_360.emulator import Emulator
 from airflow_360.sources.listing import count_text
 from airflow_360.sources.names import is_litter
 from airflow_360.upload.progress import size_text
-from demo.airflow import REPOSITORY, LocalAirflow
-from demo.airflow_api import TaskInstance
-from demo.processes import DemoError, TerminatedError, end_leftovers, endings_as_exceptions
 from demo.report import UploadedFile, progress_line, table
-from demo.s3 import LocalS3
 from demo.scans import make_scans
+from harness.airflow import REPOSITORY, LocalAirflow
+from harness.airflow_api import TaskInstance
+from harness.processes import DemoError, TerminatedError, end_leftovers, endings_as_exceptions
+from harness.s3 import LocalS3
 
 STATE = REPOSITORY / ".demo"
 DAG_ID = "example_nightly_s3_scans"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from airflow_360.upload.progress import size_text
-from demo.airflow_api import TaskInstance
+from harness.airflow_api import TaskInstance
 
 
 @dataclass(frozen=True)

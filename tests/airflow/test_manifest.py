@@ -20,7 +20,7 @@ from airflow_360.hooks.paths import Paths
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.operators.upload import CreateUploadSessionOperator, UploadFileOperator, UploadFilesOperator
 from airflow_360.runtime.manifest import Manifest
-from demo.s3 import LocalS3
+from harness.s3 import LocalS3
 from tests.airflow.conftest import context
 from tests.fakes import MemorySource
 

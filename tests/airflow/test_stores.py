@@ -28,7 +28,7 @@ from airflow_360.operators.upload import (
 from airflow_360.runtime import lasting_store
 from airflow_360.sources import listing
 from airflow_360.sources import store as stores
-from demo.s3 import LocalS3
+from harness.s3 import LocalS3
 from tests import file_systems
 from tests.airflow.conftest import StateStore, context
 from tests.airflow.test_only_new import Nights, Variables

@@ -10,7 +10,7 @@ import pytest
 
 import demo.__main__ as command
 from demo.report import UploadedFile, progress_line, table
-from demo.s3 import LocalS3
+from harness.s3 import LocalS3
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ import pytest
 
 from airflow_360 import __version__
 from airflow_360.emulator import Emulator
-from demo.processes import clean_environment
 from demo.scans import make_scans
+from harness.processes import clean_environment
 from tests.packaging.conftest import BIN, PINS, ROOT, Built, run, uv
 
 pytestmark = pytest.mark.long

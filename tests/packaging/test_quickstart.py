@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from demo.processes import LOOPBACK, Child, clean_environment, end, free_port
+from harness.processes import LOOPBACK, Child, clean_environment, end, free_port
 from tests.packaging.conftest import PINS, ROOT, Built, run, uv
 
 pytestmark = pytest.mark.long

@@ -19,7 +19,7 @@ from airflow_360.emulator import Emulator
 from airflow_360.emulator.files import StoredFile
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.sources import Scan
-from demo.processes import endings_as_exceptions
+from harness.processes import endings_as_exceptions
 from tests.airflow.conftest import CONNECTION
 from tests.stores import table
 from tests.stores.attempts import Attempt, Order, Outcome, attempt, forget_file_systems

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from demo.processes import LOOPBACK
+from harness.processes import LOOPBACK
 
 __all__ = ["Line", "http_requests", "no_requests", "smb_requests"]
 

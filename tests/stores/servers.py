@@ -27,8 +27,8 @@ import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
-from demo.processes import LOOPBACK, Child, Part, PartFailedError, clean_environment, end, free_port
-from demo.s3 import LocalS3
+from harness.processes import LOOPBACK, Child, Part, PartFailedError, clean_environment, end, free_port
+from harness.s3 import LocalS3
 from tests.fakes import Recorder, http_reply
 from tests.stores.line import Line, http_requests, no_requests, smb_requests
 

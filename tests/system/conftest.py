@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_360.emulator import Emulator, Exchange
-from demo.airflow import REPOSITORY, LocalAirflow
-from demo.s3 import LocalS3
 from demo.scans import make_scans
+from harness.airflow import REPOSITORY, LocalAirflow
+from harness.s3 import LocalS3
 from tests.browser import browser
 
 AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])

@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from demo.airflow import LocalAirflow
-from demo.processes import LOOPBACK, Child, Part, PartFailedError, clean_environment, end, free_port
+from harness.airflow import LocalAirflow
+from harness.processes import LOOPBACK, Child, Part, PartFailedError, clean_environment, end, free_port
 
 _START_SECONDS = 120
 

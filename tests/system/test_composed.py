@@ -15,8 +15,8 @@ import pytest
 import requests
 
 from airflow_360.emulator import Emulator
-from demo.airflow import LocalAirflow
-from demo.s3 import LocalS3
+from harness.airflow import LocalAirflow
+from harness.s3 import LocalS3
 from tests.system.conftest import Site
 from tests.system.test_secrets import found_in
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from demo.airflow import REPOSITORY
+from harness.airflow import REPOSITORY
 
 pytestmark = [pytest.mark.system, pytest.mark.long]
 

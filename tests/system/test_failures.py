@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from airflow_360.emulator import Exchange
-from demo.airflow import COMMANDS
-from demo.processes import Child, end
+from harness.airflow import COMMANDS
+from harness.processes import Child, end
 from tests.system.conftest import Site
 
 pytestmark = pytest.mark.system

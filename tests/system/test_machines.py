@@ -16,7 +16,7 @@ import pytest
 
 from airflow_360.emulator import Emulator
 from airflow_360.sources.names import shard_of
-from demo.s3 import LocalS3
+from harness.s3 import LocalS3
 from tests.system.machines import Machines, Postgres, Redis, missing
 from tests.system.test_failures import pids, title_of
 

@@ -25,7 +25,7 @@ from airflow_360.projects.waiting import (
     poll_project,
     ready_event,
 )
-from demo.airflow import LocalAirflow
+from harness.airflow import LocalAirflow
 from tests.api.servers import KeepingServer
 from tests.fakes import client_for
 from tests.system.conftest import Site

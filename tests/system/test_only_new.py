@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from demo.airflow_api import AirflowApiError
+from harness.airflow_api import AirflowApiError
 from tests.system.conftest import AIRFLOW, Site
 
 pytestmark = [pytest.mark.system, pytest.mark.long]

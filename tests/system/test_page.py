@@ -19,8 +19,8 @@ from urllib.parse import urlencode
 import pytest
 import requests
 
-from demo.airflow_api import AirflowApi
-from demo.processes import LOOPBACK, Child, end, free_port
+from harness.airflow_api import AirflowApi
+from harness.processes import LOOPBACK, Child, end, free_port
 from tests.system.conftest import AIRFLOW, Site
 
 if TYPE_CHECKING:

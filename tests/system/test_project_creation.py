@@ -18,7 +18,7 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
 from airflow_360.emulator import Emulator, Exchange
-from demo.airflow_api import ENDED, AirflowApiError
+from harness.airflow_api import ENDED, AirflowApiError
 from tests.system.conftest import AIRFLOW, Site
 
 pytestmark = [pytest.mark.system, pytest.mark.long]

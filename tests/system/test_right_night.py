@@ -12,8 +12,8 @@ import pytest
 
 from airflow_360.emulator import Emulator
 from demo.__main__ import _last_interval
-from demo.airflow import REPOSITORY, LocalAirflow
-from demo.s3 import LocalS3
+from harness.airflow import REPOSITORY, LocalAirflow
+from harness.s3 import LocalS3
 from tests.system.conftest import AIRFLOW
 
 pytestmark = [

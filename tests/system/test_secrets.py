@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl, quote, unquote, unquote_plus, urlsplit
 import pytest
 
 from airflow_360.emulator import Emulator, Fault
-from demo.airflow import LocalAirflow
-from demo.processes import free_port
+from harness.airflow import LocalAirflow
+from harness.processes import free_port
 from tests.system.conftest import Site
 from tests.system.dags.every_failure import UPLOADS, WAITS
 

@@ -1,7 +1,7 @@
 """A client of Airflow's REST API, for the demo and the system tests.
 
-Separate from :mod:`demo.airflow` because it works with any running server: it is the part of ``/api/v2``, or
-of Airflow 2's ``/api/v1``, that a person uses through the UI (unpause, trigger, watch, clear, read a log).
+Separate from :mod:`harness.airflow` because it works with any running server: it is the part of ``/api/v2``,
+or of Airflow 2's ``/api/v1``, that a person uses through the UI (unpause, trigger, watch, clear, read a log).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import requests
 
-from demo.processes import DemoError
+from harness.processes import DemoError
 
 TaskInstance = dict[str, Any]
 OnChange = Callable[[list[TaskInstance]], None]

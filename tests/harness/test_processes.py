@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.processes import (
+from harness.processes import (
     LOOPBACK,
     Child,
     PartFailedError,

@@ -20,8 +20,8 @@ from typing import Any
 
 import requests
 
-from demo.airflow_api import AirflowApi
-from demo.processes import (
+from harness.airflow_api import AirflowApi
+from harness.processes import (
     LOOPBACK,
     Child,
     Part,
@@ -222,7 +222,7 @@ def _network_settings(port: int, url: str) -> dict[str, str]:
         "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(64),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
         "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-        "AIRFLOW__CORE__HOSTNAME_CALLABLE": "demo.loopback_host",
+        "AIRFLOW__CORE__HOSTNAME_CALLABLE": "harness.loopback_host",
         **unused_ports,
     }
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
+import psutil  # type: ignore[import-untyped,unused-ignore]
+
 LOOPBACK = "127.0.0.1"
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 _POLL_SECONDS = 0.1
@@ -216,15 +218,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 
 def _members(sessions: set[int]) -> list[int]:
-    return [pid for pid in _all_pids() if _session_of(pid) in sessions and not _is_zombie(pid)]
-
-
-def _all_pids() -> list[int]:
-    proc = Path("/proc")
-    if proc.is_dir():
-        return [int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()]
-    listing = subprocess.run(["ps", "-A", "-o", "pid="], capture_output=True, text=True, check=True).stdout
-    return [int(pid) for pid in listing.split()]
+    return [pid for pid in psutil.pids() if _session_of(pid) in sessions and not _is_zombie(pid)]
 
 
 def _session_of(pid: int) -> int | None:
@@ -237,10 +231,9 @@ def _session_of(pid: int) -> int | None:
 def _is_zombie(pid: int) -> bool:
     """Tell whether a process has ended but was not reaped by its parent (which may never happen)."""
     try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.Error:
         return False
-    return status.rpartition(")")[2].split()[0] == "Z"
 
 
 def tail(path: Path, lines: int = 25) -> str:
@@ -323,6 +316,6 @@ def end_leftovers(folder: Path) -> None:
 
 def _works_in(pid: int, folder: str) -> bool:
     try:
-        return str(Path(f"/proc/{pid}/cwd").readlink()).startswith(folder)
-    except OSError:
+        return str(psutil.Process(pid).cwd()).startswith(folder)
+    except psutil.Error:
         return False

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from demo.airflow import LocalAirflow
-from demo.airflow_api import AirflowApi, AirflowApiError, DagImportError, RunFailedError
-from demo.processes import LOOPBACK, PartFailedError
+from harness.airflow import LocalAirflow
+from harness.airflow_api import AirflowApi, AirflowApiError, DagImportError, RunFailedError
+from harness.processes import LOOPBACK, PartFailedError
 
 
 class Script:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from demo.s3 import LocalS3
+from harness.s3 import LocalS3
 
 
 def test_a_folder_goes_in_and_comes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

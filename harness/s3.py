@@ -16,7 +16,7 @@ from typing import Any
 
 import requests
 
-from demo.processes import (
+from harness.processes import (
     LOOPBACK,
     Child,
     Part,
