@@ -31,7 +31,7 @@ def ours(server: str, verify: str, upload_id: str, path: str) -> None:
     from airflow_360.upload.engine import upload
 
     location = PathLocation(Path(path))
-    progress = upload(_client(server, verify), upload_id, location.source(location.listed()), NAME)
+    progress = upload(_client(server, verify), upload_id, location.source(location.info()), NAME)
     assert progress.complete
 
 
@@ -40,7 +40,7 @@ def ours_s3(server: str, verify: str, upload_id: str, endpoint: str, key: str) -
     from airflow_360.upload.engine import upload
 
     location = S3Location(_boto3(endpoint), BUCKET, key)
-    source = location.source(location.listed())
+    source = location.source(location.info())
     assert upload(_client(server, verify), upload_id, source, NAME).complete
 
 

@@ -28,7 +28,14 @@ from airflow_360.exceptions import (
 )
 from airflow_360.values import is_unset
 
-__all__ = ["airflow_errors", "check_literal", "is_literal", "required", "required_choice", "settings_of"]
+__all__ = [
+    "airflow_errors",
+    "check_literal",
+    "is_literal",
+    "require_choice",
+    "require_rendered",
+    "settings_of",
+]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -102,7 +109,7 @@ def settings_of(conn_id: str) -> Iterator[None]:
         raise ConfigurationError(f"Connection {conn_id!r}: {error}") from None
 
 
-def required(**values: Any) -> None:
+def require_rendered(**values: Any) -> None:
     """Require that templates were rendered to a value.
 
     :raises ThreeSixtyError: if one is empty; the message names it.
@@ -135,7 +142,7 @@ def is_literal(value: Any) -> bool:
     return value is None or isinstance(value, (int, float))
 
 
-def required_choice(name: str, value: Any, *allowed: str) -> None:
+def require_choice(name: str, value: Any, *allowed: str) -> None:
     """Require that a value, which may come from a template, is one of the allowed values.
 
     :raises ThreeSixtyError: if not; the message names the parameter and the allowed values.

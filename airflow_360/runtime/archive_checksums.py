@@ -13,7 +13,7 @@ from airflow_360.runtime.task_state import Key, TaskState
 if TYPE_CHECKING:
     from airflow_360.sources.archive import ArchiveSource
 
-__all__ = ["KeptChecksums"]
+__all__ = ["ArchiveChecksums"]
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ BYTES_OF_A_VALUE = 40_000  # 10,000 checksums; 53,336 characters, and Airflow ta
 SAVE_EVERY = 10.0  # seconds; a save takes about 20 ms
 
 
-class KeptChecksums:
+class ArchiveChecksums:
     """The checksums of an archive, saved across attempts: packed, 10,000 in a value.
 
     :param state: the task's saved state.

@@ -48,7 +48,7 @@ class Lineage:
         self.outputs += outputs
         self.sha256 |= {uri_of(path): digest for path, digest in sha256.items()}
         if _has_readers():
-            self._tell(inputs, outputs)
+            self._report(inputs, outputs)
 
     def facets(self) -> Any:
         """Return the lineage as OpenLineage's ``OperatorLineage``; None if OpenLineage is not installed."""
@@ -69,7 +69,7 @@ class Lineage:
         inputs, outputs = (list(map(dataset, dict.fromkeys(uris))) for uris in (self.inputs, self.outputs))
         return OperatorLineage(inputs=inputs, outputs=outputs)
 
-    def _tell(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    def _report(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
         collector = get_hook_lineage_collector()

@@ -55,7 +55,7 @@ class DigestedSource:
         """Raise :class:`~airflow_360.exceptions.SourceChangedError` if the bytes have changed."""
         self._source.check()
 
-    def saw(self, offset: int, data: bytes) -> None:
+    def add_bytes(self, offset: int, data: bytes) -> None:
         """Add bytes that were read to the digest; bytes that do not continue it are ignored."""
         known = self._digested - offset
         if 0 <= known < len(data):
@@ -93,7 +93,7 @@ class _Reader:
 
     def read(self, size: int, /) -> bytes:
         data = self._reader.read(size)
-        self._source.saw(self._offset, data)
+        self._source.add_bytes(self._offset, data)
         self._offset += len(data)
         return data
 

@@ -25,7 +25,7 @@ from airflow_360.exceptions import (
     UploadStalledError,
 )
 from airflow_360.sources import Source
-from airflow_360.upload.engine import CAREFUL, upload
+from airflow_360.upload.engine import PROBE_BYTES, upload
 from airflow_360.upload.ranges import FIRST_CHUNK, ChunkSizer
 from tests.fakes import (
     HiccupSource,
@@ -259,7 +259,7 @@ def test_after_silence_a_small_chunk(emulator: Emulator) -> None:
     session = Session(emulator, zeros(17))
     session.upload(None, clock=Steps(5))
     sizes = [exchange.body_bytes for exchange in requests_of(emulator, "PUT")]
-    assert sizes == [8 * MIB, CAREFUL, 4 * MIB, 4 * MIB, MIB - CAREFUL]
+    assert sizes == [8 * MIB, PROBE_BYTES, 4 * MIB, 4 * MIB, MIB - PROBE_BYTES]
 
 
 def test_a_careful_chunk_is_no_larger(emulator: Emulator) -> None:
