@@ -40,7 +40,7 @@ __all__ = [
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 #: Errors that the connection's settings, the server or the key, can cause.
-OF_A_CONNECTION = (
+CONNECTION_ERRORS = (
     AuthenticationError,
     ConfigurationError,
     NoReplyError,
@@ -85,7 +85,7 @@ class airflow_errors(ContextDecorator):  # noqa: N801 - used like a function, as
 
 def _connection_of(error: ThreeSixtyError, conn_id: str | None) -> str:
     """Return a sentence that names the connection if it can be the cause of an error, else nothing."""
-    about_connection = isinstance(error, OF_A_CONNECTION) or isinstance(error.__cause__, OF_A_CONNECTION)
+    about_connection = isinstance(error, CONNECTION_ERRORS) or isinstance(error.__cause__, CONNECTION_ERRORS)
     if (
         getattr(error, "parameter", "")
         or conn_id is None

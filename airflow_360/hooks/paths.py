@@ -34,7 +34,7 @@ LOCAL_SCHEMES = ("file", "local")
 WINDOWS_PATH = re.compile(r"\\\\|[A-Za-z]:[\\/]")
 AZURE_HOST = ".core.windows.net"
 #: Loggers of libraries that write about thirty lines for each file or connection.
-TALKATIVE = {
+VERBOSE_LOGGERS = {
     "abfs": "azure.core.pipeline.policies.http_logging_policy",
     "abfss": "azure.core.pipeline.policies.http_logging_policy",
     "smb": "smbprotocol",
@@ -348,7 +348,7 @@ def _file_system(path: str, scheme: str, authority: str) -> Any:
             f"{path} names the storage account, which belongs in the connection. Write it like {AZURE}.",
             path=path,
         )
-    if scheme in TALKATIVE and not (logger := logging.getLogger(TALKATIVE[scheme])).level:
+    if scheme in VERBOSE_LOGGERS and not (logger := logging.getLogger(VERBOSE_LOGGERS[scheme])).level:
         logger.setLevel(logging.WARNING)
     try:
         return _attach()(protocol=scheme, conn_id=conn_id or None).fs

@@ -29,7 +29,7 @@ __all__ = [
 R = TypeVar("R")
 #: Whether this Airflow obeys the date of a reschedule; before 3.1 it runs the task immediately.
 DATES_ARE_OBEYED = AIRFLOW_VERSION >= (3, 1)
-SPREAD = 20  # mapped tasks are spread over a twentieth of a window
+SPREAD_DIVISOR = 20  # mapped tasks are spread over a twentieth of a window
 
 
 class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
@@ -93,7 +93,7 @@ def seconds_to_wait(error: RateLimitedError | ServerError, mapped: bool) -> floa
     """
     seconds = error.retry_after or 0.0
     if mapped and isinstance(error, RateLimitedError) and error.window:
-        seconds = max(seconds, error.window) + random.uniform(0, error.window / SPREAD)
+        seconds = max(seconds, error.window) + random.uniform(0, error.window / SPREAD_DIVISOR)
     return seconds
 
 

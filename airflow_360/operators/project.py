@@ -53,7 +53,7 @@ __all__ = ["CreateProjectOperator"]
 
 #: The possible origins of a project; exactly one must be set.
 ORIGINS = ("upload_id", "download_link", "download_from")
-OF_A_PATH = 200  # characters of a path, from its end, that fit into a key of Airflow's task state
+MAX_PATH_CHARACTERS = 200  # from the end of the path; they fit into a key of Airflow's task state
 LINK_SECONDS = 24 * 3600  # the time until the server fetches the object is not documented
 PRIVACY_MODES = {"public": 0, "link": 1, "private": 2}
 
@@ -347,7 +347,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
     @property
     def _about(self) -> str:
         if self.download_from:  # its link is different each time
-            return f"object {self.download_from[-OF_A_PATH:]}"
+            return f"object {self.download_from[-MAX_PATH_CHARACTERS:]}"
         # A link may be presigned, so it may be a secret.
         link = hashlib.sha256((self.download_link or "").encode()).hexdigest()[:16]
         return f"session {self.upload_id}" if self.upload_id else f"link {link}"

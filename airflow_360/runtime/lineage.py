@@ -14,11 +14,11 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = ["MOST", "Lineage", "collapsed", "dataset_of", "uri_of"]
+__all__ = ["MAX_LISTED_SOURCES", "Lineage", "collapsed", "dataset_of", "uri_of"]
 
 log = logging.getLogger(__name__)
 
-MOST = 20  # sources of one bucket, or of the disk, that are listed individually; Airflow keeps 100 in total
+MAX_LISTED_SOURCES = 20  # of one bucket, or of the disk, listed individually; Airflow keeps 100 in total
 
 
 class Lineage:
@@ -104,7 +104,11 @@ def collapsed(uris: Iterable[str]) -> list[str]:
     places: dict[str, list[str]] = {}
     for uri in dict.fromkeys(uris):
         places.setdefault(dataset_of(uri)[0], []).append(uri)
-    return [uri for there in places.values() for uri in (there if len(there) <= MOST else [_folder(there)])]
+    return [
+        uri
+        for there in places.values()
+        for uri in (there if len(there) <= MAX_LISTED_SOURCES else [_folder(there)])
+    ]
 
 
 def dataset_of(uri: str) -> tuple[str, str]:

@@ -21,17 +21,17 @@ from zlib import crc32
 from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources import FileInfo, Reader, Source
 from airflow_360.sources import zip_records as records
-from airflow_360.sources.names import LONGEST
+from airflow_360.sources.names import MAX_FILENAME_BYTES
 from airflow_360.values import MIB
 
 __all__ = ["ArchiveSource", "Member"]
 
 log = logging.getLogger(__name__)
 
-#: The layout's name in the fingerprint: change it if you change the bytes of the zip or ``EVERY``.
+#: The layout's name in the fingerprint: change it with the bytes of the zip or ``CHECKSUM_SPAN_BYTES``.
 LAYOUT = "stored zip 2"
-EVERY = 64 * MIB  # bytes between two checksums of a file: the most that is read again after a break
-BLOCK = MIB
+CHECKSUM_SPAN_BYTES = 64 * MIB  # between two checksums of a file: the most that is read again after a break
+BLOCK_BYTES = MIB
 CHECKSUM = struct.Struct("<I")
 
 
@@ -64,7 +64,7 @@ class ArchiveSource:
     :raises SourceError: if a name is not possible in an archive, or two files have the same name.
     """
 
-    def __init__(self, path: str, members: Iterable[Member], *, every: int = EVERY) -> None:
+    def __init__(self, path: str, members: Iterable[Member], *, every: int = CHECKSUM_SPAN_BYTES) -> None:
         self.path = path
         self._every = every
         self._entries = _laid_out(members, every)
@@ -219,7 +219,7 @@ class ArchiveSource:
         reader = _ArchiveReader(self, at)
         try:
             while at < end:
-                at += len(reader.read(min(BLOCK, end - at)))
+                at += len(reader.read(min(BLOCK_BYTES, end - at)))
         finally:
             reader.close()
 
@@ -372,8 +372,8 @@ def _fault(name: str) -> str:
         return "it is not UTF-8"
     if len(encoded) > 0xFFFF:
         return "it is longer than 65,535 bytes"
-    if max(map(len, encoded.split(b"/"))) > LONGEST:
-        return f"a part of it is longer than {LONGEST} bytes, which file systems do not take"
+    if max(map(len, encoded.split(b"/"))) > MAX_FILENAME_BYTES:
+        return f"a part of it is longer than {MAX_FILENAME_BYTES} bytes, which file systems do not take"
     return ""
 
 

@@ -17,8 +17,8 @@ __all__ = ["DigestedSource"]
 
 log = logging.getLogger(__name__)
 
-BLOCK = MIB
-NOTABLE = 64 * BLOCK  # reading this much again is worth a line in the log
+BLOCK_BYTES = MIB
+NOTABLE_BYTES = 64 * BLOCK_BYTES  # reading this much again is worth a line in the log
 
 
 class DigestedSource:
@@ -69,12 +69,12 @@ class DigestedSource:
         :raises SourceError: if they cannot be read.
         """
         if self._digested < self.size:
-            if self.size - self._digested >= NOTABLE:
+            if self.size - self._digested >= NOTABLE_BYTES:
                 log.info("%s: read once more from byte %d for its SHA-256", self.path, self._digested)
             reader = self.open(self._digested)
             try:
                 while self._digested < self.size:
-                    if not reader.read(min(BLOCK, self.size - self._digested)):
+                    if not reader.read(min(BLOCK_BYTES, self.size - self._digested)):
                         raise SourceChangedError(
                             f"{self.path} ends at {self._digested:,} bytes and had {self.size:,} when the "
                             "upload began. Clear the session task to start over."

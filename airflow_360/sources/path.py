@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 #: Errors that are permanent.
 PERMANENT = (FileNotFoundError, NotADirectoryError, PermissionError, ValueError)
 NOT_UTF8 = "has a name that is not UTF-8"
-KINDS = {stat.S_IFIFO: "is a named pipe", stat.S_IFSOCK: "is a socket", stat.S_IFCHR: "is a device"}
-KINDS[stat.S_IFBLK] = KINDS[stat.S_IFCHR]
+FAULT_BY_TYPE = {stat.S_IFIFO: "is a named pipe", stat.S_IFSOCK: "is a socket", stat.S_IFCHR: "is a device"}
+FAULT_BY_TYPE[stat.S_IFBLK] = FAULT_BY_TYPE[stat.S_IFCHR]
 
 
 class PathSource:
@@ -285,7 +285,7 @@ def _file_info(path: Path, relative: str, status: os.stat_result) -> FileInfo:
 
 def _kind(status: os.stat_result) -> str:
     """Return the kind of a pipe, socket or device; empty for anything else."""
-    return KINDS.get(stat.S_IFMT(status.st_mode), "")
+    return FAULT_BY_TYPE.get(stat.S_IFMT(status.st_mode), "")
 
 
 def _check_regular(path: Path, status: os.stat_result) -> None:

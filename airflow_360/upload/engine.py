@@ -28,7 +28,7 @@ from airflow_360.exceptions import (
 )
 from airflow_360.sources import Reader, Source
 from airflow_360.upload.progress import size_text
-from airflow_360.upload.ranges import FIRST_CHUNK, ChunkSizer, content_range
+from airflow_360.upload.ranges import FIRST_CHUNK_BYTES, ChunkSizer, content_range
 from airflow_360.values import MIB
 
 __all__ = ["OnProgress", "upload"]
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 PROBE_BYTES = 1024  # sent in one piece, so that a refusal can be read before the connection ends
 MAX_SENT_FACTOR = 3  # an upload sends at most this many times its file's bytes
-BLOCK = MIB  # bytes per read and send: measured to be as fast as larger blocks
+BLOCK_BYTES = MIB  # per read and send: measured to be as fast as larger blocks
 
 #: Called with the server's numbers after each reply that contains them.
 OnProgress = Callable[[FileProgress], None]
@@ -194,7 +194,7 @@ class _Upload:
 
     def _check_sent(self, length: int) -> None:
         """Give up before a file's bytes are sent too often, for example if a proxy ends each request."""
-        if self._sent + length <= max(MAX_SENT_FACTOR * self._source.size, FIRST_CHUNK):
+        if self._sent + length <= max(MAX_SENT_FACTOR * self._source.size, FIRST_CHUNK_BYTES):
             return
         if isinstance(self._last_failure, RateLimitedError):
             raise self._last_failure
@@ -269,7 +269,7 @@ class _Feed:
     def __init__(self, source: Source, bandwidth: Bandwidth | None) -> None:
         self._source = source
         self._bandwidth = bandwidth
-        self._most = min(BLOCK, bandwidth.block) if bandwidth else BLOCK
+        self._most = min(BLOCK_BYTES, bandwidth.block) if bandwidth else BLOCK_BYTES
         self._reader: Reader | None = None
         self._offset = 0
         self.reached = 0  # offset of the next byte to send

@@ -39,9 +39,9 @@ __all__ = ["Job", "SessionProgress", "saying_what_is_too_large", "upload_many"]
 log = logging.getLogger(__name__)
 
 #: Error codes that the server returns for one file but that concern the whole session.
-OF_THE_SESSION = ("invalid_upload_id", "session_too_large")
-SPLIT = "Split the file, or ask the server's operator for a higher limit."
-AFTER_SPLIT = "After you split it, clear the listing task, if there is one, and the session task."
+SESSION_ERROR_CODES = ("invalid_upload_id", "session_too_large")
+SPLIT_ADVICE = "Split the file, or ask the server's operator for a higher limit."
+AFTER_SPLIT_ADVICE = "After you split it, clear the listing task, if there is one, and the session task."
 
 
 def _nothing(filename: str, source: Source) -> None:
@@ -168,7 +168,7 @@ class _Workers:
                 self._upload(job)
                 self._stalls = 0
             except (FileRejectedError, InvalidRequestError, SourceError, UploadError) as error:
-                if getattr(error, "code", None) in OF_THE_SESSION:
+                if getattr(error, "code", None) in SESSION_ERROR_CODES:
                     self._stop.set()
                     raise
                 self._note(job, error)
@@ -224,7 +224,7 @@ class _Workers:
         if self._limit is not None and job.size > self._limit:
             raise FileRejectedError(
                 f"{job.filename}: not sent: it has {size_text(job.size)}, and this server takes files of at "
-                f"most {size_text(self._limit)}. {SPLIT} {AFTER_SPLIT}",
+                f"most {size_text(self._limit)}. {SPLIT_ADVICE} {AFTER_SPLIT_ADVICE}",
                 status=413,
                 code="file_too_large",
             )
@@ -303,4 +303,4 @@ def _limit_text(error: FileRejectedError) -> str:
     limit = f", and the limit is {size_text(error.limit)}" if error.limit is not None else ""
     if error.code == "session_too_large":
         return f"{limit} for a whole session."
-    return f"{limit}. {AFTER_SPLIT}"
+    return f"{limit}. {AFTER_SPLIT_ADVICE}"

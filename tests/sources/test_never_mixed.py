@@ -361,11 +361,11 @@ def small_blocks() -> Iterator[None]:
     """Let a hundred bytes be read as gigabytes are: in blocks, in ranges, and ahead of the upload."""
     with pytest.MonkeyPatch.context() as patch:
         for module, name in (
-            (engine, "BLOCK"),
-            (ahead, "BLOCK"),
+            (engine, "BLOCK_BYTES"),
+            (ahead, "BLOCK_BYTES"),
             (store, "RANGE_BYTES"),
             (store, "SMALL_BYTES"),
-            (archive, "BLOCK"),
+            (archive, "BLOCK_BYTES"),
         ):
             patch.setattr(module, name, SMALL)
         yield
@@ -452,7 +452,7 @@ BUGS = {
 def test_a_bug_would_be_found(bug: str, kind: str, emulator: Emulator, tmp_path: Path) -> None:
     """Without one of the comparisons, some plan ends in a mixture: the property is not empty."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ahead, "BLOCK", 1000)  # without a thread, so that a plan has the same end twice
+        patch.setattr(ahead, "BLOCK_BYTES", 1000)  # without a thread, so that a plan has the same end twice
         BUGS[bug][0](patch)
         find(
             plans(disk=kind == "disk"),

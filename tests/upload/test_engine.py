@@ -26,7 +26,7 @@ from airflow_360.exceptions import (
 )
 from airflow_360.sources import Source
 from airflow_360.upload.engine import PROBE_BYTES, upload
-from airflow_360.upload.ranges import FIRST_CHUNK, ChunkSizer
+from airflow_360.upload.ranges import FIRST_CHUNK_BYTES, ChunkSizer
 from tests.fakes import (
     HiccupSource,
     MemorySource,
@@ -101,7 +101,7 @@ class Session:
 
 @pytest.mark.parametrize(
     ("size", "chunk_size"),
-    [(0, None), (0, 4), (1, 4), (4, 4), (1, 1), (10, None), (FIRST_CHUNK, None)],
+    [(0, None), (0, 4), (1, 4), (4, 4), (1, 1), (10, None), (FIRST_CHUNK_BYTES, None)],
     ids=[
         "empty",
         "empty with a size",
@@ -139,10 +139,10 @@ def test_chunks(emulator: Emulator, size: int, starts: list[int]) -> None:
 
 def test_one_byte_over_the_default(emulator: Emulator) -> None:
     """A file one byte larger than the default chunk is sent in two, in blocks of a mebibyte at most."""
-    session = Session(emulator, some_bytes(FIRST_CHUNK + 1))
+    session = Session(emulator, some_bytes(FIRST_CHUNK_BYTES + 1))
     session.upload(None)
-    assert session.starts == [0, FIRST_CHUNK]
-    assert session.bytes == some_bytes(FIRST_CHUNK + 1)
+    assert session.starts == [0, FIRST_CHUNK_BYTES]
+    assert session.bytes == some_bytes(FIRST_CHUNK_BYTES + 1)
     assert isinstance(session.source, MemorySource)
     assert session.source.largest_read == MIB
 
@@ -973,7 +973,7 @@ def test_idle_connection_that_is_closed(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, stood: str, rst: bool
 ) -> None:
     """A PUT on an idle connection that is being closed is sent again after a question, not as a failure."""
-    monkeypatch.setattr("airflow_360.api.connections.IDLE", -1.0 if stood == "idle" else 60.0)
+    monkeypatch.setattr("airflow_360.api.connections.IDLE_SECONDS", -1.0 if stood == "idle" else 60.0)
     emulator.faults.add({"on": PUT, "do": "hang_up", "rst": rst, "skip": 1})
     session = Session(emulator, some_bytes(6000))
     session.upload(2000)
