@@ -54,11 +54,7 @@ __all__ = [
     "UploadError",
     "UploadSessionNotFoundError",
     "UploadStalledError",
-    "some",
 ]
-
-#: How many errors one message lists.
-NAMED = 20
 
 
 class ThreeSixtyError(Exception):
@@ -318,13 +314,3 @@ class UploadStalledError(UploadError):
 def _plain(extension: object) -> str:
     """Return an extension that the server sent, made safe for a message."""
     return "".join(c for c in str(extension)[:20] if c.isprintable())
-
-
-def some(faults: Sequence[str], separator: str = "; ") -> str:
-    """Return the first twenty of several errors as text, and the number of further ones.
-
-    :param faults: the errors, each a part of a sentence.
-    :param separator: the text between two errors.
-    """
-    more = [f"and {len(faults) - NAMED:,} more"] if len(faults) > NAMED else []
-    return separator.join([*faults[:NAMED], *more])

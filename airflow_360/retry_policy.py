@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ThreeSixtyRetryPolicy"]
 
-CAUSES = 10  # the number of causes that are followed; a chain of causes may be circular
+MAX_CAUSES = 10  # a chain of causes may be circular
 
 
 class ThreeSixtyRetryPolicy(RetryPolicy):
@@ -78,7 +78,7 @@ class ThreeSixtyRetryPolicy(RetryPolicy):
 def _ours(exception: BaseException) -> ThreeSixtyError | None:
     """Return the first error of this package in a chain of causes."""
     error: BaseException | None = exception
-    for _ in range(CAUSES):
+    for _ in range(MAX_CAUSES):
         if isinstance(error, ThreeSixtyError):
             return error
         error = error.__cause__ if error else None

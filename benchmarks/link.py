@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from benchmarks.serving import listener, serve
 from harness.processes import LOOPBACK
 
-BLOCK = 256 * 1024
-AHEAD = 0.02  # seconds of the line's time for which bytes are read from a sender in advance
-BUFFER = 1024 * 1024  # size of the socket buffers: bytes that count as sent for a sender
+BLOCK_BYTES = 256 * 1024
+READ_AHEAD_SECONDS = 0.02  # of the line's time, for which bytes are read from a sender in advance
+SOCKET_BUFFER_BYTES = 1024 * 1024  # these count as sent for a sender
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Lane:
         return bool(self.queue) and not self.blocked and self.queue[0][0] <= now
 
     def wants(self, now: float) -> bool:
-        return not self.ended and max(self.direction.free - AHEAD, self.open_from) <= now
+        return not self.ended and max(self.direction.free - READ_AHEAD_SECONDS, self.open_from) <= now
 
 
 class Line:
@@ -97,7 +97,7 @@ class Line:
             if lane.wants(now):
                 events[lane.source] = events.get(lane.source, 0) | selectors.EVENT_READ
             elif not lane.ended:
-                moments.append(max(lane.direction.free - AHEAD, lane.open_from))
+                moments.append(max(lane.direction.free - READ_AHEAD_SECONDS, lane.open_from))
             if lane.blocked:
                 events[lane.target] = events.get(lane.target, 0) | selectors.EVENT_WRITE
             elif lane.queue:
@@ -128,8 +128,8 @@ class Line:
         server = socket.create_connection((LOOPBACK, self._port))
         for sock in (client, server):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BUFFER_BYTES)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER_BYTES)
             sock.setblocking(False)
         open_from = time.monotonic() + 2 * self._delay
         self._lanes += [
@@ -139,7 +139,7 @@ class Line:
 
     def _read(self, lane: Lane, now: float) -> None:
         try:
-            block = lane.source.recv(BLOCK)
+            block = lane.source.recv(BLOCK_BYTES)
         except BlockingIOError:
             return
         except OSError:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 KEY = "sk_benchmark"
 NAME = "scan.e57"
 BUCKET = "scans"
-GUIDE_CHUNK = 8 * 1024 * 1024  # the size of the contract's own example
-BLOCK = 1024 * 1024
+GUIDE_CHUNK_BYTES = 8 * 1024 * 1024  # the size of the contract's own example
+BLOCK_BYTES = 1024 * 1024
 
 
 # -- this package's engine, used as in its hook, without Airflow
@@ -31,7 +31,7 @@ def ours(server: str, verify: str, upload_id: str, path: str) -> None:
     from airflow_360.upload.engine import upload
 
     location = PathLocation(Path(path))
-    progress = upload(_client(server, verify), upload_id, location.source(location.listed()), NAME)
+    progress = upload(_client(server, verify), upload_id, location.source(location.info()), NAME)
     assert progress.complete
 
 
@@ -40,7 +40,7 @@ def ours_s3(server: str, verify: str, upload_id: str, endpoint: str, key: str) -
     from airflow_360.upload.engine import upload
 
     location = S3Location(_boto3(endpoint), BUCKET, key)
-    source = location.source(location.listed())
+    source = location.source(location.info())
     assert upload(_client(server, verify), upload_id, source, NAME).complete
 
 
@@ -102,7 +102,7 @@ def _guide_upload(http: requests.Session, url: str, file: Any, size: int) -> Non
     offset = reply.json()["received"] if reply.status_code == 200 else 0
     assert offset == 0  # every run has its own session
     while offset < size:
-        block = file.read(GUIDE_CHUNK)
+        block = file.read(GUIDE_CHUNK_BYTES)
         headers = {
             "Content-Type": "application/octet-stream",
             "Content-Range": f"bytes {offset}-{offset + len(block) - 1}/{size}",
@@ -147,7 +147,7 @@ def raw(server: str, verify: str, upload_id: str, path: str) -> None:
 
 
 def _blocks(file: Any) -> Iterator[bytes]:
-    while block := file.read(BLOCK):
+    while block := file.read(BLOCK_BYTES):
         yield block
 
 

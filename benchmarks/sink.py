@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.serving import listener, serve, talk_to_each
 
-BLOCK = 1024 * 1024
+BLOCK_BYTES = 1024 * 1024
 RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 Reply = tuple[int, dict[str, Any]]
 
@@ -118,7 +118,7 @@ class Sink:
 
 def talk(sink: Sink, connection: socket.socket) -> None:
     """Serve one connection until the client closes it."""
-    scratch = memoryview(bytearray(BLOCK))
+    scratch = memoryview(bytearray(BLOCK_BYTES))
     rest = b""
     while True:
         while b"\r\n\r\n" not in rest:

@@ -20,8 +20,8 @@ CURL = "curl -T"
 RAW = "a raw socket (the limit)"
 BOTO3 = "boto3's own upload to the local S3 (a yardstick)"
 
-GIGABIT = 125_000_000  # bytes per second
-PACE = 100_000_000  # bytes per second of each side, from S3 to 360
+GIGABIT_BYTES_PER_SECOND = 125_000_000
+PACE_BYTES_PER_SECOND = 100_000_000  # of each side, from S3 to 360
 PUTS_A_MINUTE = 1200  # the contract's limit
 
 
@@ -67,10 +67,10 @@ def long_link(stage: Stage) -> Result:
     """One file over 1 Gbit/s with a round trip of 100 ms."""
     size = stage.sizes.long_link
     path = stage.file(size)
-    with started("benchmarks.sink") as sink, stage.link(sink, GIGABIT, 0.1) as port:
+    with started("benchmarks.sink") as sink, stage.link(sink, GIGABIT_BYTES_PER_SECOND, 0.1) as port:
         samples = interleaved(_peers(port, path, open_at=sink), stage.sizes.runs, stage.say)
     result = Result(f"{_size(size)} over 1 Gbit/s and 100 ms", "MiB/s", moved(samples, size), notes=_notes())
-    _want_share(result, "the link", GIGABIT, 0.9)
+    _want_share(result, "the link", GIGABIT_BYTES_PER_SECOND, 0.9)
     result.want_ratio(GUIDE, 2.0)
     return result
 
@@ -82,8 +82,8 @@ def s3_to_360(stage: Stage) -> Result:
     with (
         started("benchmarks.sink") as sink,
         started("benchmarks.objects", stage.folder) as objects,
-        stage.link(sink, PACE, 0.0) as port,
-        stage.link(objects, PACE, 0.0) as s3,
+        stage.link(sink, PACE_BYTES_PER_SECOND, 0.0) as port,
+        stage.link(objects, PACE_BYTES_PER_SECOND, 0.0) as s3,
     ):
         server, endpoint = _url(port), _url(s3)
         peers: dict[str, Callable[[], Sample]] = {
@@ -95,14 +95,14 @@ def s3_to_360(stage: Stage) -> Result:
     result = Result(f"{_size(size)} from S3, both sides at 100 MB/s", "MiB/s", moved(samples, size))
     result.notes.append("the guide's example reads 8 MiB of the object, sends them, and reads on")
     result.notes.append("the raw socket sends a local file: the slower side alone")
-    _want_share(result, "100 MB/s", PACE, 0.9)
+    _want_share(result, "100 MB/s", PACE_BYTES_PER_SECOND, 0.9)
     return result
 
 
 def many_files(stage: Stage) -> Result:
     """Many small files with the limit off, on a line of 50 ms."""
     folder = stage.small_files(stage.sizes.files, stage.sizes.file_size)[0].parent
-    with started("benchmarks.sink") as sink, stage.link(sink, GIGABIT, 0.05) as port:
+    with started("benchmarks.sink") as sink, stage.link(sink, GIGABIT_BYTES_PER_SECOND, 0.05) as port:
         server = _url(port)
         peers: dict[str, Callable[[], Sample]] = {
             US: lambda: peer("ours_many", server, "", new_session(sink), folder, "off"),

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 __all__ = ["Bandwidth", "shared_bandwidth"]
 
-CREDIT = 0.25  # seconds of unused line that may be made up after a pause, such as a round trip between chunks
-TURN = 0.1  # seconds that one block takes at the limit, so that no connection looks dead to a server
+CREDIT_SECONDS = 0.25  # unused time that may be made up after a pause, such as a round trip
+BLOCK_SECONDS = 0.1  # for one block at the limit, so that no connection looks dead to a server
 
 
 class Bandwidth:
@@ -32,7 +32,7 @@ class Bandwidth:
     ) -> None:
         self.limit = limit
         #: The number of bytes that should be sent in one turn.
-        self.block = max(1, int(limit * TURN))
+        self.block = max(1, int(limit * BLOCK_SECONDS))
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -45,7 +45,7 @@ class Bandwidth:
         """
         with self._lock:
             now = self._clock()
-            mine = max(self._free, now - CREDIT)
+            mine = max(self._free, now - CREDIT_SECONDS)
             self._free = mine + count / self.limit
         if mine > now:
             self._sleep(mine - now)

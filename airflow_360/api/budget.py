@@ -35,10 +35,10 @@ LIMITS: Mapping[Endpoint, tuple[int, float]] = {
     GET_PROJECT: (60, MINUTE),
 }
 
-AT_ONCE = 10  # a tenth of a minute's requests may be sent as a burst, so that a small job never waits
-RECOVERY = 120.0  # seconds until a pace that a 429 slowed down is back at its full rate
+BURST_DIVISOR = 10  # a tenth of a minute's requests may be sent as a burst, so that a small job never waits
+RECOVERY_SECONDS = 120.0  # until a pace that a 429 slowed down is back at its full rate
 UNNAMED_PAUSE_SECONDS = 1.0  # for an endpoint that is not paced, after a 429 that names no time
-LEAST = 0.001  # the shortest sleep in seconds, so that a sleep that is rounded to 0 cannot loop forever
+MIN_SLEEP_SECONDS = 0.001  # so that a sleep that is rounded to 0 cannot loop forever
 
 
 class RequestBudget:
@@ -149,7 +149,7 @@ class RequestBudget:
                     f"{what}: not sent, since the server asked to wait for {pause:.0f} s more.",
                     retry_after=pause,
                 )
-            self._sleep(max(wait, LEAST))
+            self._sleep(max(wait, MIN_SLEEP_SECONDS))
 
 
 class _Lane:
@@ -158,7 +158,7 @@ class _Lane:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._gap = MINUTE / limit
-        self._head_start = self._gap * (max(1, limit // AT_ONCE) - 1)
+        self._head_start = self._gap * (max(1, limit // BURST_DIVISOR) - 1)
         self._in_flight = 0
         self._answered: deque[float] = deque()
         self._due = 0.0  # when the next request is due at an even pace; it may be earlier by the head start
@@ -174,7 +174,7 @@ class _Lane:
         return self._paused_until - now
 
     def gap(self, now: float) -> float:
-        return self._gap / min(1.0, self._share + max(0.0, now - self._paused_until) / RECOVERY)
+        return self._gap / min(1.0, self._share + max(0.0, now - self._paused_until) / RECOVERY_SECONDS)
 
     def sent(self, now: float) -> None:
         self._due = max(self._due, now) + self.gap(now)

@@ -25,7 +25,7 @@ __all__ = ["check"]
 #: A well-formed id that no session has. It is only read, so that a session with this id would not change.
 NO_SESSION = "NotThere"
 #: A key that gets one of these codes may also create sessions, because the server checks the key first.
-SAID_OF_THE_SESSION = ("upload_session_not_found", "invalid_upload_id")
+SESSION_ERROR_CODES = ("upload_session_not_found", "invalid_upload_id")
 
 
 def check(client: ThreeSixtyClient) -> tuple[bool, str]:
@@ -42,7 +42,7 @@ def check(client: ThreeSixtyClient) -> tuple[bool, str]:
         try:
             ask()
         except ThreeSixtyError as error:
-            if not (isinstance(error, ApiError) and error.code in SAID_OF_THE_SESSION):
+            if not (isinstance(error, ApiError) and error.code in SESSION_ERROR_CODES):
                 return False, f"{_meaning(error, client.server, scope)} {error}".strip()
     return True, (
         f"{client.server} answers, and accepts the key for reading (projects:read) and for uploads "

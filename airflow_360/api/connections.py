@@ -31,9 +31,9 @@ __all__ = ["ReplyTimeout", "new_session", "root_cause"]
 log = logging.getLogger(__name__)
 
 MAX_INTERIM_REPLIES = 20  # 1xx before one final reply
-BROKEN = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)  # the errors of a closed connection
-SEND_TIMEOUT = 120.0  # seconds for one block of a body: 9 KB/s
-IDLE = 1.0  # seconds after which a server may be closing a kept-alive connection
+CLOSED_CONNECTION_ERRORS = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+SEND_TIMEOUT_SECONDS = 120.0  # for one block of a body: 9 KB/s
+IDLE_SECONDS = 1.0  # after this, a server may be closing a kept-alive connection
 USER_AGENT = f"airflow-provider-360/{__version__}"
 
 
@@ -153,12 +153,12 @@ class _SlowSendConnection(HTTPConnection):
             raise
         finally:
             self._connecting = False
-        self.sock.settimeout(SEND_TIMEOUT)
+        self.sock.settimeout(SEND_TIMEOUT_SECONDS)
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
         self._asked = time.monotonic()
         if self.sock is not None:  # urllib3 resets a kept-alive connection to the connect time-out
-            self.sock.settimeout(SEND_TIMEOUT)
+            self.sock.settimeout(SEND_TIMEOUT_SECONDS)
         super().putrequest(*args, **kwargs)
 
     def send(self, data: Any) -> None:
@@ -175,9 +175,9 @@ class _SlowSendConnection(HTTPConnection):
     def _telling(self) -> Iterator[None]:
         try:
             yield
-        except BROKEN as error:
+        except CLOSED_CONNECTION_ERRORS as error:
             reused = self._answered is not None
-            idle = self._answered is not None and self._asked - self._answered > IDLE
+            idle = self._answered is not None and self._asked - self._answered > IDLE_SECONDS
             error.reused, error.idle = reused, idle  # type: ignore[union-attr]
             raise
 

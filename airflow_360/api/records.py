@@ -37,7 +37,7 @@ class UploadSession:
 
         :raises NoReplyError: if it does not name a session.
         """
-        return cls(_text(reply, "upload_id"), _whole(reply, "expires_in_seconds"))
+        return cls(_text(reply, "upload_id"), _parse_int(reply, "expires_in_seconds"))
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class FileProgress:
         :raises NoReplyError: if the numbers are missing or impossible.
         """
         progress = cls(
-            received=_whole(reply, "received"),
-            total=_whole(reply, "total"),
+            received=_parse_int(reply, "received"),
+            total=_parse_int(reply, "total"),
             complete=reply.get("complete") is True,
             name=name if _is_name(name := reply.get("name")) else "",
         )
@@ -159,7 +159,7 @@ def _is_name(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable()
 
 
-def _whole(reply: Mapping[str, Any], key: str) -> int:
+def _parse_int(reply: Mapping[str, Any], key: str) -> int:
     value = reply.get(key)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise NoReplyError(f"The server's reply lacks a whole number {key!r}; is this a 360 server?")

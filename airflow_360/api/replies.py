@@ -45,12 +45,12 @@ __all__ = [
     "refusal",
 ]
 
-TEXT_LIMIT = 300  # characters of the server's text in a message
+MAX_TEXT_CHARACTERS = 300  # of the server's text in a message
 MAX_CLOCK_ERROR_SECONDS = 366 * 86400.0  # a Date further from this machine's clock is ignored
 MAX_REPLY_BYTES = 32 * MIB  # decoded; the list of a session with 100,000 files has about 10 MiB
 READ_BYTES = 64 * 1024  # how much of a reply is read, or unzipped, in one step
 GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS  # tells zlib that its input has a gzip header
-LONGEST_WAIT = 86400.0  # seconds; a longer Retry-After counts as this
+MAX_RETRY_AFTER_SECONDS = 86400.0  # a longer Retry-After counts as this
 
 ADVICE = {
     "file_not_found": "Run the upload task again.",
@@ -186,7 +186,8 @@ def _sentence(
 ) -> str:
     said = f"{status} {code}" if code else f"{status} (not a reply of the 360 API)"
     more = one_line(
-        "".join(f", {one_line(key)}: {one_line(value)}" for key, value in detail.items()), 3 * TEXT_LIMIT
+        "".join(f", {one_line(key)}: {one_line(value)}" for key, value in detail.items()),
+        3 * MAX_TEXT_CHARACTERS,
     )
     advice = ADVICE.get(code or "", "")
     if (status == 429 or status >= 500) and (wait := _retry_after(headers)) is not None:
@@ -224,7 +225,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         seconds = (moment - now).total_seconds()
     else:
         return None
-    return min(seconds, LONGEST_WAIT) if seconds > 0 else None
+    return min(seconds, MAX_RETRY_AFTER_SECONDS) if seconds > 0 else None
 
 
 def date_of(headers: Mapping[str, str]) -> datetime | None:
@@ -243,7 +244,7 @@ def _moment(value: str) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def one_line(text: object, limit: int = TEXT_LIMIT) -> str:
+def one_line(text: object, limit: int = MAX_TEXT_CHARACTERS) -> str:
     """Return the server's text made safe for a log: one line, no control characters, bounded."""
     line = "".join(c if c.isprintable() else " " for c in str(text)[: limit + 1])
     return line if len(line) <= limit else f"{line[:limit]}…"

@@ -19,9 +19,9 @@ from smbprotocol.header import NtStatus  # type: ignore[import-not-found,import-
 
 __all__ = ["Shares"]
 
-MICROSECONDS = 1_000_000  # of a second
+MICROSECONDS_PER_SECOND = 1_000_000
 #: The share does not exist; or no file can have this name, for example a glob.
-MISSING = (NtStatus.STATUS_BAD_NETWORK_NAME, NtStatus.STATUS_OBJECT_NAME_INVALID)
+MISSING_STATUSES = (NtStatus.STATUS_BAD_NETWORK_NAME, NtStatus.STATUS_OBJECT_NAME_INVALID)
 
 
 class Shares(SMBFileSystem):  # type: ignore[misc]
@@ -57,7 +57,7 @@ def _info_of_entry(name: str, entry: Any) -> dict[str, Any]:
 
 
 def _info(name: str, kind: str, size: int, microseconds: int) -> dict[str, Any]:
-    return {"name": name, "size": size, "type": kind, "mtime": microseconds / MICROSECONDS}
+    return {"name": name, "size": size, "type": kind, "mtime": microseconds / MICROSECONDS_PER_SECOND}
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def _own_errors(path: str) -> Iterator[None]:
     try:
         yield
     except SMBOSError as error:
-        if error.errno == errno.ENOENT or error.ntstatus in MISSING:
+        if error.errno == errno.ENOENT or error.ntstatus in MISSING_STATUSES:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from error
         if error.ntstatus == NtStatus.STATUS_ACCESS_DENIED:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path) from error

@@ -27,7 +27,7 @@ __all__ = ["DEFAULT_CONN_ID", "ConnectionSettings", "async_client", "connection_
 
 DEFAULT_CONN_ID = "three_sixty_default"
 #: Seconds to wait for one reply if a person or a triggerer waits for it.
-SHORT_REPLY_TIMEOUT = 15.0
+SHORT_REPLY_TIMEOUT_SECONDS = 15.0
 DEFAULT_PORTS = {"http": "80", "https": "443"}
 #: How many triggers of a triggerer set up at once: a thousand would block its event loop for a long time.
 MAX_SETUPS = 4
@@ -87,7 +87,7 @@ class ConnectionSettings:
 
         return self._client(Backoff(longest_rate_limit_wait=self.rate_limit_wait), math.inf)
 
-    def client_without_retries(self, reply_timeout: float = SHORT_REPLY_TIMEOUT) -> ThreeSixtyClient:
+    def client_without_retries(self, reply_timeout: float = SHORT_REPLY_TIMEOUT_SECONDS) -> ThreeSixtyClient:
         """Return a client that sends each request once and waits for a reply for a short time.
 
         For a person who waits for the result of a connection test, and for triggers, which poll again.

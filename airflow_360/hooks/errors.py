@@ -28,12 +28,19 @@ from airflow_360.exceptions import (
 )
 from airflow_360.values import is_unset
 
-__all__ = ["airflow_errors", "check_literal", "is_literal", "required", "required_choice", "settings_of"]
+__all__ = [
+    "airflow_errors",
+    "check_literal",
+    "is_literal",
+    "require_choice",
+    "require_rendered",
+    "settings_of",
+]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 #: Errors that the connection's settings, the server or the key, can cause.
-OF_A_CONNECTION = (
+CONNECTION_ERRORS = (
     AuthenticationError,
     ConfigurationError,
     NoReplyError,
@@ -78,7 +85,7 @@ class airflow_errors(ContextDecorator):  # noqa: N801 - used like a function, as
 
 def _connection_of(error: ThreeSixtyError, conn_id: str | None) -> str:
     """Return a sentence that names the connection if it can be the cause of an error, else nothing."""
-    about_connection = isinstance(error, OF_A_CONNECTION) or isinstance(error.__cause__, OF_A_CONNECTION)
+    about_connection = isinstance(error, CONNECTION_ERRORS) or isinstance(error.__cause__, CONNECTION_ERRORS)
     if (
         getattr(error, "parameter", "")
         or conn_id is None
@@ -102,7 +109,7 @@ def settings_of(conn_id: str) -> Iterator[None]:
         raise ConfigurationError(f"Connection {conn_id!r}: {error}") from None
 
 
-def required(**values: Any) -> None:
+def require_rendered(**values: Any) -> None:
     """Require that templates were rendered to a value.
 
     :raises ThreeSixtyError: if one is empty; the message names it.
@@ -135,7 +142,7 @@ def is_literal(value: Any) -> bool:
     return value is None or isinstance(value, (int, float))
 
 
-def required_choice(name: str, value: Any, *allowed: str) -> None:
+def require_choice(name: str, value: Any, *allowed: str) -> None:
     """Require that a value, which may come from a template, is one of the allowed values.
 
     :raises ThreeSixtyError: if not; the message names the parameter and the allowed values.

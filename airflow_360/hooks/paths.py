@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from airflow_360.exceptions import SourceChangedError, SourceError, ThreeSixtyError
-from airflow_360.hooks.errors import airflow_errors, required
+from airflow_360.hooks.errors import airflow_errors, require_rendered
 from airflow_360.version_compat import AIRFLOW_VERSION
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
-    from airflow_360.sources import Listed, Location, Scan, Source
+    from airflow_360.sources import FileInfo, Location, Scan, Source
     from airflow_360.sources.listing import Globs, LeftOut
 
 __all__ = ["AnyPath", "Paths", "path_text"]
@@ -34,7 +34,7 @@ LOCAL_SCHEMES = ("file", "local")
 WINDOWS_PATH = re.compile(r"\\\\|[A-Za-z]:[\\/]")
 AZURE_HOST = ".core.windows.net"
 #: Loggers of libraries that write about thirty lines for each file or connection.
-TALKATIVE = {
+VERBOSE_LOGGERS = {
     "abfs": "azure.core.pipeline.policies.http_logging_policy",
     "abfss": "azure.core.pipeline.policies.http_logging_policy",
     "smb": "smbprotocol",
@@ -87,7 +87,7 @@ class Paths:
         from airflow_360.sources.s3_path import parse_s3_path
 
         text: str = path_text(path)
-        required(path=text)
+        require_rendered(path=text)
         if WINDOWS_PATH.match(text):
             from airflow_360.sources.names import printable
 
@@ -118,7 +118,7 @@ class Paths:
         exclude: Globs = None,
         left_out: LeftOut | None = None,
         follow_links: bool = False,
-    ) -> list[Listed]:
+    ) -> list[FileInfo]:
         """Return the files of a path, which can be a file, folder, prefix or glob.
 
         :param path: local, ``s3://`` or any ``scheme://``.
@@ -187,7 +187,7 @@ class Paths:
             opener = self._opener(aws_conn_id, follow_links)
             return list_scans(opener, path_text(path), pattern, exclude=exclude, left_out=left_out)
 
-    def look_at_scans(
+    def snapshot_scans(
         self, paths: Sequence[str], aws_conn_id: str | None = "aws_default", *, follow_links: bool = False
     ) -> Iterator[Scan]:
         """Yield a snapshot of each of several folders.
@@ -197,12 +197,12 @@ class Paths:
         :param follow_links: see :meth:`list_files`.
         :raises AirflowException: if a folder cannot be listed.
         """
-        from airflow_360.sources.listing import look_at_scan
+        from airflow_360.sources.listing import snapshot_scan
 
         with airflow_errors():
             opener = self._opener(aws_conn_id, follow_links)
             for path in paths:
-                yield look_at_scan(opener(path), path, time.time())
+                yield snapshot_scan(opener(path), path, time.time())
 
     def presigned_link(self, path: AnyPath, seconds: int, aws_conn_id: str | None = "aws_default") -> str:
         """Return a presigned URL of an object. It is a secret: anybody who has it can read the object.
@@ -252,12 +252,12 @@ class Paths:
         size: int | None,
         etag: str | None,
         modified: float | None,
-    ) -> tuple[Location, Listed]:
+    ) -> tuple[Location, FileInfo]:
         """Return one file and its location; see :meth:`open_source`."""
         from airflow_360.sources.file_info import plain_etag
 
         location = self.open(path, aws_conn_id)
-        found = location.listed()
+        found = location.info()
         _check_as_listed(found.path, "size", size, found.size, _bytes_text)
         _check_as_listed(found.path, "ETag", etag and plain_etag(etag), found.etag, str)
         if found.modified is not None:
@@ -348,7 +348,7 @@ def _file_system(path: str, scheme: str, authority: str) -> Any:
             f"{path} names the storage account, which belongs in the connection. Write it like {AZURE}.",
             path=path,
         )
-    if scheme in TALKATIVE and not (logger := logging.getLogger(TALKATIVE[scheme])).level:
+    if scheme in VERBOSE_LOGGERS and not (logger := logging.getLogger(VERBOSE_LOGGERS[scheme])).level:
         logger.setLevel(logging.WARNING)
     try:
         return _attach()(protocol=scheme, conn_id=conn_id or None).fs

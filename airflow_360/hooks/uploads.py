@@ -19,11 +19,10 @@ from airflow_360.exceptions import (
     SourceError,
     UploadError,
     UploadSessionNotFoundError,
-    some,
 )
-from airflow_360.hooks.errors import airflow_errors, required
+from airflow_360.hooks.errors import airflow_errors, require_rendered
 from airflow_360.hooks.paths import path_text
-from airflow_360.runtime.archive_checksums import KeptChecksums
+from airflow_360.runtime.archive_checksums import ArchiveChecksums
 from airflow_360.runtime.manifest import Manifest
 from airflow_360.runtime.source_records import SourceRecord, fingerprint_of
 from airflow_360.runtime.task_state import TaskState
@@ -34,12 +33,13 @@ from airflow_360.upload.engine import upload
 from airflow_360.upload.many import Job, saying_what_is_too_large, upload_many
 from airflow_360.upload.progress import ProgressLog, duration_text, size_text
 from airflow_360.upload.ranges import ChunkSizer
+from airflow_360.values import first_few
 
 if TYPE_CHECKING:
     from airflow_360.api.records import FileProgress
     from airflow_360.hooks.paths import AnyPath
     from airflow_360.hooks.three_sixty import ThreeSixtyHook
-    from airflow_360.sources import Listed, Source
+    from airflow_360.sources import FileInfo, Source
     from airflow_360.upload.engine import OnProgress
 
 __all__ = ["Uploads"]
@@ -75,7 +75,7 @@ class Uploads:
     ) -> dict[str, Any]:
         """Upload one file into a session, or resume its upload: see :meth:`.ThreeSixtyHook.upload`."""
         own_path: str = path_text(path)
-        required(upload_id=upload_id, path=own_path)
+        require_rendered(upload_id=upload_id, path=own_path)
         is_listed = not (size is None and etag is None and modified is None)
         location, found = self._hook.paths.find(own_path, aws_conn_id, size, etag, modified)
         _check_readable([found])
@@ -103,7 +103,7 @@ class Uploads:
     def files(
         self,
         upload_id: str,
-        files: Sequence[Listed],
+        files: Sequence[FileInfo],
         *,
         names: str = "path",
         parallel: int = 4,
@@ -131,7 +131,7 @@ class Uploads:
         :raises AirflowFailException: if a retry cannot help; the message names each refused file.
         :raises AirflowException: if a retry may help.
         """
-        required(upload_id=upload_id)
+        require_rendered(upload_id=upload_id)
         files = list({file.path: file for file in files}.values())
         flat = flat_names(((file.path, file.relative) for file in files), names)
         upload = f"{upload_id} files"
@@ -192,7 +192,7 @@ class Uploads:
     def archive(
         self,
         upload_id: str,
-        files: Sequence[Listed],
+        files: Sequence[FileInfo],
         archive: str,
         *,
         chunk_size: int | None = None,
@@ -216,7 +216,7 @@ class Uploads:
         :raises AirflowFailException: if a retry cannot help.
         :raises AirflowException: if a retry may help.
         """
-        required(upload_id=upload_id, archive=archive)
+        require_rendered(upload_id=upload_id, archive=archive)
         name = _archive_name(archive)
         _warn_of_names(self._log, [(archive, name)])
         files = list({file.path: file for file in files}.values())
@@ -224,7 +224,7 @@ class Uploads:
         source = ArchiveSource(name, [Member(file, self._opener(file, aws_conn_id)) for file in files])
         record = SourceRecord(state, f"{upload_id} {name}")
         record.check_unchanged(f"The content of {name}", source.fingerprint, files)
-        kept = KeptChecksums(state or TaskState({}), f"{upload_id} {name}", source)
+        kept = ArchiveChecksums(state or TaskState({}), f"{upload_id} {name}", source)
         self._log.info(
             "%s: %s, made of %s, to session %s",
             name,
@@ -331,7 +331,7 @@ class Uploads:
         """Return the manifest; it does nothing if no manifest is wanted."""
         return Manifest(manifest, lambda conn_id: self._hook.paths.s3_client(conn_id or aws_conn_id))
 
-    def _opener(self, file: Listed, aws_conn_id: str | None) -> Callable[[], Source]:
+    def _opener(self, file: FileInfo, aws_conn_id: str | None) -> Callable[[], Source]:
         # Opened here, in the task's main thread: another thread must not look up an AWS connection.
         location = self._hook.paths.open(file.path, aws_conn_id)
         return lambda: location.source(file)
@@ -378,13 +378,13 @@ def _clear_the_listing_too(is_listed: bool) -> Iterator[None]:
         ) from error
 
 
-def _check_readable(files: Sequence[Listed]) -> None:
+def _check_readable(files: Sequence[FileInfo]) -> None:
     """Fail before the first byte, and not hours later, if this worker may not read some local files."""
     local = [file.path for file in files if "://" not in file.path]
     if unreadable := [path for path in local if not os.access(path, os.R_OK)]:
         raise SourceError(
-            f"This worker may not read {some(unreadable, ', ')}. Nothing was sent: fix the permissions, or "
-            "leave the files out with exclude."
+            f"This worker may not read {first_few(unreadable, ', ')}. Nothing was sent: fix the permissions, "
+            "or leave the files out with exclude."
         )
 
 
@@ -397,7 +397,7 @@ def _stopwatch() -> Callable[[], float]:
 def _warn_of_names(log: Any, names: Sequence[tuple[str, str]]) -> None:
     changed = [f"{name} is sent as {sent}" for name, sent in names if name != sent]
     if changed:
-        log.info("%s", some(changed))
+        log.info("%s", first_few(changed))
     if unknown := sorted({extension(sent) for _, sent in names} - KNOWN_EXTENSIONS):
         log.warning(
             "Not in the default list of allowed extensions: %s. The server may reject these files.",

@@ -21,15 +21,15 @@ from airflow_360.version_compat import AIRFLOW_VERSION, AirflowRescheduleExcepti
 __all__ = [
     "ThreeSixtyOperator",
     "is_mapped",
-    "patiently",
     "reschedule",
     "seconds_to_wait",
+    "waits_out_rate_limits",
 ]
 
 R = TypeVar("R")
 #: Whether this Airflow obeys the date of a reschedule; before 3.1 it runs the task immediately.
 DATES_ARE_OBEYED = AIRFLOW_VERSION >= (3, 1)
-SPREAD = 20  # mapped tasks are spread over a twentieth of a window
+SPREAD_DIVISOR = 20  # mapped tasks are spread over a twentieth of a window
 
 
 class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
@@ -93,7 +93,7 @@ def seconds_to_wait(error: RateLimitedError | ServerError, mapped: bool) -> floa
     """
     seconds = error.retry_after or 0.0
     if mapped and isinstance(error, RateLimitedError) and error.window:
-        seconds = max(seconds, error.window) + random.uniform(0, error.window / SPREAD)
+        seconds = max(seconds, error.window) + random.uniform(0, error.window / SPREAD_DIVISOR)
     return seconds
 
 
@@ -106,11 +106,11 @@ def is_mapped(context: Any) -> bool:
     return index is not None and index >= 0
 
 
-def patiently(execute: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
+def waits_out_rate_limits(execute: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
     """Decorate an operator's ``execute``: translate errors, and wait without a slot if the server asks."""
 
     @wraps(execute)
-    def patient(self: Any, context: Any) -> R:
+    def wrapper(self: Any, context: Any) -> R:
         try:
             with airflow_errors():
                 return execute(self, context)
@@ -119,7 +119,7 @@ def patiently(execute: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
                 self.wait_out(error.__cause__, is_mapped(context))
             raise
 
-    return patient
+    return wrapper
 
 
 def reschedule(seconds: float) -> NoReturn:

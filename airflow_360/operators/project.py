@@ -17,7 +17,7 @@ from airflow.providers.common.compat.sdk import (
     mask_secret,
 )
 
-from airflow_360.exceptions import ProjectError, some
+from airflow_360.exceptions import ProjectError
 from airflow_360.hooks.errors import airflow_errors, is_literal
 from airflow_360.hooks.paths import path_text
 from airflow_360.hooks.project_polls import poll_from_task
@@ -30,15 +30,15 @@ from airflow_360.operators.base import (
 )
 from airflow_360.projects.creation import CreationTimes, Pause, ProjectCreation
 from airflow_360.projects.waiting import WaitTimes, as_seconds, project_of, ready_record
-from airflow_360.runtime.assets import announce
+from airflow_360.runtime.assets import add_asset_events
 from airflow_360.runtime.creation_records import PROJECT_REQUEST, LinkRecords, SessionRecords
 from airflow_360.runtime.lasting_store import lasting_inlets
 from airflow_360.runtime.results import results_of
-from airflow_360.runtime.scan_records import SCANS, DoneScan, lister_of
+from airflow_360.runtime.scan_records import SCAN_KEYS, ScanRecord, listing_task_id
 from airflow_360.runtime.task_state import TaskState, is_waiting, time_left
 from airflow_360.triggers.pause import PauseTrigger
 from airflow_360.triggers.project import ProjectReadyTrigger
-from airflow_360.values import is_unset
+from airflow_360.values import first_few, is_unset
 from airflow_360.version_compat import TaskDeferralTimeout
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ __all__ = ["CreateProjectOperator"]
 
 #: The possible origins of a project; exactly one must be set.
 ORIGINS = ("upload_id", "download_link", "download_from")
-OF_A_PATH = 200  # characters of a path, from its end, that fit into a key of Airflow's task state
+MAX_PATH_CHARACTERS = 200  # from the end of the path; they fit into a key of Airflow's task state
 LINK_SECONDS = 24 * 3600  # the time until the server fetches the object is not documented
 PRIVACY_MODES = {"public": 0, "link": 1, "private": 2}
 
@@ -158,7 +158,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         self._wants_uploads = uploads is not None
         self.title = title
         self.path: str | None = path_text(path)
-        self.lister = lister_of(path)
+        self.listing_task = listing_task_id(path)
         self.inlets = [*self.inlets, *lasting_inlets()]
         self.privacy_mode = privacy_mode
         self.coordinate_system = coordinate_system
@@ -207,7 +207,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
     def _run(self, context: Context, resumed: Mapping[str, Any] | None = None) -> str:
         state = TaskState(context)
         fields = self._fields()
-        scan = DoneScan(context, self._key(context))
+        scan = ScanRecord(context, self._key(context))
         if made := scan.made_by_another_run():
             raise AirflowSkipException(f"{self.path} {made}: no second one is created.")
         records = self._records(context, state, resumed)
@@ -276,12 +276,14 @@ class CreateProjectOperator(ThreeSixtyOperator):
 
     def _key(self, context: Context) -> str | None:
         """Return the key of the scan's record if a listing task with ``only_new`` returned it, or None."""
-        if not self.lister:
+        if not self.listing_task:
             return None
-        keys = context["ti"].xcom_pull(task_ids=self.lister, key=SCANS, map_indexes=-1) or {}
+        keys = context["ti"].xcom_pull(task_ids=self.listing_task, key=SCAN_KEYS, map_indexes=-1) or {}
         if self.path not in keys:
             self.log.warning(
-                "%s is not in the last result of %s, so it is not recorded as done.", self.path, self.lister
+                "%s is not in the last result of %s, so it is not recorded as done.",
+                self.path,
+                self.listing_task,
             )
         return keys.get(self.path)
 
@@ -345,7 +347,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
     @property
     def _about(self) -> str:
         if self.download_from:  # its link is different each time
-            return f"object {self.download_from[-OF_A_PATH:]}"
+            return f"object {self.download_from[-MAX_PATH_CHARACTERS:]}"
         # A link may be presigned, so it may be a secret.
         link = hashlib.sha256((self.download_link or "").encode()).hexdigest()[:16]
         return f"session {self.upload_id}" if self.upload_id else f"link {link}"
@@ -394,7 +396,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         page = self.hook.client.project_url(project.name)
         self._trace(page)
         ready_record(project, page, self.fail_on_errors)
-        announce(context, self.outlets, project, page, self.uploads)
+        add_asset_events(context, self.outlets, project, page, self.uploads)
 
 
 def _too_late(page: str, seconds: float) -> str:
@@ -436,7 +438,7 @@ def _check_session(
         faults += _differences({file.name: file.total for file in files}, uploads)
     if faults:
         raise ProjectError(
-            f"No project was made of session {upload_id}: {some(faults)}. Clear the upload tasks to run "
+            f"No project was made of session {upload_id}: {first_few(faults)}. Clear the upload tasks to run "
             "them again, or clear the session task to start over."
         )
 
@@ -445,7 +447,7 @@ def _differences(held: Mapping[str, int], uploads: Sequence[Mapping[str, Any]]) 
     """Return the differences between session and uploads: in names and sizes, or in count and bytes."""
     from airflow_360.sources.listing import count_text
 
-    faults = _twice([result for result in uploads if "filename" in result])
+    faults = _duplicates([result for result in uploads if "filename" in result])
     named = {str(result["filename"]): int(result["size"]) for result in uploads if "filename" in result}
     summaries = [result for result in uploads if "filename" not in result]
     faults += [
@@ -478,13 +480,13 @@ def _missing_shards(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
         times = [counts[shards, shard] for shard in range(shards)]
         if missing := [str(shard) for shard, count in enumerate(times) if count < max(times)]:
             faults.append(
-                f"of {shards} shards, counted from 0, {some(missing, ', ')} is missing: map the upload task "
-                f"over every shard from 0 to {shards - 1}"
+                f"of {shards} shards, counted from 0, {first_few(missing, ', ')} is missing: map the upload "
+                f"task over every shard from 0 to {shards - 1}"
             )
     return faults
 
 
-def _twice(uploads: Sequence[Mapping[str, Any]]) -> list[str]:
+def _duplicates(uploads: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names under which two different files were sent; the server ignored the second."""
     first: dict[str, Any] = {}
     faults = []

@@ -15,12 +15,12 @@ from airflow_360.exceptions import (
     SourceError,
     ThreeSixtyError,
 )
-from airflow_360.hooks.errors import airflow_errors, check_literal, required, required_choice
+from airflow_360.hooks.errors import airflow_errors, check_literal, require_choice, require_rendered
 from airflow_360.hooks.paths import path_text
-from airflow_360.operators.base import ThreeSixtyOperator, patiently
+from airflow_360.operators.base import ThreeSixtyOperator, waits_out_rate_limits
 from airflow_360.runtime.creation_records import PROJECT_REQUEST, new_session
 from airflow_360.runtime.lasting_store import lasting_inlets
-from airflow_360.runtime.scan_records import SCANS, DoneScan, key_of
+from airflow_360.runtime.scan_records import SCAN_KEYS, ScanRecord, scan_key
 from airflow_360.runtime.task_state import Key, TaskState
 from airflow_360.values import is_unset
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_360.hooks.paths import AnyPath
-    from airflow_360.sources import Listed, Scan
+    from airflow_360.sources import FileInfo, Scan
     from airflow_360.sources.listing import Globs, LeftOut
 
 __all__ = [
@@ -117,8 +117,8 @@ class ListFilesOperator(ThreeSixtyOperator):
         from airflow_360.sources.listing import LeftOut
         from airflow_360.sources.names import flat_names
 
-        required_choice("names", self.names, *NAMES)
-        required_choice("on_empty", self.on_empty, *ON_EMPTY)
+        require_choice("names", self.names, *NAMES)
+        require_choice("on_empty", self.on_empty, *ON_EMPTY)
         left_out = LeftOut()
         files = self.hook.paths.list_files(
             self.path,
@@ -218,7 +218,7 @@ class ListScansOperator(ThreeSixtyOperator):
         """List the folders."""
         from airflow_360.sources.listing import LeftOut, count_text
 
-        required_choice("on_empty", self.on_empty, *ON_EMPTY)
+        require_choice("on_empty", self.on_empty, *ON_EMPTY)
         if self.only_new:
             self._check_remembered()
         left_out = LeftOut()
@@ -231,7 +231,7 @@ class ListScansOperator(ThreeSixtyOperator):
             follow_links=self.follow_links,
         )
         if self.only_new or self.settle_seconds:
-            found = self.hook.paths.look_at_scans(paths, self.aws_conn_id, follow_links=self.follow_links)
+            found = self.hook.paths.snapshot_scans(paths, self.aws_conn_id, follow_links=self.follow_links)
             scans = self._settled(found, left_out)
             paths = self._new(scans, context, left_out) if self.only_new else [scan.path for scan in scans]
         if not paths:
@@ -268,8 +268,8 @@ class ListScansOperator(ThreeSixtyOperator):
         """Return the paths of the scans without a project of another run, and save the key of each record."""
         keys, files = {}, self._files_text()
         for scan in scans:
-            key = key_of(self.three_sixty_conn_id, files, scan)
-            if made := DoneScan(context, key).made_by_another_run():
+            key = scan_key(self.three_sixty_conn_id, files, scan)
+            if made := ScanRecord(context, key).made_by_another_run():
                 left_out.add("scan", "done before")
                 self.log.info("%s %s.", scan.path, made)
             else:
@@ -284,7 +284,7 @@ class ListScansOperator(ThreeSixtyOperator):
                 f"{most:,}",
             )
         handed_out = dict(list(keys.items())[:most])
-        context["ti"].xcom_push(key=SCANS, value=handed_out)
+        context["ti"].xcom_push(key=SCAN_KEYS, value=handed_out)
         return list(handed_out)
 
     def _files_text(self) -> str | None:
@@ -299,7 +299,7 @@ class ListScansOperator(ThreeSixtyOperator):
         """Make sure that a task of the DAG records finished scans, with the same connection."""
         if not self.has_dag():  # type: ignore[no-untyped-call]
             return
-        makers = [task for task in self.dag.tasks if getattr(task, "lister", None) == self.task_id]
+        makers = [task for task in self.dag.tasks if getattr(task, "listing_task", None) == self.task_id]
         if not makers:
             raise ConfigurationError(
                 "only_new=True has no effect, because no downstream task records finished scans. Map "
@@ -372,11 +372,11 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
         self.aws_conn_id = aws_conn_id
         self.inlets = [*self.inlets, *lasting_inlets()]
 
-    @patiently
+    @waits_out_rate_limits
     @airflow_errors()
     def execute(self, context: Context) -> str:
         """Create the session, or reuse the one of an earlier attempt."""
-        required_choice("on_empty", self.on_empty, *ON_EMPTY)
+        require_choice("on_empty", self.on_empty, *ON_EMPTY)
         if self.path is not None and not self.hook.paths.has_files(
             self.path,
             self.pattern,
@@ -389,11 +389,11 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
             _raise_empty(self.on_empty, f"No files in {self.path}{conditions}")
         state, clears = TaskState(context), context["ti"].max_tries
         made = state.get(Key.SESSION) or {}
-        if made.get("clears") == clears and self._lives(made["upload_id"]):
+        if made.get("clears") == clears and self._session_exists(made["upload_id"]):
             self.log.info("Upload session %s, made by an earlier attempt, is used again.", made["upload_id"])
             return str(made["upload_id"])
         if made:
-            self._leave(made["upload_id"])
+            self._log_abandoned(made["upload_id"])
         session = self.hook.client.create_upload_session()
         new_session(context, session.upload_id, self.hook.client.server_now())
         state.set(Key.SESSION, value={"upload_id": session.upload_id, "clears": clears})
@@ -404,14 +404,14 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
         )
         return session.upload_id
 
-    def _lives(self, upload_id: str) -> bool:
+    def _session_exists(self, upload_id: str) -> bool:
         try:
             self.hook.client.list_files(upload_id)
         except NotFoundError:
             return False
         return True
 
-    def _leave(self, upload_id: str) -> None:
+    def _log_abandoned(self, upload_id: str) -> None:
         """Log the old session and its project, if any. An error from the server is logged, not raised."""
         self.log.info("Starting over: upload session %s is left to expire.", upload_id)
         client = self.hook.client
@@ -495,7 +495,7 @@ class UploadFileOperator(ThreeSixtyOperator):
         self.aws_conn_id = aws_conn_id
         self.manifest = manifest
 
-    @patiently
+    @waits_out_rate_limits
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the file."""
         return self.hook.upload(
@@ -619,13 +619,13 @@ class UploadFilesOperator(ThreeSixtyOperator):
         self.shards = shards
         self.shard = shard
 
-    @patiently
+    @waits_out_rate_limits
     def execute(self, context: Context) -> dict[str, int]:
         """List the files, and upload all of them or those of this shard."""
         from airflow_360.sources.listing import LeftOut
 
-        required_choice("names", self.names, *NAMES)
-        required_choice("on_empty", self.on_empty, *ON_EMPTY)
+        require_choice("names", self.names, *NAMES)
+        require_choice("on_empty", self.on_empty, *ON_EMPTY)
         shards, shard = self._shard_position()
         if self.archive is not None and shards > 1:
             raise ConfigurationError(
@@ -641,7 +641,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
             self.log.info("Left out: %s.", left_out)
         return summary
 
-    def _upload(self, files: Sequence[Listed], shards: int, shard: int, context: Context) -> dict[str, int]:
+    def _upload(self, files: Sequence[FileInfo], shards: int, shard: int, context: Context) -> dict[str, int]:
         if self.archive is not None:
             return self.hook.uploads.archive(
                 self.upload_id,
@@ -677,7 +677,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
             )
         return shards, shard
 
-    def _files(self, left_out: LeftOut) -> list[Listed]:
+    def _files(self, left_out: LeftOut) -> list[FileInfo]:
         if self.paths is None:
             return self._listed(str(self.path or ""), left_out)
         if isinstance(self.paths, str) or not isinstance(self.paths, Sequence):
@@ -689,7 +689,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
             for file in self._listed(path, left_out)
         ]
 
-    def _listed(self, path: str, left_out: LeftOut) -> list[Listed]:
+    def _listed(self, path: str, left_out: LeftOut) -> list[FileInfo]:
         return self.hook.paths.list_files(
             path,
             self.pattern,
@@ -723,11 +723,11 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
         self.upload_id = cast("str", upload_id)
         self.project_name = cast("str | None", project_name)
 
-    @patiently
+    @waits_out_rate_limits
     @airflow_errors()
     def execute(self, context: Context) -> None:
         """Delete the session, unless it has a project."""
-        required(upload_id=self.upload_id)
+        require_rendered(upload_id=self.upload_id)
         name = self._project() if is_unset(self.project_name) else self.project_name
         if name is not None:
             page = self.hook.client.project_url(name)
@@ -767,7 +767,7 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
             return None
 
 
-def _folder_of(file: Listed) -> str:
+def _folder_of(file: FileInfo) -> str:
     """Return the name of the listed folder, which the path may contain as a glob."""
     return file.path.removesuffix(file.relative).rstrip("/").rpartition("/")[2]
 

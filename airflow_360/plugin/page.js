@@ -4,16 +4,16 @@
 // that this user may not see. Names and texts are data: they are inserted as text, never as markup.
 
 const NAME = "360 uploads"; // as in page.py
-const EVERY = 5000; // milliseconds between two polls of a run that is not over
-const FULL = 12; // polls per full read of all task instances; the other polls read only those that changed
-const ROWS = 25; // rows of a page, and small requests of one poll
-const LIMIT = 100; // Airflow's default for the largest page of its API
-const PATIENCE = 30000; // time-out in milliseconds for a reply of Airflow
-const OPEN = "Open in 360"; // as in links/project.py
+const POLL_INTERVAL_MS = 5000; // between two polls of a run that is not over
+const POLLS_PER_FULL_READ = 12; // a full read of all task instances; the other polls read only those that changed
+const ROWS_PER_PAGE = 25; // rows of a page, and small requests of one poll
+const MAX_PAGE_LIMIT = 100; // Airflow's default for the largest page of its API
+const REQUEST_TIMEOUT_MS = 30000; // for a reply of Airflow
+const OPEN_LABEL = "Open in 360"; // as in links/project.py
 const OPERATORS = [
   "CreateProjectOperator", "ListFilesOperator", "ProjectReadySensor", "UploadFileOperator", "UploadFilesOperator",
 ];
-const OVER = new Set(["success", "failed"]);
+const END_STATES = new Set(["success", "failed"]);
 
 // -- Airflow's API
 
@@ -37,7 +37,7 @@ async function api(path, params = {}, body) {
     method: body ? "POST" : "GET",
     headers: { Accept: "application/json", ...(body && { "Content-Type": "application/json" }) },
     body: body && JSON.stringify(body),
-    signal: AbortSignal.timeout(PATIENCE),
+    signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
   });
   if (!reply.ok) throw new Refusal(reply.status);
   // A proxy in front of Airflow replies with its own sign-in page.
@@ -143,7 +143,7 @@ class Row {
     this.read = 0; // the last poll that asked for its numbers
   }
 
-  take(ti) {
+  update(ti) {
     const again = !ti.state || this.ti?.try_number !== ti.try_number; // cleared or retried
     if (again) Object.assign(this, { numbers: undefined, percent: undefined, page: undefined, result: undefined, fields: {} });
     if (again || this.ti?.state !== ti.state) this.settled = false;
@@ -195,18 +195,18 @@ class Row {
 
 class Run {
   constructor(dag, run) {
-    Object.assign(this, { dag, run, rows: new Map(), looks: 0, arrived: [], kinds: null, since: null, state: null });
+    Object.assign(this, { dag, run, rows: new Map(), polls: 0, arrived: [], kinds: null, since: null, state: null });
   }
 
   get over() {
-    return OVER.has(this.state) && !this.owed;
+    return END_STATES.has(this.state) && !this.owed;
   }
 
   of(...kinds) {
     return [...this.rows.values()].filter((row) => kinds.includes(row.kind));
   }
 
-  async look(visible) {
+  async poll(visible) {
     if (!this.kinds) await this.learnKinds();
     this.state = (await api(runPath(this.dag, this.run))).json.state;
     if (this.kinds.size) {
@@ -214,7 +214,7 @@ class Run {
       await this.readListings();
       await this.readNumbers(visible);
     }
-    this.looks += 1;
+    this.polls += 1;
   }
 
   async learnKinds() {
@@ -229,8 +229,8 @@ class Run {
 
   /** Reads all relevant task instances, or those that changed since the last poll. */
   async readInstances() {
-    const whole = this.looks % FULL === 0;
-    const filter = { operator: this.operators, limit: LIMIT, order_by: "id" };
+    const whole = this.polls % POLLS_PER_FULL_READ === 0;
+    const filter = { operator: this.operators, limit: MAX_PAGE_LIMIT, order_by: "id" };
     if (!whole) filter.updated_at_gte = this.since;
     const seen = new Set();
     let began, got, total;
@@ -239,7 +239,7 @@ class Run {
       const { json, date } = await api(`${runPath(this.dag, this.run)}/taskInstances`, { ...filter, offset });
       began ??= date ?? 0;
       got = json.task_instances;
-      for (const ti of got) seen.add(this.take(ti));
+      for (const ti of got) seen.add(this.update(ti));
       offset += got.length; // Airflow may be configured to return fewer than requested
       total = json.total_entries;
     } while (got.length && offset < total);
@@ -247,12 +247,12 @@ class Run {
     if (whole) for (const key of this.rows.keys()) if (!seen.has(key)) this.rows.delete(key);
   }
 
-  take(ti) {
+  update(ti) {
     const key = `${ti.task_id} ${ti.map_index}`;
     const kind = this.kinds.get(ti.task_id);
     if (kind) {
       if (!this.rows.has(key)) this.rows.set(key, new Row(kind));
-      this.rows.get(key).take(ti);
+      this.rows.get(key).update(ti);
       if (ti.map_index >= 0) this.rows.delete(`${ti.task_id} -1`); // it was the placeholder for the mapped ones
     }
     return key;
@@ -279,14 +279,14 @@ class Run {
   async readNumbers(visible) {
     const due = [...this.rows.values()].filter((row) => row.due);
     due.sort((a, b) => visible.has(b) - visible.has(a) || a.read - b.read);
-    await Promise.all(due.slice(0, ROWS).map((row) => this.readRow(row)));
+    await Promise.all(due.slice(0, ROWS_PER_PAGE).map((row) => this.readRow(row)));
     this.owed = due.some((row) => !row.settled && row.group !== "active");
   }
 
   async readRow(row) {
     const { ti, group } = row;
     const unfinished = group === "active" || group === "failed";
-    row.read = this.looks + 1;
+    row.read = this.polls + 1;
     if (!Object.keys(row.fields).length) { // Airflow 3.2 omits them from its lists
       const path = ti.map_index < 0 ? taskPath(ti) : `${taskPath(ti)}/${ti.map_index}`;
       row.fields = (await maybe(path))?.rendered_fields ?? {};
@@ -297,7 +297,7 @@ class Run {
       row.numbers = (await maybe(path, { map_index: ti.map_index }))?.value ?? row.numbers;
     }
     if (!row.uploads && !row.page) {
-      const link = (await maybe(`${taskPath(ti)}/links`, { map_index: ti.map_index }))?.extra_links?.[OPEN];
+      const link = (await maybe(`${taskPath(ti)}/links`, { map_index: ti.map_index }))?.extra_links?.[OPEN_LABEL];
       row.page = /^https?:\/\//.test(link ?? "") ? link : undefined;
     }
     if (!row.uploads && unfinished) {
@@ -403,7 +403,7 @@ function row(view) {
   const progress = bar();
   const left = el("span");
   const right = el("span");
-  const button = el("a", { className: "button", target: "_blank", rel: "noopener noreferrer" }, OPEN);
+  const button = el("a", { className: "button", target: "_blank", rel: "noopener noreferrer" }, OPEN_LABEL);
   const numbers = el("div", { className: "numbers" }, left, right);
   const node = el("li", {}, el("div", { className: "line" }, name, numbers, badge, button), progress);
   node.show = (item) => {
@@ -506,13 +506,13 @@ function pager(changed) {
   back.onclick = () => ((node.page -= 1), changed());
   on.onclick = () => ((node.page += 1), changed());
   node.cut = (items) => {
-    node.page = Math.max(0, Math.min(node.page, Math.ceil(items.length / ROWS) - 1));
-    const from = node.page * ROWS;
-    const shown = items.slice(from, from + ROWS);
+    node.page = Math.max(0, Math.min(node.page, Math.ceil(items.length / ROWS_PER_PAGE) - 1));
+    const from = node.page * ROWS_PER_PAGE;
+    const shown = items.slice(from, from + ROWS_PER_PAGE);
     text.textContent = `${from + 1}–${from + shown.length} of ${items.length.toLocaleString("en")}`;
     back.disabled = node.page === 0;
-    on.disabled = from + ROWS >= items.length;
-    node.hidden = items.length <= ROWS;
+    on.disabled = from + ROWS_PER_PAGE >= items.length;
+    node.hidden = items.length <= ROWS_PER_PAGE;
     return shown;
   };
   return node;
@@ -547,9 +547,9 @@ class RunPage {
     return this.model.over;
   }
 
-  async look() {
+  async poll() {
     try {
-      await this.model.look(this.visible);
+      await this.model.poll(this.visible);
     } finally {
       if (this.model.kinds) this.show(); // show the known data even if the rest could not be read
     }
@@ -638,20 +638,20 @@ class RunsPage {
     this.list = el("ul");
     root.append(el("h1", {}, NAME), el("p", { className: "muted" }, "The latest runs that send scans to 360."), this.note, this.list);
     this.counts = new Map();
-    this.looks = 0;
+    this.polls = 0;
     this.over = false; // a new run may start at any time
   }
 
-  async look() {
-    if (this.looks % FULL === 0) this.dags = await this.findDags();
+  async poll() {
+    if (this.polls % POLLS_PER_FULL_READ === 0) this.dags = await this.findDags();
     let runs = [];
     if (this.dags.length) {
-      const body = { dag_ids: this.dags, order_by: "-run_after", page_limit: ROWS };
+      const body = { dag_ids: this.dags, order_by: "-run_after", page_limit: ROWS_PER_PAGE };
       runs = (await api("dags/~/dagRuns/list", {}, body)).json.dag_runs;
     }
-    const due = runs.filter((run) => !OVER.has(run.state) || !this.counts.has(this.key(run)));
+    const due = runs.filter((run) => !END_STATES.has(run.state) || !this.counts.has(this.key(run)));
     await Promise.all(due.slice(0, 10).map((run) => this.countUploads(run)));
-    this.looks += 1;
+    this.polls += 1;
     this.note.textContent = runs.length ? "" : "No run that you may see has sent anything to 360 yet.";
     this.note.hidden = !this.note.textContent;
     keyed(this.list, runs, (run) => `${run.dag_id} ${run.dag_run_id}`, () => row((run) => this.view(run)));
@@ -659,7 +659,7 @@ class RunsPage {
 
   /** Returns the DAGs that upload; this is the most expensive request of a poll for Airflow's database. */
   async findDags() {
-    const filter = { operator: OPERATORS, map_index: [-1, 0], order_by: "-run_after", limit: LIMIT };
+    const filter = { operator: OPERATORS, map_index: [-1, 0], order_by: "-run_after", limit: MAX_PAGE_LIMIT };
     const { json } = await api("dags/~/dagRuns/~/taskInstances", filter);
     return [...new Set(json.task_instances.map((ti) => ti.dag_id))];
   }
@@ -768,7 +768,7 @@ function way(dag, run) {
   return el("nav", {}, back, " › ", there);
 }
 
-const SAID = {
+const TROUBLE_TEXTS = {
   401: "You are signed out. Load this page again to sign in.",
   403: "You may not see these tasks. Whoever runs this Airflow can let you read the DAG.",
   404: "There is no such run, or you may not see it.",
@@ -786,9 +786,9 @@ class Uploads extends HTMLElement {
     this.page = run ? new RunPage(main, dag, run) : new RunsPage(main);
     this.failures = 0;
     main.addEventListener("click", (event) => this.go(event));
-    this.seen = () => (document.hidden ? clearTimeout(this.timer) : this.look());
+    this.seen = () => (document.hidden ? clearTimeout(this.timer) : this.poll());
     document.addEventListener("visibilitychange", this.seen);
-    this.look();
+    this.poll();
   }
 
   disconnectedCallback() {
@@ -798,18 +798,18 @@ class Uploads extends HTMLElement {
   }
 
   /** Runs one poll after the other; pauses while the page is hidden, and stops once everything is over. */
-  async look() {
+  async poll() {
     const page = this.page;
     clearTimeout(this.timer);
-    if (this.looking === page) return;
-    this.looking = page;
-    const error = await page.look().then(() => null, (reason) => reason);
+    if (this.polling === page) return;
+    this.polling = page;
+    const error = await page.poll().then(() => null, (reason) => reason);
     if (this.page !== page) return; // the user left the page meanwhile
-    this.looking = null;
+    this.polling = null;
     this.failures = error ? this.failures + 1 : 0;
     this.tell(error);
-    const wait = EVERY * Math.min(2 ** this.failures, 12);
-    if ((error || !page.over) && !document.hidden) this.timer = setTimeout(() => this.look(), wait);
+    const wait = POLL_INTERVAL_MS * Math.min(2 ** this.failures, 12);
+    if ((error || !page.over) && !document.hidden) this.timer = setTimeout(() => this.poll(), wait);
   }
 
   tell(error) {
@@ -818,7 +818,7 @@ class Uploads extends HTMLElement {
     const { status } = error;
     if (!status) console.error(error);
     const what = status ? `answered ${status}` : "does not answer";
-    this.trouble.textContent = SAID[status] ?? `Airflow ${what}. Trying again.`;
+    this.trouble.textContent = TROUBLE_TEXTS[status] ?? `Airflow ${what}. Trying again.`;
     if (this.page.note.textContent === LOADING) this.page.note.hidden = true;
   }
 

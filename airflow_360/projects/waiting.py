@@ -122,7 +122,7 @@ class WaitRecord:
                 return cls()
         return cls(**given)
 
-    def saw(self, status: int, now: float) -> WaitRecord:
+    def with_status(self, status: int, now: float) -> WaitRecord:
         """Return this record after a poll that read a status."""
         since = self.since if status == self.status else now
         return WaitRecord(status=status, since=since)
@@ -201,7 +201,7 @@ def next_step(
         return PollAgain(record, _retry_after(outcome))
     if outcome.ready:
         return Ready(outcome)
-    record = record.saw(outcome.status, now)
+    record = record.with_status(outcome.status, now)
     if stall_timeout is not None and now - record.since > stall_timeout:
         return GiveUp(_stalled(outcome, now - record.since))
     return PollAgain(record)

@@ -13,15 +13,15 @@ from airflow_360.runtime.task_state import Key, TaskState
 if TYPE_CHECKING:
     from airflow_360.sources.archive import ArchiveSource
 
-__all__ = ["KeptChecksums"]
+__all__ = ["ArchiveChecksums"]
 
 log = logging.getLogger(__name__)
 
-BYTES_OF_A_VALUE = 40_000  # 10,000 checksums; 53,336 characters, and Airflow takes 65,535 bytes of JSON
-SAVE_EVERY = 10.0  # seconds; a save takes about 20 ms
+MAX_VALUE_BYTES = 40_000  # 10,000 checksums; 53,336 characters, and Airflow takes 65,535 bytes of JSON
+SAVE_INTERVAL_SECONDS = 10.0  # a save takes about 20 ms
 
 
-class KeptChecksums:
+class ArchiveChecksums:
     """The checksums of an archive, saved across attempts: packed, 10,000 in a value.
 
     :param state: the task's saved state.
@@ -43,9 +43,9 @@ class KeptChecksums:
         self._clock = clock
         self._fingerprint = archive.fingerprint
         packed = b""
-        while value := self._value(len(packed) // BYTES_OF_A_VALUE):
+        while value := self._value(len(packed) // MAX_VALUE_BYTES):
             packed += value
-            if len(packed) % BYTES_OF_A_VALUE:
+            if len(packed) % MAX_VALUE_BYTES:
                 break
         archive.remember(packed)
         self._saved = len(packed)
@@ -53,7 +53,7 @@ class KeptChecksums:
 
     def update(self) -> None:
         """Save the checksums computed so far, if the last save was some seconds ago."""
-        if self._clock() - self._last >= SAVE_EVERY:
+        if self._clock() - self._last >= SAVE_INTERVAL_SECONDS:
             self.save()
 
     def save(self) -> None:
@@ -68,9 +68,9 @@ class KeptChecksums:
         known = self._archive.checksums if self._state.available else b""
         if len(known) <= self._saved:
             return
-        for at in range(self._saved // BYTES_OF_A_VALUE * BYTES_OF_A_VALUE, len(known), BYTES_OF_A_VALUE):
-            text = base64.b64encode(known[at : at + BYTES_OF_A_VALUE]).decode()
-            self._state.set(*self._key(at // BYTES_OF_A_VALUE), value=[self._fingerprint, text])
+        for at in range(self._saved // MAX_VALUE_BYTES * MAX_VALUE_BYTES, len(known), MAX_VALUE_BYTES):
+            text = base64.b64encode(known[at : at + MAX_VALUE_BYTES]).decode()
+            self._state.set(*self._key(at // MAX_VALUE_BYTES), value=[self._fingerprint, text])
         self._saved = len(known)
 
     def _value(self, number: int) -> bytes:

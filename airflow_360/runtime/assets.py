@@ -15,10 +15,12 @@ from airflow_360.runtime.results import count_files
 if TYPE_CHECKING:
     from airflow_360.api.records import Project
 
-__all__ = ["announce", "asset_name"]
+__all__ = ["add_asset_events", "asset_name"]
 
 
-def announce(context: Any, outlets: Iterable[Any], project: Project, page: str, uploads: Any = None) -> None:
+def add_asset_events(
+    context: Any, outlets: Iterable[Any], project: Project, page: str, uploads: Any = None
+) -> None:
     """Add a ready project to the events of a task's assets.
 
     Airflow sends the events when the task succeeds. An asset's event gets the facts as its ``extra``; an

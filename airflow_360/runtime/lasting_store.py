@@ -16,7 +16,7 @@ from airflow_360.version_compat import AIRFLOW_VERSION
 __all__ = ["AirflowVariables", "lasting_inlets", "lasting_stores"]
 
 #: The asset whose state holds the keys. Nothing updates it, so no DAG is scheduled by it.
-ASSET = "airflow_360_scans"
+ASSET_NAME = "airflow_360_scans"
 
 
 class AirflowVariables:
@@ -47,7 +47,7 @@ def lasting_inlets() -> list[Any]:
         return []
     from airflow.sdk import Asset
 
-    return [Asset(ASSET)]
+    return [Asset(ASSET_NAME)]
 
 
 def lasting_stores(context: Any, description: str) -> list[Any]:

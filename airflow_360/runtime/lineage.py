@@ -14,11 +14,11 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = ["MOST", "Lineage", "collapsed", "dataset_of", "uri_of"]
+__all__ = ["MAX_LISTED_SOURCES", "Lineage", "collapsed", "dataset_of", "uri_of"]
 
 log = logging.getLogger(__name__)
 
-MOST = 20  # sources of one bucket, or of the disk, that are listed individually; Airflow keeps 100 in total
+MAX_LISTED_SOURCES = 20  # of one bucket, or of the disk, listed individually; Airflow keeps 100 in total
 
 
 class Lineage:
@@ -48,7 +48,7 @@ class Lineage:
         self.outputs += outputs
         self.sha256 |= {uri_of(path): digest for path, digest in sha256.items()}
         if _has_readers():
-            self._tell(inputs, outputs)
+            self._report(inputs, outputs)
 
     def facets(self) -> Any:
         """Return the lineage as OpenLineage's ``OperatorLineage``; None if OpenLineage is not installed."""
@@ -69,7 +69,7 @@ class Lineage:
         inputs, outputs = (list(map(dataset, dict.fromkeys(uris))) for uris in (self.inputs, self.outputs))
         return OperatorLineage(inputs=inputs, outputs=outputs)
 
-    def _tell(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    def _report(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
 
         collector = get_hook_lineage_collector()
@@ -104,7 +104,11 @@ def collapsed(uris: Iterable[str]) -> list[str]:
     places: dict[str, list[str]] = {}
     for uri in dict.fromkeys(uris):
         places.setdefault(dataset_of(uri)[0], []).append(uri)
-    return [uri for there in places.values() for uri in (there if len(there) <= MOST else [_folder(there)])]
+    return [
+        uri
+        for there in places.values()
+        for uri in (there if len(there) <= MAX_LISTED_SOURCES else [_folder(there)])
+    ]
 
 
 def dataset_of(uri: str) -> tuple[str, str]:

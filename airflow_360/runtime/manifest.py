@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from airflow_360.exceptions import SourceError
-from airflow_360.runtime.lineage import MOST, uri_of
+from airflow_360.runtime.lineage import MAX_LISTED_SOURCES, uri_of
 from airflow_360.sources.s3_path import parse_s3_path
 from airflow_360.values import is_unset
 
@@ -82,7 +82,7 @@ class Manifest:
             if filename in self._names:
                 return
             self._names.add(filename)
-            if len(self.sha256) < MOST:
+            if len(self.sha256) < MAX_LISTED_SOURCES:
                 self.sha256[source.path] = digest
             self._row(filename, str(source.size), digest, uri_of(source.path))
 

@@ -18,17 +18,17 @@ from airflow_360.runtime.lasting_store import lasting_stores
 if TYPE_CHECKING:
     from airflow_360.sources import Scan
 
-__all__ = ["SCANS", "DoneScan", "key_of", "lister_of"]
+__all__ = ["SCAN_KEYS", "ScanRecord", "listing_task_id", "scan_key"]
 
 #: The XCom of a listing task that contains the key of each path that it returned.
-SCANS = "scans"
+SCAN_KEYS = "scans"
 
 
-class DoneScan:
+class ScanRecord:
     """The record that a scan became a project.
 
     :param context: the task's context.
-    :param key: the result of :func:`key_of`; with None nothing is read and nothing is saved.
+    :param key: the result of :func:`scan_key`; with None nothing is read and nothing is saved.
     """
 
     def __init__(self, context: Any, key: str | None) -> None:
@@ -57,7 +57,7 @@ class DoneScan:
             store.set(self._key, record)
 
 
-def key_of(three_sixty_conn_id: str, pattern: str | None, scan: Scan) -> str:
+def scan_key(three_sixty_conn_id: str, pattern: str | None, scan: Scan) -> str:
     """Return the key of a scan's record: a digest of connection, pattern, folder and content.
 
     :param three_sixty_conn_id: the connection, which stands for the account.
@@ -68,7 +68,7 @@ def key_of(three_sixty_conn_id: str, pattern: str | None, scan: Scan) -> str:
     return f"airflow_360_scan_{hashlib.sha256(said.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
 
 
-def lister_of(path: Any) -> str | None:
+def listing_task_id(path: Any) -> str | None:
     """Return the id of the listing task with ``only_new`` that a path comes from, or None.
 
     :param path: the value in the DAG file: the output of a listing task, mapped over or not.

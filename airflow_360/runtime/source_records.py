@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_360.exceptions import SourceChangedError
 from airflow_360.runtime.task_state import Key, TaskState
-from airflow_360.sources import Listed
+from airflow_360.sources import FileInfo
 
 __all__ = ["SourceRecord", "fingerprint_of"]
 
@@ -34,7 +34,7 @@ class SourceRecord:
         """Tell whether this is a later attempt of the task, whatever is saved."""
         return self._state.attempt > 1
 
-    def check_unchanged(self, what: str, fingerprint: str, files: Sequence[Listed]) -> None:
+    def check_unchanged(self, what: str, fingerprint: str, files: Sequence[FileInfo]) -> None:
         """Check that this attempt sends the bytes of the first one, and save the record of a first attempt.
 
         :param what: the source, in words.
@@ -55,7 +55,7 @@ class SourceRecord:
         if host != here[0]:
             self._state.set(Key.INODES, self._upload, value=here)
 
-    def allow_only(self, *choices: Sequence[Listed]) -> None:
+    def allow_only(self, *choices: Sequence[FileInfo]) -> None:
         """Let later attempts send the files of any one of some lists: a user may remove files that failed."""
         self._state.set(Key.SOURCE, self._upload, value=[fingerprint_of(files) for files in choices])
         self._state.set(Key.INODES, self._upload, value=_inodes(*choices))
@@ -66,13 +66,13 @@ class SourceRecord:
             self._state.set(Key.COMPLETE, self._upload, value=True)
 
 
-def fingerprint_of(files: Sequence[Listed]) -> str:
+def fingerprint_of(files: Sequence[FileInfo]) -> str:
     """Return a digest that changes with the paths and versions of files, in any order."""
     lines = sorted(f"{file.path} {file.version}" for file in files)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _inodes(*choices: Sequence[Listed]) -> list[Any]:
+def _inodes(*choices: Sequence[FileInfo]) -> list[Any]:
     """Return this machine's name and digests of the inodes and change times of local files, as plain JSON.
 
     Another machine may see other values for the same files. Only the machine that saved them compares them.

@@ -18,12 +18,12 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_360.exceptions import ProjectError, ThreeSixtyError
 from airflow_360.hooks.connection import DEFAULT_CONN_ID
-from airflow_360.hooks.errors import airflow_errors, required
+from airflow_360.hooks.errors import airflow_errors, require_rendered
 from airflow_360.hooks.project_polls import PollResult, poll_from_task
 from airflow_360.hooks.task_mixin import UsesThreeSixty
 from airflow_360.links.project import ProjectLink
 from airflow_360.projects.waiting import WaitRecord, WaitTimes, as_seconds, project_of, ready_record
-from airflow_360.runtime.assets import announce
+from airflow_360.runtime.assets import add_asset_events
 from airflow_360.runtime.task_state import TaskState, time_left
 from airflow_360.triggers.project import ProjectReadyTrigger
 from airflow_360.version_compat import AirflowRescheduleException
@@ -205,7 +205,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
     def _ready(self, context: Context, project: Project) -> dict[str, Any]:
         page = self.hook.client.project_url(project.name)
         record = ready_record(project, page, self.fail_on_errors)
-        announce(context, self.outlets, project, page, self.uploads)
+        add_asset_events(context, self.outlets, project, page, self.uploads)
         return record
 
 
@@ -215,7 +215,7 @@ def _require_name(project_name: str) -> None:
     :raises ProjectError: if the project task returned nothing.
     """
     try:
-        required(project_name=project_name)
+        require_rendered(project_name=project_name)
     except ThreeSixtyError:
         raise ProjectError(
             "project_name is empty. If you marked the upstream task as success, it returned no XCom: clear "

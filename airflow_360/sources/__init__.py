@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["Listed", "Location", "Reader", "Scan", "Source"]
+__all__ = ["FileInfo", "Location", "Reader", "Scan", "Source"]
 
 
 class Reader(Protocol):
@@ -58,7 +58,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Listed:
+class FileInfo:
     """A file in a listing.
 
     :param path: its path as a user would write it.
@@ -117,14 +117,14 @@ class Location(Protocol):
         """Tell whether the path is a folder, or a prefix that ends with ``/`` and is not empty."""
         ...
 
-    def listed(self) -> Listed:
+    def info(self) -> FileInfo:
         """Return the file at the path, as in a listing.
 
         :raises SourceError: if it is a folder, does not exist, or cannot be read.
         """
         ...
 
-    def files(self, depth: int | None) -> Iterator[Listed]:
+    def files(self, depth: int | None) -> Iterator[FileInfo]:
         """Yield the files below, sorted within each folder; those that must not be uploaded have a fault.
 
         :param depth: how many levels of folders to enter; 1 is the folder itself, None all.
@@ -139,13 +139,13 @@ class Location(Protocol):
         """
         ...
 
-    def refused_folders(self) -> Iterator[Listed]:
+    def refused_folders(self) -> Iterator[FileInfo]:
         """Yield the folders directly below that :meth:`folders` omits because they must not be entered.
 
         :raises SourceError: as :meth:`files`.
         """
         ...
 
-    def source(self, listed: Listed) -> Source:
+    def source(self, info: FileInfo) -> Source:
         """Return the bytes of a listed file in its listed version."""
         ...

@@ -14,8 +14,8 @@ from airflow_360.values import MIB
 
 __all__ = ["ReadAhead", "reading_ahead"]
 
-BLOCK = MIB  # bytes
-BLOCKS = 8  # kept in memory at most, for any size of object
+BLOCK_BYTES = MIB
+MAX_BLOCKS = 8  # in memory, for any size of object
 
 
 def reading_ahead(reader: Reader, left: int) -> Reader:
@@ -24,7 +24,7 @@ def reading_ahead(reader: Reader, left: int) -> Reader:
     :param reader: the reader of a remote source. For local files a thread would only add delay.
     :param left: bytes up to the source's end. One block or less is read in one piece anyway.
     """
-    return ReadAhead(reader) if left > BLOCK else reader
+    return ReadAhead(reader) if left > BLOCK_BYTES else reader
 
 
 class ReadAhead:
@@ -36,7 +36,7 @@ class ReadAhead:
     :param blocks: how many blocks of 1 MiB to keep in memory at most.
     """
 
-    def __init__(self, reader: Reader, *, blocks: int = BLOCKS) -> None:
+    def __init__(self, reader: Reader, *, blocks: int = MAX_BLOCKS) -> None:
         self._reader = reader
         self._room = threading.Semaphore(blocks)
         self._blocks: queue.SimpleQueue[bytes | BaseException] = queue.SimpleQueue()
@@ -78,7 +78,7 @@ class ReadAhead:
             if self._closed:
                 return
             try:
-                block: bytes | BaseException = self._reader.read(BLOCK)
+                block: bytes | BaseException = self._reader.read(BLOCK_BYTES)
             except BaseException as error:  # noqa: BLE001 - any error belongs to the uploading thread
                 block = error
             self._blocks.put(block)

@@ -19,19 +19,19 @@ from itertools import islice
 from zlib import crc32
 
 from airflow_360.exceptions import SourceChangedError, SourceError
-from airflow_360.sources import Listed, Reader, Source
+from airflow_360.sources import FileInfo, Reader, Source
 from airflow_360.sources import zip_records as records
-from airflow_360.sources.names import LONGEST
+from airflow_360.sources.names import MAX_FILENAME_BYTES
 from airflow_360.values import MIB
 
 __all__ = ["ArchiveSource", "Member"]
 
 log = logging.getLogger(__name__)
 
-#: The layout's name in the fingerprint: change it if you change the bytes of the zip or ``EVERY``.
+#: The layout's name in the fingerprint: change it with the bytes of the zip or ``CHECKSUM_SPAN_BYTES``.
 LAYOUT = "stored zip 2"
-EVERY = 64 * MIB  # bytes between two checksums of a file: the most that is read again after a break
-BLOCK = MIB
+CHECKSUM_SPAN_BYTES = 64 * MIB  # between two checksums of a file: the most that is read again after a break
+BLOCK_BYTES = MIB
 CHECKSUM = struct.Struct("<I")
 
 
@@ -39,11 +39,11 @@ CHECKSUM = struct.Struct("<I")
 class Member:
     """One file of an archive.
 
-    :param listed: the file from a listing; its name in the archive is the path below the listed folder.
+    :param info: the file from a listing; its name in the archive is the path below the listed folder.
     :param open_source: opens its bytes; may be called any number of times.
     """
 
-    listed: Listed
+    info: FileInfo
     open_source: Callable[[], Source]
 
 
@@ -64,7 +64,7 @@ class ArchiveSource:
     :raises SourceError: if a name is not possible in an archive, or two files have the same name.
     """
 
-    def __init__(self, path: str, members: Iterable[Member], *, every: int = EVERY) -> None:
+    def __init__(self, path: str, members: Iterable[Member], *, every: int = CHECKSUM_SPAN_BYTES) -> None:
         self.path = path
         self._every = every
         self._entries = _laid_out(members, every)
@@ -90,8 +90,8 @@ class ArchiveSource:
         """Return a digest of the listed files and their layout."""
         digest = hashlib.sha256(f"{LAYOUT} {self._every}".encode())
         for entry in self._entries:
-            listed = entry.member.listed
-            said = f"\n{listed.path}\n{listed.relative} {listed.version} {entry.time}"
+            info = entry.member.info
+            said = f"\n{info.path}\n{info.relative} {info.version} {entry.time}"
             digest.update(said.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -219,7 +219,7 @@ class ArchiveSource:
         reader = _ArchiveReader(self, at)
         try:
             while at < end:
-                at += len(reader.read(min(BLOCK, end - at)))
+                at += len(reader.read(min(BLOCK_BYTES, end - at)))
         finally:
             reader.close()
 
@@ -274,7 +274,7 @@ class _Entry:
 
     @property
     def size(self) -> int:
-        return self.member.listed.size
+        return self.member.info.size
 
     @property
     def data_offset(self) -> int:
@@ -286,8 +286,8 @@ class _Entry:
 
     @property
     def time(self) -> int:
-        listed = self.member.listed
-        return records.dos_time(listed.modified or listed.written)
+        info = self.member.info
+        return records.dos_time(info.modified or info.written)
 
     def header(self) -> bytes:
         return records.local_header(self.name, self.size, self.time)
@@ -322,10 +322,8 @@ def _laid_out(members: Iterable[Member], every: int) -> list[_Entry]:
     taken: dict[str, str] = {}
     folders: dict[str, str] = {}
     offset = unit = 0
-    for name, member in sorted(
-        ((_name(member.listed), member) for member in members), key=lambda two: two[0]
-    ):
-        path = member.listed.path
+    for name, member in sorted(((_name(member.info), member) for member in members), key=lambda two: two[0]):
+        path = member.info.path
         folder = folded = unicodedata.normalize("NFC", name.decode()).casefold()
         while (folder := folder.rpartition("/")[0]) and folder not in folders:
             folders[folder] = path
@@ -338,7 +336,7 @@ def _laid_out(members: Iterable[Member], every: int) -> list[_Entry]:
             )
         entry = _Entry(member, name, offset, unit)
         entries.append(entry)
-        offset, unit = entry.end, unit + _count(member.listed.size, every)
+        offset, unit = entry.end, unit + _count(member.info.size, every)
     for both in sorted(taken.keys() & folders.keys()):
         raise SourceError(
             f"{taken[both]} is a file, but {folders[both]} needs a folder of that name: unpacking would keep "
@@ -348,18 +346,18 @@ def _laid_out(members: Iterable[Member], every: int) -> list[_Entry]:
     return entries
 
 
-def _name(listed: Listed) -> bytes:
+def _name(info: FileInfo) -> bytes:
     """Return a file's name in the archive.
 
     :raises SourceError: if unpacking would put it elsewhere, or cannot read or write it.
     """
-    if fault := _fault(listed.relative):
+    if fault := _fault(info.relative):
         raise SourceError(
-            f"{listed.path!r} cannot stand in an archive under its name: {fault}. Rename it, or leave it out "
+            f"{info.path!r} cannot stand in an archive under its name: {fault}. Rename it, or leave it out "
             "with pattern.",
-            path=listed.path,
+            path=info.path,
         )
-    return listed.relative.encode()
+    return info.relative.encode()
 
 
 def _fault(name: str) -> str:
@@ -374,8 +372,8 @@ def _fault(name: str) -> str:
         return "it is not UTF-8"
     if len(encoded) > 0xFFFF:
         return "it is longer than 65,535 bytes"
-    if max(map(len, encoded.split(b"/"))) > LONGEST:
-        return f"a part of it is longer than {LONGEST} bytes, which file systems do not take"
+    if max(map(len, encoded.split(b"/"))) > MAX_FILENAME_BYTES:
+        return f"a part of it is longer than {MAX_FILENAME_BYTES} bytes, which file systems do not take"
     return ""
 
 

@@ -17,8 +17,8 @@ __all__ = ["DigestedSource"]
 
 log = logging.getLogger(__name__)
 
-BLOCK = MIB
-NOTABLE = 64 * BLOCK  # reading this much again is worth a line in the log
+BLOCK_BYTES = MIB
+NOTABLE_BYTES = 64 * BLOCK_BYTES  # reading this much again is worth a line in the log
 
 
 class DigestedSource:
@@ -55,7 +55,7 @@ class DigestedSource:
         """Raise :class:`~airflow_360.exceptions.SourceChangedError` if the bytes have changed."""
         self._source.check()
 
-    def saw(self, offset: int, data: bytes) -> None:
+    def add_bytes(self, offset: int, data: bytes) -> None:
         """Add bytes that were read to the digest; bytes that do not continue it are ignored."""
         known = self._digested - offset
         if 0 <= known < len(data):
@@ -69,12 +69,12 @@ class DigestedSource:
         :raises SourceError: if they cannot be read.
         """
         if self._digested < self.size:
-            if self.size - self._digested >= NOTABLE:
+            if self.size - self._digested >= NOTABLE_BYTES:
                 log.info("%s: read once more from byte %d for its SHA-256", self.path, self._digested)
             reader = self.open(self._digested)
             try:
                 while self._digested < self.size:
-                    if not reader.read(min(BLOCK, self.size - self._digested)):
+                    if not reader.read(min(BLOCK_BYTES, self.size - self._digested)):
                         raise SourceChangedError(
                             f"{self.path} ends at {self._digested:,} bytes and had {self.size:,} when the "
                             "upload began. Clear the session task to start over."
@@ -93,7 +93,7 @@ class _Reader:
 
     def read(self, size: int, /) -> bytes:
         data = self._reader.read(size)
-        self._source.saw(self._offset, data)
+        self._source.add_bytes(self._offset, data)
         self._offset += len(data)
         return data
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from airflow_360.exceptions import SourceChangedError, SourceError, some
-from airflow_360.sources import Listed
+from airflow_360.exceptions import SourceChangedError, SourceError
+from airflow_360.sources import FileInfo
 from airflow_360.sources.names import printable
+from airflow_360.values import first_few
 
 __all__ = ["changed", "missing", "not_a_file", "refused", "refused_file"]
 
@@ -18,7 +19,7 @@ def missing(path: str) -> SourceError:
     )
 
 
-def changed(path: str, before: Listed | None = None, now: Listed | None = None) -> SourceChangedError:
+def changed(path: str, before: FileInfo | None = None, now: FileInfo | None = None) -> SourceChangedError:
     """Return the error for a file that was replaced or modified.
 
     :param path: the file.
@@ -32,7 +33,7 @@ def changed(path: str, before: Listed | None = None, now: Listed | None = None) 
     )
 
 
-def _difference(before: Listed, now: Listed) -> str:
+def _difference(before: FileInfo, now: FileInfo) -> str:
     for name, field in (("size", "size"), ("ETag", "etag"), ("modification time", "modified")):
         old, new = getattr(before, field), getattr(now, field)
         if old != new:
@@ -40,7 +41,7 @@ def _difference(before: Listed, now: Listed) -> str:
     return "its inode or its change time is another"
 
 
-def refused(path: str, found: Sequence[Listed]) -> SourceError:
+def refused(path: str, found: Sequence[FileInfo]) -> SourceError:
     """Return the error for files that must not be uploaded.
 
     :param path: the listed folder.
@@ -50,8 +51,8 @@ def refused(path: str, found: Sequence[Listed]) -> SourceError:
     links = any("leads out" in file.fault for file in found)
     follow = " If you trust the links, set follow_links=True." if links else ""
     return SourceError(
-        f"{some(faults)}. Nothing was sent. Remove it from {printable(path)}, or leave it out with exclude."
-        f"{follow}",
+        f"{first_few(faults)}. Nothing was sent. Remove it from {printable(path)}, or leave it out with "
+        f"exclude.{follow}",
         path=path,
     )
 

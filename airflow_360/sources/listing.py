@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import PurePosixPath
 
 from airflow_360.exceptions import SourceError
-from airflow_360.sources import Listed, Location, Scan
+from airflow_360.sources import FileInfo, Location, Scan
 from airflow_360.sources.errors import refused
 from airflow_360.sources.names import KNOWN_EXTENSIONS, extension, is_hidden, is_litter, printable
 from airflow_360.values import is_unset
@@ -26,7 +26,7 @@ __all__ = [
     "has_files",
     "list_files",
     "list_scans",
-    "look_at_scan",
+    "snapshot_scan",
 ]
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def list_files(
     *,
     exclude: Globs = None,
     left_out: LeftOut | None = None,
-) -> list[Listed]:
+) -> list[FileInfo]:
     """Return the files of a path, sorted by path.
 
     The skipped files are counted and logged in one line.
@@ -189,7 +189,7 @@ def list_scans(
     return scans
 
 
-def look_at_scan(folder: Location, path: str, now: float) -> Scan:
+def snapshot_scan(folder: Location, path: str, now: float) -> Scan:
     """Return a snapshot of a scan's folder, at any depth; hidden files and litter do not count.
 
     :param folder: the opened folder.
@@ -208,7 +208,7 @@ def look_at_scan(folder: Location, path: str, now: float) -> Scan:
     return Scan(path, digest.hexdigest(), age if dated else None)
 
 
-def _age(file: Listed, now: float) -> float:
+def _age(file: FileInfo, now: float) -> float:
     """Return the seconds since the last write to a file."""
     age = now - (file.written or 0.0)
     if age < -MAX_CLOCK_DIFFERENCE_SECONDS:
@@ -228,7 +228,7 @@ class _Wanted:
         self.pattern = _globs("pattern", pattern)
         self.exclude = _globs("exclude", exclude)
 
-    def excludes(self, folder: Listed) -> bool:
+    def excludes(self, folder: FileInfo) -> bool:
         """Tell whether ``exclude`` matches a folder that was not entered, or everything in it."""
         return any(_matches_any(path, self.exclude) for path in (folder.relative, f"{folder.relative}/*"))
 
@@ -250,10 +250,10 @@ class _Wanted:
 
 def _taken(
     open_location: Open, path: str, wanted: _Wanted, recursive: bool, left_out: LeftOut
-) -> Iterator[Listed]:
+) -> Iterator[FileInfo]:
     location = open_location(path)
     if location.is_file():
-        yield location.listed()
+        yield location.info()
         return
     location, glob = _folder_and_glob(open_location, path, location)
     depth = None if recursive else max(1, len(PurePosixPath(glob).parts))
@@ -360,7 +360,7 @@ def _fits(relative: str, glob: str, recursive: bool) -> bool:
     )
 
 
-def _may_contain(folder: Listed, glob: str) -> bool:
+def _may_contain(folder: FileInfo, glob: str) -> bool:
     """Tell whether a folder that was not entered may contain a file that matches a glob."""
     beginning = PurePosixPath(glob).parts[: len(PurePosixPath(folder.relative).parts)]
     return _fits(folder.relative, "/".join(beginning), True)

@@ -18,7 +18,7 @@ from airflow_360.exceptions import SourceError
 
 __all__ = [
     "KNOWN_EXTENSIONS",
-    "LONGEST",
+    "MAX_FILENAME_BYTES",
     "extension",
     "filename_for",
     "flat_name",
@@ -37,7 +37,7 @@ KNOWN_EXTENSIONS = frozenset(
 )
 LITTER = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 #: Maximum bytes of a name in common file systems.
-LONGEST = 255
+MAX_FILENAME_BYTES = 255
 
 
 def extension(filename: str) -> str:
@@ -57,9 +57,9 @@ def flat_name(name: str) -> str:
     flat = _flat(unicodedata.normalize("NFC", name).strip("/").lstrip(".")).rstrip("._")
     stem, dot, last = flat.rpartition(".")
     flat = f"{stem.lstrip('._') or 'file'}.{last.lower()}" if dot else flat.lstrip("_") or "file"
-    if len(flat) > LONGEST:
+    if len(flat) > MAX_FILENAME_BYTES:
         raise SourceError(
-            f"The name of {name!r} is longer than {LONGEST} characters once it is flat: "
+            f"The name of {name!r} is longer than {MAX_FILENAME_BYTES} characters once it is flat: "
             "rename the file, or give a shorter filename.",
             path=name,
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from airflow_360.exceptions import SourceChangedError, SourceError
-from airflow_360.sources import Listed, Reader
+from airflow_360.sources import FileInfo, Reader
 from airflow_360.sources.errors import changed, missing, not_a_file, refused_file
 from airflow_360.sources.names import is_hidden, is_utf8, printable
 
@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 #: Errors that are permanent.
 PERMANENT = (FileNotFoundError, NotADirectoryError, PermissionError, ValueError)
 NOT_UTF8 = "has a name that is not UTF-8"
-KINDS = {stat.S_IFIFO: "is a named pipe", stat.S_IFSOCK: "is a socket", stat.S_IFCHR: "is a device"}
-KINDS[stat.S_IFBLK] = KINDS[stat.S_IFCHR]
+FAULT_BY_TYPE = {stat.S_IFIFO: "is a named pipe", stat.S_IFSOCK: "is a socket", stat.S_IFCHR: "is a device"}
+FAULT_BY_TYPE[stat.S_IFBLK] = FAULT_BY_TYPE[stat.S_IFCHR]
 
 
 class PathSource:
@@ -37,12 +37,12 @@ class PathSource:
     change time must be those of the listing. Changed permissions or hard links also count as a change.
 
     :param path: the file.
-    :param listed: the file in its listed version.
+    :param info: the file in its listed version.
     """
 
-    def __init__(self, path: Path, listed: Listed) -> None:
+    def __init__(self, path: Path, info: FileInfo) -> None:
         self._path = path
-        self.listed = listed
+        self.info = info
 
     @property
     def path(self) -> str:
@@ -52,12 +52,12 @@ class PathSource:
     @property
     def size(self) -> int:
         """Return the listed length in bytes."""
-        return self.listed.size
+        return self.info.size
 
     @property
     def fingerprint(self) -> str:
         """Return size and modification time."""
-        return f"{self.listed.size}-{self.listed.modified}"
+        return f"{self.info.size}-{self.info.modified}"
 
     def open(self, offset: int) -> Reader:
         """Open the file at an offset.
@@ -84,9 +84,9 @@ class PathSource:
         with _reading(self._path):
             status = self._path.stat()
         _check_regular(self._path, status)
-        now = _listed(self._path, self.listed.relative, status)
-        if (now, now.local) != (self.listed, self.listed.local):
-            raise changed(self.path, self.listed, now)
+        now = _file_info(self._path, self.info.relative, status)
+        if (now, now.local) != (self.info, self.info.local):
+            raise changed(self.path, self.info, now)
 
 
 class _PathReader:
@@ -122,7 +122,7 @@ class PathLocation:
         return str(self._path)
 
     def is_file(self) -> bool:
-        """Tell whether the path is a file, or a pipe, socket or device, which :meth:`listed` refuses."""
+        """Tell whether the path is a file, or a pipe, socket or device, which :meth:`info` refuses."""
         with _reading(self._path):
             return self._path.is_file() or self._is_special()
 
@@ -131,7 +131,7 @@ class PathLocation:
         with _reading(self._path):
             return self._path.is_dir()
 
-    def listed(self) -> Listed:
+    def info(self) -> FileInfo:
         """Return the file at the path.
 
         :raises SourceError: if it is a folder or no regular file, does not exist, or cannot be read.
@@ -142,9 +142,9 @@ class PathLocation:
             status = self._path.stat()
         self._check_utf8()
         _check_regular(self._path, status)
-        return _listed(self._path, self._path.name, status)
+        return _file_info(self._path, self._path.name, status)
 
-    def files(self, depth: int | None) -> Iterator[Listed]:
+    def files(self, depth: int | None) -> Iterator[FileInfo]:
         """Yield the files below; those that must not be uploaded have a fault.
 
         Hidden folders, and links to folders that are listed anyway, are not entered. If the folder is missing
@@ -162,16 +162,16 @@ class PathLocation:
         """
         return (str(child) for child, fault in self._folders() if not fault)
 
-    def refused_folders(self) -> Iterator[Listed]:
+    def refused_folders(self) -> Iterator[FileInfo]:
         """Yield the folders directly below that must not be entered, with their fault.
 
         :raises SourceError: as :meth:`files`.
         """
         return (_refused(child, child.name, fault, many=True) for child, fault in self._folders() if fault)
 
-    def source(self, listed: Listed) -> PathSource:
+    def source(self, info: FileInfo) -> PathSource:
         """Return the bytes of a listed file in its listed version, without opening it."""
-        return PathSource(Path(listed.path), listed)
+        return PathSource(Path(info.path), info)
 
     def _folders(self) -> Iterator[tuple[Path, str]]:
         walk = _Walk(self._path, self._follow_links)
@@ -208,16 +208,16 @@ class _Walk:
         self._follow_links = follow_links
         self._entered: set[str] = set()  # targets of links outside the folder, so that a loop ends
 
-    def files(self, children: list[Path], prefix: str, depth: int | None) -> Iterator[Listed]:
+    def files(self, children: list[Path], prefix: str, depth: int | None) -> Iterator[FileInfo]:
         """Yield the files of a folder and below; those that must not be uploaded have a fault."""
         for child in children:
             relative = f"{prefix}{child.name}"
             if is_hidden(child.name):  # its size is not needed, and a hidden link may be broken
-                yield Listed(str(child), relative, 0)
+                yield FileInfo(str(child), relative, 0)
                 continue
-            listed, below = self._visit(child, relative, depth)
-            if listed:
-                yield listed
+            info, below = self._visit(child, relative, depth)
+            if info:
+                yield info
             yield from self.files(below, f"{relative}/", depth and depth - 1)
 
     def fault_of(self, child: Path) -> str:
@@ -229,7 +229,7 @@ class _Walk:
             return f"is a link that leads out of the folder, to {printable(target)}"
         return ""
 
-    def _visit(self, child: Path, relative: str, depth: int | None) -> tuple[Listed | None, list[Path]]:
+    def _visit(self, child: Path, relative: str, depth: int | None) -> tuple[FileInfo | None, list[Path]]:
         """Return the file, or the children of a folder."""
         with _reading(child):
             try:
@@ -253,7 +253,7 @@ class _Walk:
             return None, []
         if not stat.S_ISREG(status.st_mode):
             return _refused(child, relative, _kind(status) or "is no regular file"), []
-        return _listed(child, relative, status), []
+        return _file_info(child, relative, status), []
 
     def _may_enter(self, folder: Path) -> bool:
         """Tell whether to list a folder's files; behind a link only if nothing else lists them."""
@@ -274,18 +274,18 @@ def _target(path: Path) -> str:
     return os.path.realpath(path) if path.is_symlink() else ""
 
 
-def _refused(path: Path, relative: str, fault: str, *, many: bool = False) -> Listed:
-    return Listed(str(path), relative, 0, fault=fault, many=many)
+def _refused(path: Path, relative: str, fault: str, *, many: bool = False) -> FileInfo:
+    return FileInfo(str(path), relative, 0, fault=fault, many=many)
 
 
-def _listed(path: Path, relative: str, status: os.stat_result) -> Listed:
+def _file_info(path: Path, relative: str, status: os.stat_result) -> FileInfo:
     modified, local = status.st_mtime, f"{status.st_ino}-{status.st_ctime_ns}"
-    return Listed(str(path), relative, status.st_size, modified=modified, written=modified, local=local)
+    return FileInfo(str(path), relative, status.st_size, modified=modified, written=modified, local=local)
 
 
 def _kind(status: os.stat_result) -> str:
     """Return the kind of a pipe, socket or device; empty for anything else."""
-    return KINDS.get(stat.S_IFMT(status.st_mode), "")
+    return FAULT_BY_TYPE.get(stat.S_IFMT(status.st_mode), "")
 
 
 def _check_regular(path: Path, status: os.stat_result) -> None:

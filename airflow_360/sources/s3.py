@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_360.exceptions import SourceChangedError, SourceError
-from airflow_360.sources import Listed, Reader
+from airflow_360.sources import FileInfo, Reader
 from airflow_360.sources.ahead import reading_ahead
 from airflow_360.sources.errors import changed, not_a_file
 from airflow_360.sources.file_info import plain_etag
@@ -122,7 +122,7 @@ class S3Location:
         if not self._key or self._key.endswith("/"):
             return False
         try:
-            self.listed()
+            self.info()
         except SourceError as error:
             if _code(error.__cause__) in ("404", "NoSuchKey", "NotFound"):
                 return False
@@ -135,7 +135,7 @@ class S3Location:
             reply = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._folder(), MaxKeys=1)
         return bool(reply.get("KeyCount"))
 
-    def listed(self) -> Listed:
+    def info(self) -> FileInfo:
         """Return the object with this key, with one HeadObject.
 
         :raises SourceError: if it does not exist or cannot be read.
@@ -144,9 +144,9 @@ class S3Location:
             raise not_a_file(self.path)
         with _reading(self.path):
             head = self._client.head_object(Bucket=self._bucket, Key=self._key)
-        return self._listed(self._key.rpartition("/")[2], self._key, head["ContentLength"], head)
+        return self._file_info(self._key.rpartition("/")[2], self._key, head["ContentLength"], head)
 
-    def files(self, depth: int | None) -> Iterator[Listed]:
+    def files(self, depth: int | None) -> Iterator[FileInfo]:
         """Yield the objects below, in the order of their keys.
 
         The key is used as a folder; if there is nothing in it, as a plain prefix.
@@ -177,16 +177,14 @@ class S3Location:
                 elif not name.startswith("."):
                     yield self._path_of(prefix)
 
-    def refused_folders(self) -> Iterator[Listed]:
+    def refused_folders(self) -> Iterator[FileInfo]:
         """Yield nothing: an object store has no links, and its keys are UTF-8."""
         return iter(())
 
-    def source(self, listed: Listed) -> S3Source:
+    def source(self, info: FileInfo) -> S3Source:
         """Return the bytes of a listed object in its listed version."""
-        key = listed.path.removeprefix(self._path_of(""))
-        return S3Source(
-            self._client, self._bucket, key, path=listed.path, size=listed.size, etag=listed.etag or ""
-        )
+        key = info.path.removeprefix(self._path_of(""))
+        return S3Source(self._client, self._bucket, key, path=info.path, size=info.size, etag=info.etag or "")
 
     def link(self, seconds: int) -> str:
         """Return a presigned URL of the object. It is a secret: anybody who has it can read the object.
@@ -194,7 +192,7 @@ class S3Location:
         :param seconds: how long it is valid, if the credentials are valid that long.
         :raises SourceError: if the object does not exist or cannot be read, checked with one HeadObject.
         """
-        self.listed()
+        self.info()
         parameters = {"Bucket": self._bucket, "Key": self._key}
         signing = self._client.meta.events
         signing.register_first(_SIGNER, _as_of_today)
@@ -208,17 +206,17 @@ class S3Location:
     def _folder(self) -> str:
         return f"{self._key.rstrip('/')}/" if self._key.strip("/") else ""
 
-    def _objects(self, prefix: str, base: str, depth: int | None) -> Iterator[Listed]:
+    def _objects(self, prefix: str, base: str, depth: int | None) -> Iterator[FileInfo]:
         for page in self._pages(prefix, "/" if depth == 1 else ""):
             for item in page.get("Contents", ()):
                 relative = item["Key"].removeprefix(base)
                 if depth is None or relative.count("/") < depth:
-                    yield self._listed(relative, item["Key"], item["Size"], item)
+                    yield self._file_info(relative, item["Key"], item["Size"], item)
 
-    def _listed(self, relative: str, key: str, size: int, found: Any) -> Listed:
+    def _file_info(self, relative: str, key: str, size: int, found: Any) -> FileInfo:
         etag, modified = plain_etag(found["ETag"]), found.get("LastModified")
         written = modified.timestamp() if modified else None
-        return Listed(self._path_of(key), relative, size, etag, written=written)
+        return FileInfo(self._path_of(key), relative, size, etag, written=written)
 
     def _pages(self, prefix: str, delimiter: str) -> Iterator[Any]:
         paginator = self._client.get_paginator("list_objects_v2")

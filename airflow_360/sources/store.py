@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from airflow_360.exceptions import SourceChangedError, SourceError
-from airflow_360.sources import Listed, Reader
+from airflow_360.sources import FileInfo, Reader
 from airflow_360.sources.ahead import reading_ahead
 from airflow_360.sources.errors import changed, missing, not_a_file, refused_file
 from airflow_360.sources.file_info import modified_of, version_of
@@ -119,7 +119,7 @@ class Store:
             info: Mapping[str, Any] = fs.info(self.inner(path))
             return info
 
-    def listed(self, info: Mapping[str, Any], path: str, relative: str) -> Listed:
+    def file_info(self, info: Mapping[str, Any], path: str, relative: str) -> FileInfo:
         """Return a file in a listing; warn once if the store cannot distinguish two versions of a file."""
         version, written = version_of(info), modified_of(info)
         if version is None and written is None and info.get("type", "file") == "file" and not self._warned:
@@ -137,7 +137,7 @@ class Store:
             fault = "is no regular file"
         elif size is None:
             fault = "has a size that its store does not tell"
-        return Listed(path, relative, int(size or 0), version, modified, written=written, fault=fault)
+        return FileInfo(path, relative, int(size or 0), version, modified, written=written, fault=fault)
 
     def _renew(self, failed: Any) -> None:
         with self._lock:
@@ -157,26 +157,26 @@ class StoreSource:
     It is checked for changes before its last byte, and, if it is large or resumed, also when it is opened.
 
     :param store: its store.
-    :param listed: the file in its listed version.
+    :param info: the file in its listed version.
     """
 
     store: Store
-    listed: Listed
+    info: FileInfo
 
     @property
     def path(self) -> str:
         """Return the path as a user would write it."""
-        return self.listed.path
+        return self.info.path
 
     @property
     def size(self) -> int:
         """Return the listed length in bytes."""
-        return self.listed.size
+        return self.info.size
 
     @property
     def fingerprint(self) -> str:
         """Return size, version (generation or ETag) and modification time, if the store tells them."""
-        return f"{self.listed.size}-{self.listed.etag}-{self.listed.modified}"
+        return f"{self.info.size}-{self.info.etag}-{self.info.modified}"
 
     def open(self, offset: int) -> Reader:
         """Open the file at an offset, and read ahead of the upload.
@@ -200,9 +200,9 @@ class StoreSource:
 
         :raises SourceChangedError: if the file has changed.
         """
-        now = self.store.listed(self.store.info(self.path), self.path, self.listed.relative)
-        if _differ(self.listed, now):
-            raise changed(self.path, self.listed, now)
+        now = self.store.file_info(self.store.info(self.path), self.path, self.info.relative)
+        if _differ(self.info, now):
+            raise changed(self.path, self.info, now)
 
 
 class _FileReader:
@@ -275,7 +275,7 @@ class StoreLocation:
         """Tell whether the path is a folder."""
         return _is_folder(self._found())
 
-    def listed(self) -> Listed:
+    def info(self) -> FileInfo:
         """Return the file at the path.
 
         :raises SourceError: if it is a folder, does not exist, or cannot be read.
@@ -283,12 +283,12 @@ class StoreLocation:
         info = self._store.info(self._path)
         if _is_folder(info) or self._path.endswith("/"):
             raise not_a_file(self._path)
-        listed = self._store.listed(info, self._path, self._path.rpartition("/")[2])
-        if listed.fault:
-            raise refused_file(self._path, listed.fault)
-        return listed
+        file = self._store.file_info(info, self._path, self._path.rpartition("/")[2])
+        if file.fault:
+            raise refused_file(self._path, file.fault)
+        return file
 
-    def files(self, depth: int | None) -> Iterator[Listed]:
+    def files(self, depth: int | None) -> Iterator[FileInfo]:
         """Yield the files below. Hidden folders and links to folders are not entered.
 
         If the folder is missing but its parent exists, there are no files.
@@ -300,7 +300,7 @@ class StoreLocation:
         if found is None:
             found = self._walk(self._children(self._path), "", depth)
         for info, relative in found:
-            yield self._store.listed(info, self._store.below(self._path, relative), relative)
+            yield self._store.file_info(info, self._store.below(self._path, relative), relative)
 
     def folders(self) -> Iterator[str]:
         """Yield the paths of the folders directly below that are not hidden, each as :meth:`path` is written.
@@ -311,13 +311,13 @@ class StoreLocation:
             if _is_folder(info) and not is_hidden(name):
                 yield self._store.below(self._path, name)
 
-    def refused_folders(self) -> Iterator[Listed]:
+    def refused_folders(self) -> Iterator[FileInfo]:
         """Yield nothing: the store decides which targets its links may have."""
         return iter(())
 
-    def source(self, listed: Listed) -> StoreSource:
+    def source(self, info: FileInfo) -> StoreSource:
         """Return the bytes of a listed file in its listed version, without a request."""
-        return StoreSource(self._store, listed)
+        return StoreSource(self._store, info)
 
     def link(self, seconds: int) -> str:
         """Return a presigned URL of the file. It is a secret: anybody who has it can read the file.
@@ -325,7 +325,7 @@ class StoreLocation:
         :param seconds: how long it is valid.
         :raises SourceError: if the file does not exist, or the store or its connection cannot sign URLs.
         """
-        self.listed()
+        self.info()
         with self._store.reading(self._path) as fs:
             try:
                 return str(fs.sign(self._store.inner(self._path), expiration=seconds))
@@ -505,11 +505,11 @@ def _folders_of(names: Iterable[str]) -> set[str]:
     return folders
 
 
-def _differ(listed: Listed, now: Listed) -> bool:
+def _differ(before: FileInfo, now: FileInfo) -> bool:
     """Compare the values that the store told both times: some stores tell less in a listing."""
-    told = ((listed.etag, now.etag), (listed.modified, now.modified))
+    told = ((before.etag, now.etag), (before.modified, now.modified))
     return (
-        listed.size != now.size
+        before.size != now.size
         or bool(now.fault)
         or any(old != new for old, new in told if old is not None and new is not None)
     )

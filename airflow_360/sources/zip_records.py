@@ -23,14 +23,14 @@ __all__ = [
     "local_header_size",
 ]
 
-FULL = 0xFFFFFFFF  # "see the zip64 field"
-MOST_ENTRIES = 0xFFFF
+MAX_32_BITS = 0xFFFFFFFF  # "see the zip64 field"
+MAX_ENTRIES = 0xFFFF
 FLAGS = 0x0008 | 0x0800  # the checksum comes after the bytes; the name is UTF-8
 STORED = 0
 UNIX = 3 << 8
 FILE_MODE = 0o100644 << 16
-EARLIEST = (1980, 1, 1, 0, 0, 0)
-LATEST = (2107, 12, 31, 23, 59, 58)
+EARLIEST_TIME = (1980, 1, 1, 0, 0, 0)
+LATEST_TIME = (2107, 12, 31, 23, 59, 58)
 
 
 def dos_time(modified: float | None) -> int:
@@ -39,7 +39,7 @@ def dos_time(modified: float | None) -> int:
     :param modified: seconds since the epoch, written as UTC so that all workers write the same. None, and a
         time outside of zip's range, become the nearest possible time.
     """
-    year, month, day, hour, minute, second = max(EARLIEST, min(_utc(modified or 0.0), LATEST))
+    year, month, day, hour, minute, second = max(EARLIEST_TIME, min(_utc(modified or 0.0), LATEST_TIME))
     return (year - 1980) << 25 | month << 21 | day << 16 | hour << 11 | minute << 5 | second // 2
 
 
@@ -50,8 +50,8 @@ def local_header(name: bytes, size: int, time: int) -> bytes:
     :param size: bytes of the file.
     :param time: see :func:`dos_time`.
     """
-    large = size >= FULL
-    sizes = FULL if large else 0
+    large = size >= MAX_32_BITS
+    sizes = MAX_32_BITS if large else 0
     extra = _zip64([0, 0]) if large else b""
     fixed = struct.pack(
         "<4sHHHIIIIHH",
@@ -71,7 +71,7 @@ def local_header(name: bytes, size: int, time: int) -> bytes:
 
 def local_header_size(name: bytes, size: int) -> int:
     """Return the length of a file's :func:`local_header`."""
-    return 30 + len(name) + (20 if size >= FULL else 0)
+    return 30 + len(name) + (20 if size >= MAX_32_BITS else 0)
 
 
 def descriptor(size: int, checksum: int) -> bytes:
@@ -80,12 +80,12 @@ def descriptor(size: int, checksum: int) -> bytes:
     :param size: bytes of the file.
     :param checksum: their CRC-32.
     """
-    return struct.pack("<4sIQQ" if size >= FULL else "<4sIII", b"PK\7\x08", checksum, size, size)
+    return struct.pack("<4sIQQ" if size >= MAX_32_BITS else "<4sIII", b"PK\7\x08", checksum, size, size)
 
 
 def descriptor_size(size: int) -> int:
     """Return the length of a file's :func:`descriptor`."""
-    return 24 if size >= FULL else 16
+    return 24 if size >= MAX_32_BITS else 16
 
 
 def directory_entry(name: bytes, size: int, time: int, offset: int, checksum: int) -> bytes:
@@ -97,7 +97,7 @@ def directory_entry(name: bytes, size: int, time: int, offset: int, checksum: in
     :param offset: the offset of its local header.
     :param checksum: the CRC-32 of its bytes.
     """
-    large = ([size, size] if size >= FULL else []) + ([offset] if offset >= FULL else [])
+    large = ([size, size] if size >= MAX_32_BITS else []) + ([offset] if offset >= MAX_32_BITS else [])
     extra = _zip64(large) if large else b""
     version = _version(bool(large))
     fixed = struct.pack(
@@ -109,22 +109,22 @@ def directory_entry(name: bytes, size: int, time: int, offset: int, checksum: in
         STORED,
         time,
         checksum,
-        min(size, FULL),
-        min(size, FULL),
+        min(size, MAX_32_BITS),
+        min(size, MAX_32_BITS),
         len(name),
         len(extra),
         0,
         0,
         0,
         FILE_MODE,
-        min(offset, FULL),
+        min(offset, MAX_32_BITS),
     )
     return fixed + name + extra
 
 
 def directory_entry_size(name: bytes, size: int, offset: int) -> int:
     """Return the length of a file's :func:`directory_entry`."""
-    large = 2 * (size >= FULL) + (offset >= FULL)
+    large = 2 * (size >= MAX_32_BITS) + (offset >= MAX_32_BITS)
     return 46 + len(name) + (4 + 8 * large if large else 0)
 
 
@@ -136,7 +136,7 @@ def end_records(entries: int, offset: int, size: int) -> bytes:
     :param size: bytes of the directory.
     """
     records = b""
-    if entries >= MOST_ENTRIES or offset >= FULL or size >= FULL:
+    if entries >= MAX_ENTRIES or offset >= MAX_32_BITS or size >= MAX_32_BITS:
         version = _version(True)
         records = struct.pack(
             "<4sQHHIIQQQQ4sIQI",
@@ -155,9 +155,9 @@ def end_records(entries: int, offset: int, size: int) -> bytes:
             offset + size,  # the offset of the zip64 record
             1,
         )
-    count = min(entries, MOST_ENTRIES)
+    count = min(entries, MAX_ENTRIES)
     return records + struct.pack(
-        "<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, min(size, FULL), min(offset, FULL), 0
+        "<4sHHHHIIH", b"PK\5\6", 0, 0, count, count, min(size, MAX_32_BITS), min(offset, MAX_32_BITS), 0
     )
 
 
@@ -173,4 +173,4 @@ def _utc(seconds: float) -> tuple[int, ...]:
     try:
         return datetime.fromtimestamp(seconds, UTC).timetuple()[:6]
     except (OverflowError, ValueError, OSError):
-        return LATEST if seconds > 0 else EARLIEST
+        return LATEST_TIME if seconds > 0 else EARLIEST_TIME

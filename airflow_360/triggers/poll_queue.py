@@ -21,9 +21,9 @@ __all__ = ["PollQueue", "QueuedWait", "queued_wait"]
 T = TypeVar("T")
 
 #: The share of the rate limit that waits use. The rest is for tasks, which poll once before they defer.
-SHARE = 0.9
-SHORTEST_INTERVAL = 0.01  # seconds between two polls of a project
-THREADS = 4  # a poll takes a fraction of a second, and there is at most one a second
+MAX_LIMIT_SHARE = 0.9
+MIN_INTERVAL_SECONDS = 0.01  # between two polls of a project
+MAX_THREADS = 4  # a poll takes a fraction of a second, and there is at most one a second
 
 
 class PollQueue:
@@ -39,7 +39,7 @@ class PollQueue:
         self._budget = budget
         self._lock = asyncio.Lock()  # its waiters are woken in the order in which they came
         self._free_at = float("-inf")
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="three-sixty")
+        self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="three-sixty")
         self.client: ThreeSixtyClient | None = None
         self.waits = 0
         self.polls_per_second = 0.0  # as many as all waits would send if there were no limit
@@ -59,7 +59,7 @@ class PollQueue:
 
     def gap(self) -> float:
         """Return the seconds between two polls."""
-        return self._budget.gap(self._endpoint) / SHARE
+        return self._budget.gap(self._endpoint) / MAX_LIMIT_SHARE
 
     def close(self) -> None:
         """Close threads and connections, without waiting for a poll that was sent."""
@@ -77,7 +77,7 @@ class QueuedWait:
 
     def __init__(self, queue: PollQueue, interval: float) -> None:
         self._queue = queue
-        self.interval = max(interval, SHORTEST_INTERVAL)
+        self.interval = max(interval, MIN_INTERVAL_SECONDS)
         self._due = float("-inf")
 
     async def poll(self, call: Callable[[ThreeSixtyClient], T]) -> T:

@@ -28,16 +28,16 @@ from airflow_360.exceptions import (
 )
 from airflow_360.sources import Reader, Source
 from airflow_360.upload.progress import size_text
-from airflow_360.upload.ranges import FIRST_CHUNK, ChunkSizer, content_range
+from airflow_360.upload.ranges import FIRST_CHUNK_BYTES, ChunkSizer, content_range
 from airflow_360.values import MIB
 
 __all__ = ["OnProgress", "upload"]
 
 log = logging.getLogger(__name__)
 
-CAREFUL = 1024  # bytes that are sent in one piece, so that a refusal can be read before the connection ends
+PROBE_BYTES = 1024  # sent in one piece, so that a refusal can be read before the connection ends
 MAX_SENT_FACTOR = 3  # an upload sends at most this many times its file's bytes
-BLOCK = MIB  # bytes per read and send: measured to be as fast as larger blocks
+BLOCK_BYTES = MIB  # per read and send: measured to be as fast as larger blocks
 
 #: Called with the server's numbers after each reply that contains them.
 OnProgress = Callable[[FileProgress], None]
@@ -108,7 +108,7 @@ class _Upload:
         self._feed = feed
         self._chunks = chunks
         self._sending = 0  # bytes of the current or last PUT
-        self._careful = False
+        self._probe_next = False
         self._sent = 0  # bytes in total, also those that the server does not have
         self._last_failure: ThreeSixtyError | None = None
         self._on_progress = on_progress or _ignore
@@ -153,21 +153,21 @@ class _Upload:
     def _failed(self, error: ThreeSixtyError) -> None:
         self._last_failure = error
         if not (isinstance(error, NoReplyError) and error.idle):
-            if self._sending > CAREFUL and _may_be_its_size(error):
+            if self._sending > PROBE_BYTES and _may_be_its_size(error):
                 self._chunks.failed(self._sending)
             # A refusal that arrives while the body is still being sent may be lost with the connection. After
             # a small body it can be read.
-            self._careful = isinstance(error, NoReplyError)
+            self._probe_next = isinstance(error, NoReplyError)
             self._wait(error)
         self._learn(self._client.get_file_progress(*self._address))
 
     def _send(self) -> FileProgress | None:
         offset, size = self._received, self._source.size
         length = self._sending = min(self._chunks.size, size - offset)
-        if self._careful and length > CAREFUL:
-            length = self._sending = CAREFUL
-            self._highest = max(self._highest, offset + CAREFUL)  # this growth does not reset the backoff
-        self._careful = False
+        if self._probe_next and length > PROBE_BYTES:
+            length = self._sending = PROBE_BYTES
+            self._highest = max(self._highest, offset + PROBE_BYTES)  # this growth does not reset the backoff
+        self._probe_next = False
         if size == 0:
             self._source.check()
             return self._client.put_file(*self._address, b"")
@@ -187,14 +187,14 @@ class _Upload:
         else:
             range_ = content_range(offset, length, self._source.size)
             progress = self._client.put_chunk(*self._address, body, range_)
-        if length != CAREFUL:
+        if length != PROBE_BYTES:
             self._chunks.took(length, self._clock() - began)
             self._last_failure = None
         return progress
 
     def _check_sent(self, length: int) -> None:
         """Give up before a file's bytes are sent too often, for example if a proxy ends each request."""
-        if self._sent + length <= max(MAX_SENT_FACTOR * self._source.size, FIRST_CHUNK):
+        if self._sent + length <= max(MAX_SENT_FACTOR * self._source.size, FIRST_CHUNK_BYTES):
             return
         if isinstance(self._last_failure, RateLimitedError):
             raise self._last_failure
@@ -269,7 +269,7 @@ class _Feed:
     def __init__(self, source: Source, bandwidth: Bandwidth | None) -> None:
         self._source = source
         self._bandwidth = bandwidth
-        self._most = min(BLOCK, bandwidth.block) if bandwidth else BLOCK
+        self._most = min(BLOCK_BYTES, bandwidth.block) if bandwidth else BLOCK_BYTES
         self._reader: Reader | None = None
         self._offset = 0
         self.reached = 0  # offset of the next byte to send

@@ -25,7 +25,6 @@ from airflow_360.exceptions import (
     ThreeSixtyError,
     UploadError,
     UploadStalledError,
-    some,
 )
 from airflow_360.sources import Source
 from airflow_360.sources.listing import count_text
@@ -33,15 +32,16 @@ from airflow_360.sources.names import extension
 from airflow_360.upload.engine import upload
 from airflow_360.upload.progress import size_text
 from airflow_360.upload.ranges import ChunkSizer
+from airflow_360.values import first_few
 
-__all__ = ["Job", "Tally", "saying_what_is_too_large", "upload_many"]
+__all__ = ["Job", "SessionProgress", "saying_what_is_too_large", "upload_many"]
 
 log = logging.getLogger(__name__)
 
 #: Error codes that the server returns for one file but that concern the whole session.
-OF_THE_SESSION = ("invalid_upload_id", "session_too_large")
-SPLIT = "Split the file, or ask the server's operator for a higher limit."
-AFTER_SPLIT = "After you split it, clear the listing task, if there is one, and the session task."
+SESSION_ERROR_CODES = ("invalid_upload_id", "session_too_large")
+SPLIT_ADVICE = "Split the file, or ask the server's operator for a higher limit."
+AFTER_SPLIT_ADVICE = "After you split it, clear the listing task, if there is one, and the session task."
 
 
 def _nothing(filename: str, source: Source) -> None:
@@ -55,17 +55,17 @@ class Job:
     :param filename: its flat name.
     :param size: its length in bytes, so that the largest files are sent first.
     :param open_source: opens its bytes; called in the thread that uploads it.
-    :param finished: called with name and source in that thread after the file is complete, possibly twice.
+    :param on_finished: called with name and source in that thread after the file is complete, possibly twice.
     """
 
     filename: str
     size: int
     open_source: Callable[[], Source]
-    finished: Callable[[str, Source], None] = _nothing
+    on_finished: Callable[[str, Source], None] = _nothing
 
 
 @dataclass(frozen=True)
-class Tally:
+class SessionProgress:
     """The progress of a session, in the server's numbers.
 
     :param files: the number of complete files.
@@ -83,7 +83,7 @@ def upload_many(
     *,
     parallel: int = 4,
     chunks: ChunkSizer | None = None,
-    on_progress: Callable[[Tally], None] | None = None,
+    on_progress: Callable[[SessionProgress], None] | None = None,
 ) -> None:
     """Upload files in parallel, the largest first, and ask for the progress of the session only once.
 
@@ -104,30 +104,30 @@ def upload_many(
         raise UploadError(f"parallel must be at least 1, not {parallel}.")
     counts = Counter(job.filename.casefold() for job in jobs)
     if twice := sorted(name for name, count in counts.items() if count > 1):
-        raise UploadError(f"Several files of one session would be called {some(twice, ', ')}.")
+        raise UploadError(f"Several files of one session would be called {first_few(twice, ', ')}.")
     known = {progress.name: progress for progress in client.list_files(upload_id)}
-    crew = _Crew(client, upload_id, jobs, known, chunks or ChunkSizer(), parallel)
+    workers = _Workers(client, upload_id, jobs, known, chunks or ChunkSizer(), parallel)
     with ThreadPoolExecutor(parallel, thread_name_prefix="upload") as pool:
-        running = {pool.submit(crew.work) for _ in range(min(parallel, len(jobs)))}
+        running = {pool.submit(workers.work) for _ in range(min(parallel, len(jobs)))}
         try:
             if on_progress:
-                on_progress(crew.tally())
+                on_progress(workers.progress())
             while running:
                 done, running = wait(running, timeout=1.0)
                 if on_progress:
-                    on_progress(crew.tally())
+                    on_progress(workers.progress())
                 for thread in done:
                     thread.result()
         finally:
-            crew.stop()
-    crew.report()
+            workers.stop()
+    workers.report()
 
 
 class _StoppedError(Exception):
     """Raised between two chunks to end a thread's upload, because another thread's error concerns all."""
 
 
-class _Crew:
+class _Workers:
     def __init__(
         self,
         client: ThreeSixtyClient,
@@ -152,7 +152,7 @@ class _Crew:
         self._refused: set[str | None] = set()
         self._limit: int | None = None
         # If more files in a row stall than there are threads, the server is the reason, and not a file.
-        self._stalls, self._patience = 0, parallel
+        self._stalls, self._max_stalls = 0, parallel
         self._failures: dict[str, ThreeSixtyError] = {}
         if done := sum(progress is not None and progress.complete for progress in self._known.values()):
             log.info("%s of %s complete on the server already", f"{done:,}", count_text(len(jobs), "file"))
@@ -168,12 +168,12 @@ class _Crew:
                 self._upload(job)
                 self._stalls = 0
             except (FileRejectedError, InvalidRequestError, SourceError, UploadError) as error:
-                if getattr(error, "code", None) in OF_THE_SESSION:
+                if getattr(error, "code", None) in SESSION_ERROR_CODES:
                     self._stop.set()
                     raise
                 self._note(job, error)
                 self._stalls = self._stalls + 1 if isinstance(error, UploadStalledError) else 0
-                if self._stalls > self._patience:
+                if self._stalls > self._max_stalls:
                     self._stop.set()
                     raise
             except _StoppedError:
@@ -182,10 +182,10 @@ class _Crew:
                 self._stop.set()
                 raise
 
-    def tally(self) -> Tally:
+    def progress(self) -> SessionProgress:
         with self._lock:
             known = [progress for progress in self._known.values() if progress]
-        return Tally(sum(p.complete for p in known), sum(p.received for p in known))
+        return SessionProgress(sum(p.complete for p in known), sum(p.received for p in known))
 
     def stop(self) -> None:
         self._stop.set()
@@ -201,7 +201,7 @@ class _Crew:
         kind = UploadStalledError if all(error.retryable for error in failures) else UploadError
         raise kind(
             f"{len(failures):,} of {count_text(len(self._known), 'file')} could not be uploaded{others}:\n- "
-            + some([_reason(name, error) for name, error in self._failures.items()], "\n- ")
+            + first_few([_reason(name, error) for name, error in self._failures.items()], "\n- ")
             + self._allowed_text(),
             failed=list(self._failures),
         )
@@ -224,7 +224,7 @@ class _Crew:
         if self._limit is not None and job.size > self._limit:
             raise FileRejectedError(
                 f"{job.filename}: not sent: it has {size_text(job.size)}, and this server takes files of at "
-                f"most {size_text(self._limit)}. {SPLIT} {AFTER_SPLIT}",
+                f"most {size_text(self._limit)}. {SPLIT_ADVICE} {AFTER_SPLIT_ADVICE}",
                 status=413,
                 code="file_too_large",
             )
@@ -240,7 +240,7 @@ class _Crew:
                 progress=self._known[job.filename],
                 on_progress=lambda progress: self._learn(job, progress),
             )
-        job.finished(job.filename, source)
+        job.on_finished(job.filename, source)
 
     def _wait(self, seconds: float) -> None:
         """Wait, unless another thread's error concerns all files."""
@@ -303,4 +303,4 @@ def _limit_text(error: FileRejectedError) -> str:
     limit = f", and the limit is {size_text(error.limit)}" if error.limit is not None else ""
     if error.code == "session_too_large":
         return f"{limit} for a whole session."
-    return f"{limit}. {AFTER_SPLIT}"
+    return f"{limit}. {AFTER_SPLIT_ADVICE}"

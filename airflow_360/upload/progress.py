@@ -11,7 +11,7 @@ __all__ = ["ProgressLog", "duration_text", "size_text"]
 
 log = logging.getLogger(__name__)
 
-EVERY = 5.0  # seconds between two lines; saving a value takes Airflow about 20 ms
+PROGRESS_INTERVAL_SECONDS = 5.0  # between two lines; saving a value takes Airflow about 20 ms
 SESSION_SECONDS = 72 * 3600.0  # the lifetime of an upload session in the contract
 
 
@@ -41,7 +41,7 @@ class ProgressLog:
         self._size = size
         self._files = files
         self._keep = keep or _ignore
-        self._every = EVERY if every is None else every
+        self._every = PROGRESS_INTERVAL_SECONDS if every is None else every
         self._clock = clock
         self._began = self._last = clock()
         self._from: int | None = None

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["FIRST_CHUNK", "ChunkSizer", "content_range", "next_chunk_size"]
+from airflow_360.values import KIB, MIB
 
-KIB = 1024
-MIB = 1024 * KIB
-FIRST_CHUNK = 8 * MIB  #: bytes of the first chunk; a file that fits in it is sent as one whole-file PUT
-SMALLEST_CHUNK = MIB
-LARGEST_CHUNK = 1024 * MIB
-SMALLEST_AFTER_BREAKS = 64 * KIB  # bytes, for a slow line behind a proxy that ends requests after seconds
-SOME_BREAKS = 2  # after this many breaks, the size may be the reason
+__all__ = ["FIRST_CHUNK_BYTES", "ChunkSizer", "content_range", "next_chunk_size"]
+
+FIRST_CHUNK_BYTES = 8 * MIB  #: a file that fits in it is sent as one whole-file PUT
+MIN_CHUNK_BYTES = MIB
+MAX_CHUNK_BYTES = 1024 * MIB
+MIN_CHUNK_BYTES_AFTER_BREAKS = 64 * KIB  # for a slow line behind a proxy that ends requests after seconds
+BREAKS_TO_SHRINK = 2  # after this many breaks, the size may be the reason
 CHUNKS_TO_RECOVER = 16  # chunks that must pass before one of twice the size is tried
-QUICK, AIM, SLOW = 2.5, 5.0, 10.0  # seconds per chunk: from the first to the last, its size stays the same
-GROWTH = 8  # the largest factor; the time of a small chunk depends more on the round trip than on the line
+MIN_CHUNK_SECONDS, MAX_CHUNK_SECONDS = 2.5, 10.0  # a size whose chunks take between these is kept
+TARGET_CHUNK_SECONDS = 5.0
+MAX_GROWTH_FACTOR = 8  # the time of a small chunk depends more on the round trip than on the line
 
 
 def content_range(start: int, length: int, total: int) -> str:
@@ -36,10 +37,10 @@ def next_chunk_size(size: int, seconds: float) -> int:
     :param size: bytes of the last chunk.
     :param seconds: its duration.
     """
-    if QUICK <= seconds <= SLOW:
+    if MIN_CHUNK_SECONDS <= seconds <= MAX_CHUNK_SECONDS:
         return size
-    factor = min(GROWTH, AIM / max(seconds, 0.001))
-    return min(LARGEST_CHUNK, max(SMALLEST_CHUNK, int(size * factor)))
+    factor = min(MAX_GROWTH_FACTOR, TARGET_CHUNK_SECONDS / max(seconds, 0.001))
+    return min(MAX_CHUNK_BYTES, max(MIN_CHUNK_BYTES, int(size * factor)))
 
 
 class ChunkSizer:
@@ -52,10 +53,10 @@ class ChunkSizer:
     """
 
     def __init__(self, fixed: int | None = None) -> None:
-        self.size = fixed or FIRST_CHUNK
+        self.size = fixed or FIRST_CHUNK_BYTES
         self._fixed = fixed
-        self._floor = min(SMALLEST_AFTER_BREAKS, self.size)
-        self._ceiling = fixed or LARGEST_CHUNK  # less if a proxy found a chunk too large
+        self._floor = min(MIN_CHUNK_BYTES_AFTER_BREAKS, self.size)
+        self._ceiling = fixed or MAX_CHUNK_BYTES  # less if a proxy found a chunk too large
         self._breaks = 0
         self._broken = 0  # bytes of the smallest chunk that broke; its size may be the reason
         self._passing: int | None = None  # bytes of the largest chunk that passes, if larger ones break
@@ -66,7 +67,7 @@ class ChunkSizer:
         is_full = length == self.size
         if self._breaks and length >= self._broken:
             self._breaks, self._passing = 0, None  # their size was not the reason
-        elif is_full and self._breaks >= SOME_BREAKS:
+        elif is_full and self._breaks >= BREAKS_TO_SHRINK:
             self._passes(length)
         if is_full or not self._breaks:
             wanted = self._fixed or (next_chunk_size(length, seconds) if is_full else self.size)
@@ -94,18 +95,18 @@ class ChunkSizer:
         if self._passing is not None:
             self._passing, self._passed = max(self._floor, length // 2), 0
             self.size = self._passing
-        elif self._breaks >= SOME_BREAKS:
+        elif self._breaks >= BREAKS_TO_SHRINK:
             self.size = max(self._floor, length // 4)
         elif not self._fixed:
-            self.size = max(min(SMALLEST_CHUNK, length), length // 2)
+            self.size = max(min(MIN_CHUNK_BYTES, length), length // 2)
 
     def too_large(self, length: int) -> bool:
         """Reduce the size after a proxy refused a request body, and tell whether a smaller size is left.
 
         :param length: bytes of the refused body. Half of it is the new limit for chunks, but at least 1 MiB.
         """
-        if length <= SMALLEST_CHUNK:
+        if length <= MIN_CHUNK_BYTES:
             return False
-        self._ceiling = min(self._ceiling, max(SMALLEST_CHUNK, length // 2))
+        self._ceiling = min(self._ceiling, max(MIN_CHUNK_BYTES, length // 2))
         self.size = min(self.size, self._ceiling)
         return True

@@ -16,9 +16,9 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSki
 from airflow_360.emulator import Emulator
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import CreateUploadSessionOperator, UploadFilesOperator
-from airflow_360.runtime.archive_checksums import KeptChecksums
+from airflow_360.runtime.archive_checksums import ArchiveChecksums
 from airflow_360.runtime.task_state import TaskState
-from airflow_360.sources import Listed
+from airflow_360.sources import FileInfo
 from airflow_360.sources.archive import ArchiveSource, Member
 from tests.airflow.conftest import StateStore, context
 from tests.fakes import MemorySource, Steps, held, some_bytes
@@ -173,19 +173,19 @@ def test_nothing_skips(emulator: Emulator, upload_id: str, tmp_path: Path) -> No
 class TestKeptChecksums:
     def archive(self, files: int) -> ArchiveSource:
         source = MemorySource(b"x")
-        listed = [Listed(f"/photos/{n}", str(n), 1) for n in range(files)]
+        listed = [FileInfo(f"/photos/{n}", str(n), 1) for n in range(files)]
         return ArchiveSource("photos.zip", [Member(file, partial(_same, source)) for file in listed])
 
     def test_many(self) -> None:
         """25,000 checksums come back from three values, each of which Airflow's store takes."""
         store, first, later = StateStore(), self.archive(25_000), self.archive(25_000)
         state = TaskState(context(store=store))
-        kept = KeptChecksums(state, "s photos.zip", first)
+        kept = ArchiveChecksums(state, "s photos.zip", first)
         first.catch_up(first.size)
         kept.save()
         assert len(store) == 3
         assert max(len(json.dumps(value)) for value in store.values()) < 65_535
-        KeptChecksums(state, "s photos.zip", later)
+        ArchiveChecksums(state, "s photos.zip", later)
         assert later.checksums == first.checksums
         assert len(later.checksums) == 100_000
 
@@ -194,7 +194,7 @@ class TestKeptChecksums:
         first, archive = self.archive(15_000), self.archive(20_001)
         first.catch_up(first.size)
         store = Written()
-        kept = KeptChecksums(TaskState(context(store=store)), "s photos.zip", archive)
+        kept = ArchiveChecksums(TaskState(context(store=store)), "s photos.zip", archive)
         archive.remember(first.checksums)
         kept.save()
         assert store.numbers() == ["0", "1"]
@@ -207,30 +207,30 @@ class TestKeptChecksums:
     def test_a_store_that_fails(self, caplog: pytest.LogCaptureFixture) -> None:
         """If saving the checksums fails, this is logged, the upload continues, and the next save has them."""
         store, archive, later = Written(failures=1), self.archive(5), self.archive(5)
-        kept = KeptChecksums(TaskState(context(store=store)), "s photos.zip", archive, Steps(11.0))
+        kept = ArchiveChecksums(TaskState(context(store=store)), "s photos.zip", archive, Steps(11.0))
         archive.catch_up(archive.size)
         kept.update()
         assert "The checksums of s photos.zip could not be kept" in caplog.text
         assert store == {}
         kept.update()
-        KeptChecksums(TaskState(context(store=store)), "s photos.zip", later)
+        ArchiveChecksums(TaskState(context(store=store)), "s photos.zip", later)
         assert later.checksums == archive.checksums
 
     def test_of_something_else(self) -> None:
         """The checksums of other files are not used."""
         store, first, other = StateStore(), self.archive(5), self.archive(6)
         state = TaskState(context(store=store))
-        kept = KeptChecksums(state, "s photos.zip", first)
+        kept = ArchiveChecksums(state, "s photos.zip", first)
         first.catch_up(first.size)
         kept.save()
-        KeptChecksums(state, "s photos.zip", other)
+        ArchiveChecksums(state, "s photos.zip", other)
         assert other.checksums == b""
 
     def test_now_and_then(self) -> None:
         """The checksums are saved every ten seconds, not with each chunk."""
         store, archive = StateStore(), self.archive(5)
         clock = Steps(4.0)
-        kept = KeptChecksums(TaskState(context(store=store)), "s photos.zip", archive, clock)
+        kept = ArchiveChecksums(TaskState(context(store=store)), "s photos.zip", archive, clock)
         archive.catch_up(archive.size)
         saved = []
         for _ in range(4):

@@ -73,8 +73,8 @@ def test_a_link_within_a_scan_is_followed_for_its_age_too(tmp_path: Path, folder
     (tmp_path / "all").mkdir()
     folder.rename(tmp_path / "all" / "monday")
     (tmp_path / "all" / "monday" / "a.e57").write_bytes(b"1")
-    (scan,) = ThreeSixtyHook().paths.look_at_scans([f"{tmp_path}/all/monday"])
-    (followed,) = ThreeSixtyHook().paths.look_at_scans([f"{tmp_path}/all/monday"], follow_links=True)
+    (scan,) = ThreeSixtyHook().paths.snapshot_scans([f"{tmp_path}/all/monday"])
+    (followed,) = ThreeSixtyHook().paths.snapshot_scans([f"{tmp_path}/all/monday"], follow_links=True)
     assert scan.fingerprint != followed.fingerprint
 
 

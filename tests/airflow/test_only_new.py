@@ -83,7 +83,7 @@ class Nights:
     def looks(self) -> list[Scan]:
         """Return the snapshots of the folders."""
         return list(
-            self.scans.hook.paths.look_at_scans([str(path) for path in sorted(self.folder.iterdir())])
+            self.scans.hook.paths.snapshot_scans([str(path) for path in sorted(self.folder.iterdir())])
         )
 
     def make(self, run: str, scan: str) -> str:
@@ -91,7 +91,7 @@ class Nights:
         self.made += 1  # its own session
         link = f"https://example.com/{scan}.e57?{self.made}"
         maker = CreateProjectOperator(task_id="create", download_link=link, path=str(self.folder / scan))
-        maker.lister = getattr(self.dag.get_task("scan_to_project.create_project"), "lister")  # noqa: B009
+        maker.listing_task = getattr(self.dag.get_task("scan_to_project.create_project"), "listing_task")  # noqa: B009
         return maker.execute(self.context(run))
 
 
@@ -129,7 +129,7 @@ def test_siblings_do_not_undo_each_other(nights: Nights) -> None:
     for number in range(5):
         nights.put(str(number))
     nights.lists("monday")
-    begun = [scan_records.DoneScan(nights.context("monday"), key) for key in nights.keys("monday")]
+    begun = [scan_records.ScanRecord(nights.context("monday"), key) for key in nights.keys("monday")]
     assert [scan.made_by_another_run() for scan in begun] == [None] * 5
     for scan in reversed(begun):
         scan.add("/scans", "project")

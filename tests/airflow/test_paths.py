@@ -125,8 +125,8 @@ def test_local_paths(tmp_path: Path, scheme: str) -> None:
         (tmp_path / name).write_bytes(b"points")
         location = Paths().open(f"{scheme}{tmp_path}/{name}", None)
         assert isinstance(location, PathLocation)
-        listed = location.listed()
-        assert (listed.path, listed.size) == (f"{tmp_path}/{name}", 6)
+        info = location.info()
+        assert (info.path, info.size) == (f"{tmp_path}/{name}", 6)
 
 
 def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,8 +158,8 @@ def test_attached(caplog: pytest.LogCaptureFixture) -> None:
     with file_systems.attached(fs, "ftp", "nas"):
         for path in ("ftp://nas@/scan/a.e57", "ftp://nas@/scan"):
             assert isinstance(opened.open(path, None), StoreLocation)
-        (listed,) = opened.open("ftp://nas@/scan", None).files(None)
-    assert (listed.path, listed.size) == ("ftp://nas@/scan/a.e57", 6)
+        (info,) = opened.open("ftp://nas@/scan", None).files(None)
+    assert (info.path, info.size) == ("ftp://nas@/scan/a.e57", 6)
     assert len(opened._stores) == 1
     assert "ftp://other@/scan" in str(refusal("ftp://other@/scan"))  # another connection is another store
 
@@ -169,8 +169,8 @@ def test_a_store_without_a_slash() -> None:
     fs = file_systems.fresh(file_systems.GoogleCloud)
     fs.put("bucket/a.e57", b"points")
     with file_systems.attached(fs, "gs"):
-        (listed,) = Paths().open("gs://bucket", None).files(None)
-    assert listed.path == "gs://bucket/a.e57"
+        (info,) = Paths().open("gs://bucket", None).files(None)
+    assert info.path == "gs://bucket/a.e57"
 
 
 def test_s3(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,8 +212,8 @@ def test_talkative_libraries(scheme: str, logger: str, monkeypatch: pytest.Monke
 def test_a_share(shares: Any) -> None:
     """A Windows share is opened by Airflow's connection, without any more ado."""
     shares.put("/share/a.e57", b"points")
-    (listed,) = Paths().open("smb://nas@/share/", None).files(None)
-    assert (listed.path, listed.size) == ("smb://nas@/share/a.e57", 6)
+    (info,) = Paths().open("smb://nas@/share/", None).files(None)
+    assert (info.path, info.size) == ("smb://nas@/share/a.e57", 6)
     assert (shares.options["host"], shares.options["username"]) == ("nas.example", "me")
 
 

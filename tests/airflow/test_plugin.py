@@ -50,7 +50,7 @@ def test_places() -> None:
     (name,) = {view["name"] for view in views}
     script = (FOLDER / "page.js").read_text("utf-8")
     assert f'const NAME = "{name}";' in script
-    assert f'const OPEN = "{ProjectLink.name}";' in script
+    assert f'const OPEN_LABEL = "{ProjectLink.name}";' in script
 
 
 @with_pages

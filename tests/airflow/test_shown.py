@@ -35,7 +35,7 @@ class Recorded(StateStore):
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     """A task state store; each new number of the server counts as some seconds later."""
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "PROGRESS_INTERVAL_SECONDS", 0.0)
     return Recorded()
 
 

@@ -187,12 +187,12 @@ def test_settled(site: Site, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
     newest = max(
         vars(file).setdefault("number", next(file_systems.NUMBERS)) for file in site.fs.store.values()
     )
-    written, look = file_systems.BEGINNING.timestamp() + newest, listing.look_at_scan
+    written, look = file_systems.BEGINNING.timestamp() + newest, listing.snapshot_scan
     task = ListScansOperator(task_id="list", path=site.url, settle_seconds=600)
     for seconds in (601, 60):
         monkeypatch.setattr(
             listing,
-            "look_at_scan",
+            "snapshot_scan",
             lambda folder, path, _, seconds=seconds: look(folder, path, written + seconds),
         )
         if seconds > 600:

@@ -441,3 +441,25 @@ def test_close(emulator: Emulator) -> None:
     client.close()
     client.list_projects()
     assert len(emulator.exchanges) == 2
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client, upload_id: client.get_file_progress(upload_id, "a.e57"),
+        lambda client, upload_id: client.list_files(upload_id),
+        lambda client, upload_id: client.get_project(upload_id),
+    ],
+    ids=["file", "session", "project"],
+)
+def test_json_that_does_not_answer_is_asked_again(
+    ask: Callable[[ThreeSixtyClient, str], Any],
+) -> None:
+    """JSON that does not answer the question is not a reply: the request is sent again."""
+    with strict_emulator() as emulator:
+        client = client_for(emulator)
+        upload_id = client.create_upload_session().upload_id
+        client.put_file(upload_id, "a.e57", b"scan")
+        client.create_project({"upload_id": upload_id})
+        emulator.faults.add({"on": "GET /**", "do": "garbage", "body": {"ok": True}})
+        assert ask(client, upload_id)

@@ -18,7 +18,13 @@ from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.replies import MAX_REPLY_BYTES
 from airflow_360.api.transport import Transport
 from airflow_360.emulator import Emulator
-from airflow_360.exceptions import ApiError, NoReplyError, ThreeSixtyError, UnexpectedReplyError
+from airflow_360.exceptions import (
+    ApiError,
+    NoReplyError,
+    OffsetMismatchError,
+    ThreeSixtyError,
+    UnexpectedReplyError,
+)
 from tests.api.servers import JSON_REPLY, DrippingServer, KeepingServer
 from tests.fakes import KEY, Recorder, Waits, certificate, client_for, http_reply, outcome_of, strict_emulator
 
@@ -354,3 +360,77 @@ def test_headers_of_any_bytes_become_clean_messages(name: str) -> None:
     assert isinstance(error, ThreeSixtyError), repr(error)
     assert str(error).isprintable()
     str(error).encode()
+
+
+# -- messages
+
+HERE = "GET /api/v1/projects: the server answered"
+NO_JSON = "(not a reply of the 360 API)."
+MAINTENANCE = "It is probably a proxy or maintenance: try again later."
+TOO_LARGE = (
+    "It is probably a proxy that limits the size of a request: set a smaller chunk_size, or raise its limit "
+    "(client_max_body_size in nginx)."
+)
+PROXY = "Check that the connection's host is a 360 server and that no proxy stands between."
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ({"status": 418, "body": {"error": "teapot", "a": 1, "b": "x\ny"}}, "418 teapot, a: 1, b: x y."),
+        ({"status": 418, "body": "<p>"}, f"418 {NO_JSON} {PROXY}"),
+        ({"status": 400, "body": "<p>"}, f"400 {NO_JSON} {PROXY}"),
+        ({"status": 499, "body": "<p>"}, f"499 {NO_JSON} {PROXY}"),
+        ({"status": 500, "body": "<p>"}, f"500 {NO_JSON} {MAINTENANCE}"),
+        ({"status": 413, "body": "<p>"}, f"413 {NO_JSON} {TOO_LARGE}"),
+        ({"status": 300, "body": "<p>"}, f"300 {NO_JSON} It points to ?: set the connection's host to it."),
+        (
+            {"status": 399, "body": "<p>", "headers": {"Location": "https://x/"}},
+            f"399 {NO_JSON} It points to https://x/: set the connection's host to it.",
+        ),
+        (
+            {"status": 429, "body": {"error": "rate_limited"}, "headers": {"Retry-After": "3000"}},
+            "429 rate_limited. It asks to wait 3000 s.",
+        ),
+        (
+            {"status": 418, "body": {"error": "teapot", "a": "", "b": "", "c": 300 * "c", "d": 888 * "d"}},
+            f"418 teapot, a: , b: , c: {300 * 'c'}, d: {300 * 'd'}….",
+        ),
+        (
+            {"status": 418, "body": {"error": "teapot", **{key: 999 * key for key in "abc"}}},
+            f"418 teapot, a: {300 * 'a'}…, b: {300 * 'b'}…, c: {283 * 'c'}….",
+        ),
+    ],
+    ids=[
+        "detail",
+        "page",
+        "400",
+        "499",
+        "500",
+        "413",
+        "nowhere",
+        "elsewhere",
+        "limit",
+        "long",
+        "too long",
+    ],
+)
+def test_message_of_a_refusal(emulator: Emulator, fault: dict[str, Any], said: str) -> None:
+    """The message of a refusal is one sentence, with the server's text up to a length, and with advice."""
+    emulator.faults.add({"on": "GET /projects", "do": "status", **fault})
+    with pytest.raises(ThreeSixtyError) as raised:
+        client_for(emulator, tries=0).list_projects()
+    assert str(raised.value) == f"{HERE} {said}"
+
+
+def test_a_409_may_say_zero_bytes_but_not_nothing(emulator: Emulator) -> None:
+    """A 409 may say that the server has 0 bytes; a 409 without a number is reported as an invalid reply."""
+    client = client_for(emulator, tries=0)
+    for body in ({"error": "non_contiguous_chunk", "received": 0}, {"error": "non_contiguous_chunk"}):
+        emulator.faults.add({"on": "GET /projects", "do": "status", "status": 409, "body": body})
+    with pytest.raises(OffsetMismatchError) as raised:
+        client.list_projects()
+    assert raised.value.received == 0
+    with pytest.raises(NoReplyError) as silent:
+        client.list_projects()
+    assert str(silent.value) == f"{HERE} 409 without saying how much it holds."

@@ -990,3 +990,27 @@ def test_a_list_that_holds_the_key(emulator: Emulator) -> None:
     body = {"error": "odd", "seen": [f"Bearer {KEY}", [KEY]]}
     assert KEY not in str(refusal(emulator, 418, body))
     assert "seen: ['Bearer ***', ['***']]" in str(refusal(emulator, 418, body))
+
+
+# -- no reply
+
+
+def test_message_of_a_request_without_a_reply(emulator: Emulator) -> None:
+    """The message about a request without an answer has the server, the cause, and the next step."""
+    emulator.faults.add({"on": "POST /projects", "do": "lost_reply"})
+    client = client_for(emulator)
+    with pytest.raises(NoReplyError) as raised:
+        client.create_project({"download_link": "https://x/y.e57"})
+    told = str(raised.value)
+    assert told.startswith(f"POST /api/v1/projects: no answer from {emulator.url} (RemoteDisconnected: ")
+    assert told.endswith("). If this persists, check the connection's host and the network.")
+
+
+def test_without_a_connection_a_request_was_not_sent() -> None:
+    """A request for which there was no connection was surely not sent, and keys are told apart."""
+    client = client_for("http://127.0.0.1:1", tries=0)
+    with pytest.raises(NoReplyError) as raised:
+        client.list_projects()
+    assert not raised.value.sent
+    assert client.has_key_of(client_for("http://127.0.0.1:2"))
+    assert not client.has_key_of(client_for("http://127.0.0.1:1", key="sk_other"))

@@ -111,7 +111,7 @@ def test_the_objects_are_read_from_any_offset(tmp_path: Path) -> None:
             aws_secret_access_key="b",
         )
         location = S3Location(client, "scans", "scan.e57")
-        source = location.source(location.listed())
+        source = location.source(location.info())
         assert source.size == SIZE
         for offset in (0, 1, SIZE - 1):
             assert _all_of(source.open(offset)) == data[offset:]

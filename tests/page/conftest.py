@@ -76,7 +76,7 @@ class FakeAirflow(ThreadingHTTPServer):
         self.instances.append(instance)
         return instance
 
-    def looks(self) -> int:
+    def polls(self) -> int:
         """Return the number of polls of the run."""
         return self.asked.count(RUN)
 
@@ -174,10 +174,10 @@ class Shown:
     def settle(self) -> None:
         """Wait for the poll in flight."""
         for _ in range(1000):
-            if not self.page.evaluate(f"!!document.querySelector('{TAG}').looking"):
+            if not self.page.evaluate(f"!!document.querySelector('{TAG}').polling"):
                 return
             self.page.wait_for_timeout(10)
-        raise AssertionError("A look does not end.")
+        raise AssertionError("A poll does not end.")
 
     def later(self, seconds: int) -> None:
         """Advance the time, and run the polls in between."""

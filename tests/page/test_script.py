@@ -116,12 +116,12 @@ def test_nobody_looks(shown: Shown, airflow: FakeAirflow) -> None:
     airflow.task("upload", "running")
     shown.open()
     shown.hide(True)
-    before = airflow.looks()
+    before = airflow.polls()
     shown.later(60)
-    assert airflow.looks() == before
+    assert airflow.polls() == before
     shown.hide(False)
     shown.settle()
-    assert airflow.looks() == before + 1
+    assert airflow.polls() == before + 1
 
 
 def test_one_look_at_a_time(shown: Shown, airflow: FakeAirflow) -> None:

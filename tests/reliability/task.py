@@ -67,7 +67,7 @@ def main(task: str, server: str, upload_id: str, folder: str, attempt: str) -> i
     client = ThreeSixtyClient(Transport(server, "sk_kill"), Backoff(sleep=_no_wait))
     if task == "upload":
         path = Path(folder, "scan.e57")
-        source = SlowSource(path, PathLocation(path).listed())
+        source = SlowSource(path, PathLocation(path).info())
         print(upload(client, upload_id, source, "scan.e57", chunks=ChunkSizer(CHUNK)).received)
         return 0
     store = FileRecords(Path(folder, "record.json"))

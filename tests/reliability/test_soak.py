@@ -172,7 +172,7 @@ class VirtualClock:
         self.now += seconds
         self.waits.append(seconds)
 
-    def patiently(self, task: Callable[[], T]) -> T:
+    def wait_out_rate_limits(self, task: Callable[[], T]) -> T:
         """Run a task as the operators do: a limit that is too long to be waited for in place defers it."""
         while True:
             try:
@@ -198,11 +198,11 @@ def test_a_night_within_the_limits() -> None:
                 raise done.rate_limit or AssertionError(done)
             return done.name
 
-        sessions = [clock.patiently(client.create_upload_session).upload_id for _ in range(31)]
+        sessions = [clock.wait_out_rate_limits(client.create_upload_session).upload_id for _ in range(31)]
         files = {upload_id: some_bytes(1) for upload_id in sessions} | {sessions[-1]: some_bytes(1_300)}
         for upload_id, data in files.items():
-            clock.patiently(partial(send, upload_id, data))
-        made = [clock.patiently(partial(make, upload_id)) for upload_id in sessions]
+            clock.wait_out_rate_limits(partial(send, upload_id, data))
+        made = [clock.wait_out_rate_limits(partial(make, upload_id)) for upload_id in sessions]
         assert made == list(emulator.store.projects) == sessions
         assert {upload_id: held(emulator, upload_id, "a.e57") for upload_id in sessions} == files
     refused = [(e.method, e.path.split("/")[1]) for e in emulator.exchanges if e.status == 429]

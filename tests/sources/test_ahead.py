@@ -92,7 +92,7 @@ def test_s3_is_read_ahead(s3: Any, bucket: str) -> None:
     data = some_bytes(3 * MIB)
     s3.put_object(Bucket=bucket, Key="scan.e57", Body=data)
     location = S3Location(s3, bucket, "scan.e57")
-    reader = location.source(location.listed()).open(MIB // 2)
+    reader = location.source(location.info()).open(MIB // 2)
     assert isinstance(reader, ReadAhead)
     assert read_all(reader, MIB) == data[MIB // 2 :]
     reader.close()

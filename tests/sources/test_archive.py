@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_360.exceptions import SourceChangedError, SourceError
-from airflow_360.sources import Listed, Reader, Source
+from airflow_360.sources import FileInfo, Reader, Source
 from airflow_360.sources.archive import ArchiveSource, Member
 from airflow_360.sources.path import PathLocation
 from airflow_360.sources.s3 import S3Location
@@ -67,7 +67,7 @@ def sources_of(files: Mapping[str, bytes]) -> dict[str, MemorySource]:
 
 def archive_of(sources: Mapping[str, MemorySource], every: int = EVERY) -> ArchiveSource:
     def member(name: str, source: MemorySource) -> Member:
-        return Member(Listed(source.path, name, source.size, modified=TIME), lambda: source)
+        return Member(FileInfo(source.path, name, source.size, modified=TIME), lambda: source)
 
     return ArchiveSource("photos.zip", [member(*item) for item in sources.items()], every=every)
 
@@ -315,19 +315,19 @@ class TestChanges:
 
     def test_fingerprint(self) -> None:
         """The fingerprint differs for any other listing, and any other layout."""
-        listed = Listed("/photos/a.jpg", "a.jpg", 3, "etag", TIME)
+        info = FileInfo("/photos/a.jpg", "a.jpg", 3, "etag", TIME)
         others = [
-            listed,
-            Listed("/photos/a.jpg", "a.jpg", 4, "etag", TIME),
-            Listed("/photos/a.jpg", "a.jpg", 3, "other", TIME),
-            Listed("/photos/a.jpg", "a.jpg", 3, "etag", TIME + 1),
-            Listed("/photos/a.jpg", "b/a.jpg", 3, "etag", TIME),
+            info,
+            FileInfo("/photos/a.jpg", "a.jpg", 4, "etag", TIME),
+            FileInfo("/photos/a.jpg", "a.jpg", 3, "other", TIME),
+            FileInfo("/photos/a.jpg", "a.jpg", 3, "etag", TIME + 1),
+            FileInfo("/photos/a.jpg", "b/a.jpg", 3, "etag", TIME),
         ]
-        by_etag = Listed("/photos/a.jpg", "a.jpg", 3, "etag", None)
+        by_etag = FileInfo("/photos/a.jpg", "a.jpg", 3, "etag", None)
         others += [by_etag, replace(by_etag, written=TIME), replace(by_etag, written=TIME + 100)]
-        prints = [fingerprint([other]) for other in others] + [fingerprint([listed], 5), fingerprint([])]
+        prints = [fingerprint([other]) for other in others] + [fingerprint([info], 5), fingerprint([])]
         assert len(set(prints)) == len(prints)
-        assert fingerprint([listed]) == prints[0]
+        assert fingerprint([info]) == prints[0]
 
 
 class TestNames:
@@ -393,7 +393,7 @@ class TestOtherStores:
             rest(ArchiveSource("a.zip", [Member(file, lambda: location.source(file))]))
 
 
-def fingerprint(files: list[Listed], every: int = EVERY) -> str:
+def fingerprint(files: list[FileInfo], every: int = EVERY) -> str:
     members = [Member(file, lambda: MemorySource(b"")) for file in files]
     return ArchiveSource("a.zip", members, every=every).fingerprint
 

@@ -59,7 +59,7 @@ def test_changed_meanwhile(tmp_path: Path) -> None:
     path = tmp_path / "scan.e57"
     path.write_bytes(b"0123456789")
     location = PathLocation(path)
-    source = DigestedSource(location.source(location.listed()))
+    source = DigestedSource(location.source(location.info()))
     path.write_bytes(b"01234")
     with pytest.raises(SourceChangedError):
         source.digest()

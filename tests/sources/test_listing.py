@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from airflow_360.exceptions import SourceError
-from airflow_360.sources import Listed, Location
+from airflow_360.sources import FileInfo, Location
 from airflow_360.sources import store as stores
-from airflow_360.sources.listing import Globs, LeftOut, has_files, list_files, list_scans, look_at_scan
+from airflow_360.sources.listing import Globs, LeftOut, has_files, list_files, list_scans, snapshot_scan
 from airflow_360.sources.path import PathLocation
 from airflow_360.sources.s3 import S3Location
 from airflow_360.sources.store import OBJECT_STORES, StoreLocation
@@ -329,7 +329,7 @@ def test_a_subfolder_that_cannot_be_read(tmp_path: Path, caplog: pytest.LogCaptu
     """An unreadable subfolder does not fail the listing of its parent if it is not listed."""
 
     class Unreadable(PathLocation):
-        def files(self, depth: int | None) -> Iterator[Listed]:
+        def files(self, depth: int | None) -> Iterator[FileInfo]:
             if depth is None:
                 raise SourceError("sub cannot be read")
             yield from super().files(depth)
@@ -373,7 +373,7 @@ def test_has_files_stops_at_the_first_one(tmp_path: Path) -> None:
     seen = []
 
     class Counting(PathLocation):
-        def files(self, depth: int | None) -> Iterator[Listed]:
+        def files(self, depth: int | None) -> Iterator[FileInfo]:
             for file in super().files(depth):
                 seen.append(file.relative)
                 yield file
@@ -491,7 +491,7 @@ def test_age_of_a_scan(
     for number, seconds in enumerate(written):
         (tmp_path / f"{number}.e57").touch()
         os.utime(tmp_path / f"{number}.e57", (NOW + seconds, NOW + seconds))
-    assert look_at_scan(PathLocation(tmp_path), str(tmp_path), NOW).age == age
+    assert snapshot_scan(PathLocation(tmp_path), str(tmp_path), NOW).age == age
     assert [record.levelname for record in caplog.records] == ["WARNING"] * warned
     assert ("0.e57 is dated" in caplog.text) == warned
 

@@ -23,7 +23,7 @@ from airflow_360.hooks import paths as hook_paths
 from airflow_360.hooks.paths import Paths
 from airflow_360.runtime.source_records import SourceRecord
 from airflow_360.runtime.task_state import TaskState
-from airflow_360.sources import Listed, Location, Reader, Source, ahead, archive, path, s3, store
+from airflow_360.sources import FileInfo, Location, Reader, Source, ahead, archive, path, s3, store
 from airflow_360.sources.archive import ArchiveSource, Member
 from airflow_360.sources.path import PathLocation
 from airflow_360.sources.s3 import S3Location
@@ -156,7 +156,7 @@ class _Ticking(PathLocation):
         super().__init__(inner._path)
         self.tick = tick
 
-    def source(self, listed: Listed) -> Any:
+    def source(self, listed: FileInfo) -> Any:
         source, tick = super().source(listed), self.tick
 
         class Ticking:
@@ -291,7 +291,7 @@ def is_mixed(emulator: Emulator, world: World, plan: Plan) -> bool:
     """Carry out a plan, and return whether the server then has bytes that were never a file."""
     contents = (version(number, size) for number, size in enumerate(plan.sizes))
     world.put(next(contents))
-    listed = world.location().listed() if plan.listed else None
+    listed = world.location().info() if plan.listed else None
     state = TaskState({"task_state_store": _Kept()} if plan.remembered else {})
     world.moment = 0
     for moment, how in plan.replaced.items():
@@ -334,7 +334,7 @@ def _kill() -> None:
 
 
 def _attempt(
-    client: Any, upload_id: str, world: World, plan: Plan, listed: Listed | None, state: TaskState
+    client: Any, upload_id: str, world: World, plan: Plan, listed: FileInfo | None, state: TaskState
 ) -> None:
     """Upload as the operators do."""
     paths = Paths()
@@ -361,11 +361,11 @@ def small_blocks() -> Iterator[None]:
     """Let a hundred bytes be read as gigabytes are: in blocks, in ranges, and ahead of the upload."""
     with pytest.MonkeyPatch.context() as patch:
         for module, name in (
-            (engine, "BLOCK"),
-            (ahead, "BLOCK"),
+            (engine, "BLOCK_BYTES"),
+            (ahead, "BLOCK_BYTES"),
             (store, "RANGE_BYTES"),
             (store, "SMALL_BYTES"),
-            (archive, "BLOCK"),
+            (archive, "BLOCK_BYTES"),
         ):
             patch.setattr(module, name, SMALL)
         yield
@@ -419,12 +419,12 @@ def _open_without_a_look(self: Any, offset: int) -> Reader:
 
 
 def _no_inode(patch: pytest.MonkeyPatch) -> None:
-    real = path._listed
-    patch.setattr(path, "_listed", lambda *told: _without_inode(real(*told)))
+    real = path._file_info
+    patch.setattr(path, "_file_info", lambda *told: _without_inode(real(*told)))
 
 
-def _without_inode(listed: Listed) -> Listed:
-    return replace(listed, local="")
+def _without_inode(info: FileInfo) -> FileInfo:
+    return replace(info, local="")
 
 
 def _only_sizes(patch: pytest.MonkeyPatch) -> None:
@@ -452,7 +452,7 @@ BUGS = {
 def test_a_bug_would_be_found(bug: str, kind: str, emulator: Emulator, tmp_path: Path) -> None:
     """Without one of the comparisons, some plan ends in a mixture: the property is not empty."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ahead, "BLOCK", 1000)  # without a thread, so that a plan has the same end twice
+        patch.setattr(ahead, "BLOCK_BYTES", 1000)  # without a thread, so that a plan has the same end twice
         BUGS[bug][0](patch)
         find(
             plans(disk=kind == "disk"),

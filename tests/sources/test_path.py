@@ -16,7 +16,7 @@ from airflow_360.sources.path import PathLocation, PathSource
 
 def source_of(path: Path) -> PathSource:
     location = PathLocation(path)
-    return location.source(location.listed())
+    return location.source(location.info())
 
 
 def read(source: PathSource, offset: int, size: int = 1 << 20) -> bytes:
@@ -136,7 +136,7 @@ def test_missing(path: Path) -> None:
 def test_folder(tmp_path: Path) -> None:
     """A folder instead of a file is an error that names it, and the operator for folders."""
     with pytest.raises(SourceError, match="UploadFilesOperator") as raised:
-        PathLocation(tmp_path).listed()
+        PathLocation(tmp_path).info()
     assert raised.value.path == str(tmp_path)
 
 
@@ -202,9 +202,9 @@ class _MisbehavingFile(io.BytesIO):
 @pytest.mark.parametrize(("failure", "retryable"), FAILURES.values(), ids=FAILURES.keys())
 def test_failures(path: Path, failure: Exception, retryable: bool, at: str) -> None:
     """Any error of the system, at any call, becomes one error with the path, retryable if it is temporary."""
-    listed = PathLocation(path).listed()
+    info = PathLocation(path).info()
     with pytest.raises(SourceError) as raised:
-        read(PathSource(Misbehaving.made(path, failure, at), listed), 3)
+        read(PathSource(Misbehaving.made(path, failure, at), info), 3)
     assert (raised.value.path, raised.value.retryable) == (str(path), retryable)
     assert str(path) in str(raised.value)
 
@@ -233,7 +233,7 @@ def test_a_file_that_cannot_be_sought_is_closed(path: Path) -> None:
     """A file that was opened and cannot be brought to its offset is not left open."""
     broken = Misbehaving.made(path, OSError("no seek"), "seek")
     with pytest.raises(SourceError):
-        PathSource(broken, PathLocation(path).listed()).open(3)
+        PathSource(broken, PathLocation(path).info()).open(3)
     assert [file.closed for file in broken.opened] == [True]
 
 
@@ -244,35 +244,35 @@ def test_listed(path: Path) -> None:
     """A file's own info is that of the listing, and opens its bytes."""
     location = PathLocation(path)
     assert location.is_file()
-    listed = location.listed()
-    assert (listed.path, listed.relative, listed.size, listed.etag) == (str(path), "scan.e57", 10, None)
-    assert read(location.source(location.listed()), 4) == b"456789"
+    info = location.info()
+    assert (info.path, info.relative, info.size, info.etag) == (str(path), "scan.e57", 10, None)
+    assert read(location.source(location.info()), 4) == b"456789"
 
 
 def test_source_of_a_listed_file(path: Path) -> None:
     """A file of a folder's listing opens by its path."""
     folder = PathLocation(path.parent)
     assert not folder.is_file()
-    (listed,) = folder.files(1)
-    source = folder.source(listed)
+    (info,) = folder.files(1)
+    source = folder.source(info)
     assert (source.path, read(source, 8)) == (str(path), b"89")
 
 
 def test_changed_since_it_was_listed(path: Path) -> None:
     """A file whose size is no longer the listed one is not uploaded, and the error contains both sizes."""
     location = PathLocation(path)
-    listed = location.listed()
+    info = location.info()
     path.write_bytes(b"0123456789+")
     with pytest.raises(SourceChangedError, match="its size was 10 and is 11"):
-        location.source(listed).open(0)
+        location.source(info).open(0)
 
 
 def test_touched_since_it_was_listed(path: Path) -> None:
     """A file of the listed size whose modification time is another one is not uploaded either."""
     location = PathLocation(path.parent)
-    (listed,) = location.files(1)
+    (info,) = location.files(1)
     with pytest.raises(SourceChangedError, match="modification time"):
-        location.source(replace(listed, modified=(listed.modified or 0) + 1)).open(0)
+        location.source(replace(info, modified=(info.modified or 0) + 1)).open(0)
 
 
 @pytest.mark.parametrize("when", ["open", "check"])
@@ -294,4 +294,4 @@ def test_nothing_there(path: Path) -> None:
     location = PathLocation(path.parent / "none.e57")
     assert not location.is_file()
     with pytest.raises(SourceError, match="does not exist"):
-        location.listed()
+        location.info()

@@ -13,7 +13,7 @@ import pytest
 from airflow_360.exceptions import SourceError
 from airflow_360.hooks.paths import Paths
 from airflow_360.sources import Location
-from airflow_360.sources.listing import has_files, list_files, list_scans, look_at_scan
+from airflow_360.sources.listing import has_files, list_files, list_scans, snapshot_scan
 from airflow_360.sources.path import PathLocation
 
 Open = Callable[[str], Location]
@@ -212,7 +212,7 @@ def test_a_scan_with_a_link_out_is_listed_and_refused_by_its_upload(scan: Path, 
     """A link within one scan fails this scan's upload, and not the list of all scans."""
     (scan / "link.e57").symlink_to(outside / "secret.e57")
     assert list_scans(opener(), str(scan.parent), "*.e57") == [str(outside), str(scan)]
-    assert look_at_scan(PathLocation(scan), str(scan), 1e10).age is not None
+    assert snapshot_scan(PathLocation(scan), str(scan), 1e10).age is not None
 
 
 def test_no_session_for_a_folder_of_links(scan: Path, outside: Path) -> None:
@@ -268,13 +268,13 @@ def test_special_files_given_directly_are_refused(
     assert f"special.e57 {kind}" in str(refusal(tmp_path / "special.e57", scheme))
     location = opener(scheme)(f"{scheme}{tmp_path}/special.e57")
     with pytest.raises(SourceError, match=kind):
-        location.listed()
+        location.info()
 
 
 def test_a_file_that_becomes_a_pipe_is_not_opened(scan: Path) -> None:
     """A file that was replaced by a pipe before it is read is refused, rather than waited for."""
     location = PathLocation(scan / "a.e57")
-    source = location.source(location.listed())
+    source = location.source(location.info())
     (scan / "a.e57").unlink()
     os.mkfifo(scan / "a.e57")
     with pytest.raises(SourceError, match="is a named pipe"):
@@ -299,4 +299,4 @@ def test_names_that_are_not_utf8_are_refused(scan: Path, kind: str) -> None:
         with pytest.raises(SourceError, match="not UTF-8"):
             list_scans(opener(), str(scan))
     with pytest.raises(SourceError, match="not UTF-8"):
-        PathLocation(strange).listed() if kind == "file" else list(PathLocation(strange).files(1))
+        PathLocation(strange).info() if kind == "file" else list(PathLocation(strange).files(1))

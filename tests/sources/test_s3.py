@@ -17,7 +17,7 @@ from botocore.response import StreamingBody  # type: ignore[import-untyped]
 from moto.s3.models import s3_backends
 
 from airflow_360.exceptions import SourceChangedError, SourceError
-from airflow_360.sources import Listed
+from airflow_360.sources import FileInfo
 from airflow_360.sources.file_info import plain_etag
 from airflow_360.sources.listing import list_files, list_scans
 from airflow_360.sources.s3 import S3Location, S3Source
@@ -30,12 +30,12 @@ def put(s3: Any, bucket: str, *keys: str, body: bytes = b"0123456789") -> None:
 
 def paths(s3: Any, bucket: str, key: str, recursive: bool = False) -> list[str]:
     """Return the keys of the files that a path means."""
-    listed = list_files(
+    files = list_files(
         lambda path: S3Location(s3, bucket, path.removeprefix(f"s3://{bucket}").removeprefix("/")),
         f"s3://{bucket}/{key}",
         recursive=recursive,
     )
-    return [file.path.removeprefix(f"s3://{bucket}/") for file in listed]
+    return [file.path.removeprefix(f"s3://{bucket}/") for file in files]
 
 
 # -- listing
@@ -46,8 +46,8 @@ def test_prefix(s3: Any, bucket: str) -> None:
     put(s3, bucket, "2024-01-01/a.e57", "2024-01-02/b.e57", "2024-02.e57", "2024-03/c.e57", "2025.e57")
     assert paths(s3, bucket, "2024-0") == ["2024-02.e57"]
     assert paths(s3, bucket, "2024-01", recursive=True) == ["2024-01-01/a.e57", "2024-01-02/b.e57"]
-    (listed,) = S3Location(s3, bucket, "2024-03/c").files(None)
-    assert listed.relative == "c.e57"
+    (info,) = S3Location(s3, bucket, "2024-03/c").files(None)
+    assert info.relative == "c.e57"
 
 
 def test_folder_beside_a_longer_name(s3: Any, bucket: str) -> None:
@@ -110,9 +110,9 @@ def test_odd_keys(s3: Any, bucket: str) -> None:
     keys = ["a b/ü #1?.e57", "a b/x%20y+z.e57", "a b/点群.e57"]
     put(s3, bucket, *keys)
     location = S3Location(s3, bucket, "a b")
-    listed = list(location.files(1))
-    assert [file.path.removeprefix(f"s3://{bucket}/") for file in listed] == sorted(keys)
-    assert [location.source(file).open(8).read(9) for file in listed] == [b"89"] * 3
+    files = list(location.files(1))
+    assert [file.path.removeprefix(f"s3://{bucket}/") for file in files] == sorted(keys)
+    assert [location.source(file).open(8).read(9) for file in files] == [b"89"] * 3
 
 
 def test_missing_bucket(s3: Any) -> None:
@@ -123,7 +123,7 @@ def test_missing_bucket(s3: Any) -> None:
             list(location.files(1))
         assert not raised.value.retryable
     with pytest.raises(SourceError, match=r"s3://no-such-bucket/a\.e57 .* no such object or bucket"):
-        S3Location(s3, "no-such-bucket", "a.e57").listed()
+        S3Location(s3, "no-such-bucket", "a.e57").info()
     assert not S3Location(s3, "no-such-bucket", "a.e57").is_file()
 
 
@@ -132,7 +132,7 @@ def test_missing_object(s3: Any, bucket: str) -> None:
     location = S3Location(s3, bucket, "none.e57")
     assert not location.is_file()
     with pytest.raises(SourceError, match=r"none\.e57 .* no such object") as raised:
-        location.listed()
+        location.info()
     assert (raised.value.path, raised.value.retryable) == (f"s3://{bucket}/none.e57", False)
 
 
@@ -143,7 +143,7 @@ def test_folder_where_a_file_is_meant(s3: Any, bucket: str, key: str) -> None:
     location = S3Location(s3, bucket, key)
     assert not location.is_file()
     with pytest.raises(SourceError, match="UploadFilesOperator"):
-        location.listed()
+        location.info()
 
 
 def test_connection_in_the_path(s3: Any, bucket: str) -> None:
@@ -155,12 +155,12 @@ def test_connection_in_the_path(s3: Any, bucket: str) -> None:
         authority, _, key = path.removeprefix("s3://").partition("/")
         return S3Location(s3, authority, key)
 
-    (listed,) = list_files(location, f"{root}/scans/*/*.e57")
-    assert (listed.path, listed.relative) == (f"{root}/scans/monday/a.e57", "monday/a.e57")
+    (info,) = list_files(location, f"{root}/scans/*/*.e57")
+    assert (info.path, info.relative) == (f"{root}/scans/monday/a.e57", "monday/a.e57")
     assert list_scans(location, f"{root}/scans/") == [f"{root}/scans/monday/"]
-    source = location(listed.path).source(listed)
-    assert (source.path, source.open(7).read(9)) == (listed.path, b"789")
-    assert location(listed.path).listed() == Listed(listed.path, "a.e57", 10, listed.etag)
+    source = location(info.path).source(info)
+    assert (source.path, source.open(7).read(9)) == (info.path, b"789")
+    assert location(info.path).info() == FileInfo(info.path, "a.e57", 10, info.etag)
 
 
 # -- reading
@@ -170,7 +170,7 @@ def test_reading(s3: Any, bucket: str) -> None:
     """An object streams from any offset, any number of times, in blocks of at most the requested size."""
     put(s3, bucket, "a.e57")
     location = S3Location(s3, bucket, "a.e57")
-    source = location.source(location.listed())
+    source = location.source(location.info())
     assert (source.path, source.size, source.fingerprint) == (
         f"s3://{bucket}/a.e57",
         10,
@@ -189,7 +189,7 @@ def test_replaced_object(s3: Any, bucket: str, size: int) -> None:
     """An object that was replaced after its listing is never read, at any size and offset."""
     put(s3, bucket, "a.e57")
     location = S3Location(s3, bucket, "a.e57")
-    source = location.source(location.listed())
+    source = location.source(location.info())
     put(s3, bucket, "a.e57", body=bytes(size))
     for offset in (0, 5):
         with pytest.raises(SourceChangedError, match=rf"s3://{bucket}/a\.e57 changed") as raised:
@@ -221,9 +221,9 @@ def test_weak_etags(s3: Any, bucket: str) -> None:
     """A weak ETag is not sent as a condition; an object that was replaced is noticed by its new one."""
     put(s3, bucket, "a.e57")
     location = S3Location(WeakTags(s3), bucket, "a.e57")
-    listed = location.listed()
-    assert listed.etag == 'W/"781e5e245d69b566979b86e28d23f2c7"'
-    source = location.source(listed)
+    info = location.info()
+    assert info.etag == 'W/"781e5e245d69b566979b86e28d23f2c7"'
+    source = location.source(info)
     assert source.open(4).read(3) == b"456"
     put(s3, bucket, "a.e57", body=b"9876543210")
     with pytest.raises(SourceChangedError, match=r"a\.e57 changed"):
@@ -242,7 +242,7 @@ def test_written_anew_with_the_same_bytes(s3: Any, bucket: str) -> None:
     """An object that was written again with the same bytes is the same object."""
     put(s3, bucket, "a.e57")
     location = S3Location(s3, bucket, "a.e57")
-    source = location.source(location.listed())
+    source = location.source(location.info())
     put(s3, bucket, "a.e57")
     assert source.open(8).read(9) == b"89"
 
@@ -251,7 +251,7 @@ def test_deleted_object(s3: Any, bucket: str) -> None:
     """An object that was deleted since it was listed is named as missing."""
     put(s3, bucket, "a.e57")
     location = S3Location(s3, bucket, "a.e57")
-    source = location.source(location.listed())
+    source = location.source(location.info())
     s3.delete_object(Bucket=bucket, Key="a.e57")
     with pytest.raises(SourceError, match="no such object") as raised:
         source.open(0)
@@ -267,7 +267,7 @@ def test_side_by_side(s3: Any, bucket: str) -> None:
 
     def work(name: str) -> None:
         location = S3Location(s3, bucket, name)
-        reader = location.source(location.listed()).open(0)
+        reader = location.source(location.info()).open(0)
         read[name] = b"".join(iter(lambda: reader.read(100), b""))
         reader.close()
 
@@ -324,10 +324,10 @@ FAILURES: dict[str, tuple[Exception, bool, str]] = {
 def test_failures(failure: Exception, retryable: bool, said: str) -> None:
     """Any error of AWS, at any call, becomes one error with the path, retryable if it is temporary."""
     location = S3Location(FailingS3(failure), "bucket", "a.e57")
-    source = location.source(Listed("s3://bucket/a.e57", "a.e57", 10, "etag"))
+    source = location.source(FileInfo("s3://bucket/a.e57", "a.e57", 10, "etag"))
     for call in (
         lambda: source.open(0),
-        location.listed,
+        location.info,
         location.is_file,
         lambda: list(location.files(1)),
         lambda: list(location.folders()),
@@ -375,8 +375,8 @@ def test_what_is_asked_for() -> None:
             asked.append(request)
             return {"Body": StreamingBody(CutOff(), 10), "ETag": '"abc-3"'}
 
-    listed = Listed("s3://bucket/scan/a.e57", "a.e57", 10, "abc-3")
-    S3Location(Client(), "bucket", "scan").source(listed).open(7)
+    info = FileInfo("s3://bucket/scan/a.e57", "a.e57", 10, "abc-3")
+    S3Location(Client(), "bucket", "scan").source(info).open(7)
     assert asked == [{"Bucket": "bucket", "Key": "scan/a.e57", "Range": "bytes=7-", "IfMatch": '"abc-3"'}]
 
 
@@ -389,7 +389,7 @@ def test_a_store_that_ignores_the_condition(reply: dict[str, str]) -> None:
         def get_object(self, **request: Any) -> Any:
             return {"Body": body, **reply}
 
-    source = S3Location(Client(), "bucket", "").source(Listed("s3://bucket/a.e57", "a.e57", 10, "old"))
+    source = S3Location(Client(), "bucket", "").source(FileInfo("s3://bucket/a.e57", "a.e57", 10, "old"))
     with pytest.raises(SourceChangedError, match=r"a\.e57 changed"):
         source.open(0)
     assert body.blocks == []  # closed

@@ -12,7 +12,7 @@ from fsspec.implementations.dirfs import DirFileSystem  # type: ignore[import-un
 from fsspec.implementations.local import LocalFileSystem  # type: ignore[import-untyped]
 
 from airflow_360.exceptions import SourceChangedError, SourceError
-from airflow_360.sources import Listed, Source, store
+from airflow_360.sources import FileInfo, Source, store
 from airflow_360.sources.listing import list_files, list_scans
 from airflow_360.sources.store import Store, StoreLocation
 from tests import file_systems as fakes
@@ -55,13 +55,13 @@ class Place:
     def folder(self) -> StoreLocation:
         return self.at(self.path.removesuffix("/a.e57"))
 
-    def listed(self, how: str) -> Listed:
+    def info(self, how: str) -> FileInfo:
         """Return the file's info, from itself or from its folder's listing."""
-        (listed,) = [self.file.listed()] if how == "file" else self.folder.files(None)
-        return listed
+        (info,) = [self.file.info()] if how == "file" else self.folder.files(None)
+        return info
 
     def source(self, how: str = "file") -> Source:
-        return self.file.source(self.listed(how))
+        return self.file.source(self.info(how))
 
     def put(self, data: bytes) -> None:
         self.fs.put(self.inner, data)
@@ -144,12 +144,12 @@ def test_names(place: Place, name: str) -> None:
     folder = place.inner.rpartition("/")[0]
     place.fs.put(f"{folder}/{name}", b"odd")
     path = f"{place.path.removesuffix('a.e57')}{name}"
-    listed = {file.path: file for file in place.folder.files(None)}
-    assert sorted(listed) == sorted([place.path, path])
-    assert listed[path].relative == name
-    assert read(place.at(path).source(listed[path])) == b"odd"
+    files = {file.path: file for file in place.folder.files(None)}
+    assert sorted(files) == sorted([place.path, path])
+    assert files[path].relative == name
+    assert read(place.at(path).source(files[path])) == b"odd"
     assert place.at(path).is_file()
-    assert place.at(path).listed().size == 3
+    assert place.at(path).info().size == 3
 
 
 @pytest.mark.parametrize("kind", ["gs", "abfs"])
@@ -246,7 +246,7 @@ def test_replaced_past_a_kept_listing(place: Place) -> None:
     place.put(b"abcdefghij")
     with pytest.raises(SourceChangedError):
         source.check()
-    assert place.listed("folder") != source.listed if hasattr(source, "listed") else True
+    assert place.info("folder") != source.info if hasattr(source, "info") else True
 
 
 def test_unchanged(place: Place) -> None:
@@ -274,7 +274,7 @@ def test_deleted(place: Place) -> None:
     """A file that vanished is reported as missing, at any time."""
     source = place.source()
     del place.fs.store[place.inner]
-    for look in (source.check, lambda: read(source), lambda: read(source, 4), place.file.listed):
+    for look in (source.check, lambda: read(source), lambda: read(source, 4), place.file.info):
         with pytest.raises(SourceError, match=r"a\.e57 does not exist") as raised:
             look()
         assert not raised.value.retryable
@@ -292,17 +292,17 @@ def test_a_folder_in_its_place(place: Place) -> None:
 
 def test_the_generation_counts() -> None:
     """In Google Cloud Storage the generation identifies versions; the time is that of the last change."""
-    listed = Place(fakes.GoogleCloud).listed("folder")
-    assert listed.etag is not None
-    assert listed.etag.isdecimal()
-    assert listed.modified is None
-    assert listed.written is not None
-    assert listed.written > fakes.BEGINNING.timestamp()
+    info = Place(fakes.GoogleCloud).info("folder")
+    assert info.etag is not None
+    assert info.etag.isdecimal()
+    assert info.modified is None
+    assert info.written is not None
+    assert info.written > fakes.BEGINNING.timestamp()
 
 
 def test_time_and_etag_count() -> None:
     """In other stores both count, as far as they are told."""
-    azure, sftp = Place(fakes.Azure).listed("file"), Place(fakes.Sftp).listed("file")
+    azure, sftp = Place(fakes.Azure).info("file"), Place(fakes.Sftp).info("file")
     assert azure.etag is not None
     assert azure.etag.startswith("0x8DE")
     assert azure.modified == azure.written is not None
@@ -313,11 +313,11 @@ def test_time_and_etag_count() -> None:
 def test_what_only_one_of_two_answers_tells_is_no_change() -> None:
     """A store that reports the ETag of a file but not in its listings does not fail every upload."""
     place = Place(fakes.TightLipped)
-    listed = place.listed("folder")
-    assert listed.etag is None
-    place.folder.source(listed).check()
+    info = place.info("folder")
+    assert info.etag is None
+    place.folder.source(info).check()
     with pytest.raises(SourceChangedError):
-        place.folder.source(replace(place.file.listed(), etag="other")).check()
+        place.folder.source(replace(place.file.info(), etag="other")).check()
 
 
 # -- a store that reports too little
@@ -343,7 +343,7 @@ def test_a_store_that_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
 def test_no_warning_for_others(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     """A store with either of them gets no warning, and neither does a path that is not a file."""
     list(place.folder.files(None))
-    place.file.listed()
+    place.file.info()
     place.folder.is_folder()
     assert caplog.records == []
 
@@ -354,7 +354,7 @@ def test_hidden_sizes() -> None:
     fs.put("/scan/a.e57", TEN)
     inner = Store(fs(), "hidden", "")
     with pytest.raises(SourceError, match=r"a\.e57 has a size that its store does not tell"):
-        StoreLocation(inner, "hidden:///scan/a.e57").listed()
+        StoreLocation(inner, "hidden:///scan/a.e57").info()
     with pytest.raises(SourceError, match=r"a\.e57 has a size that its store does not tell"):
         list_files(lambda path: StoreLocation(inner, path), "hidden:///scan/", recursive=True)
 
@@ -405,7 +405,7 @@ def test_pipes() -> None:
     with pytest.raises(SourceError, match=r"pipe\.e57 is no regular file"):
         list_files(open_location, "sftp://nas@/srv/scan/")
     with pytest.raises(SourceError, match=r"pipe\.e57 is no regular file"):
-        open_location("sftp://nas@/srv/scan/pipe.e57").listed()
+        open_location("sftp://nas@/srv/scan/pipe.e57").info()
     assert len(list_files(open_location, "sftp://nas@/srv/scan/", exclude="pipe.*")) == 1
 
 
@@ -415,7 +415,7 @@ def test_a_folder_where_a_file_is_meant(place: Place) -> None:
         location = place.at(path)
         assert (location.is_file(), location.is_folder()) == (False, True)
         with pytest.raises(SourceError, match="UploadFilesOperator") as raised:
-            location.listed()
+            location.info()
         assert raised.value.path == path
 
 
@@ -470,10 +470,10 @@ def test_refused(refusal: Exception) -> None:
     fs = fakes.fresh(fakes.Denied)
     fs.refusal = refusal
     location = StoreLocation(Store(fs(), "denied", "my_nas@"), "denied://my_nas@/scan/a.e57")
-    source = location.source(Listed(location.path, "a.e57", 10, modified=1.0))
+    source = location.source(FileInfo(location.path, "a.e57", 10, modified=1.0))
     for call in (
         location.is_file,
-        location.listed,
+        location.info,
         lambda: list(location.files(None)),
         lambda: list(location.folders()),
         lambda: source.open(0).read(1),
@@ -506,7 +506,7 @@ def test_faults(kind: str, failure: Exception, retryable: bool, at: str) -> None
     objects = kind == "gs"
     if at in (("open", "read") if objects else ("cat_file", "find")):
         return
-    listed = place.listed("file")
+    info = place.info("file")
 
     def fail(fs: Any, name: str, path: str) -> None:
         if name == at:
@@ -515,7 +515,7 @@ def test_faults(kind: str, failure: Exception, retryable: bool, at: str) -> None
     place.fs.on_request = staticmethod(fail)
 
     def do() -> None:
-        source = place.file.source(listed)
+        source = place.file.source(info)
         if at in ("ls", "find"):
             list(place.folder.files(1 if at == "ls" else None))
         else:
@@ -551,7 +551,7 @@ def lossy() -> tuple[Any, StoreLocation]:
 def test_a_lost_line_is_opened_again(lose_at: int) -> None:
     """A file system whose connection is lost is created again, with the same settings, within the attempt."""
     fs, location = lossy()
-    source = location.source(location.listed())
+    source = location.source(location.info())
     fs.lose_at = lose_at
     failures: list[SourceError] = []
     for _ in range(2):
@@ -566,13 +566,13 @@ def test_a_lost_line_is_opened_again(lose_at: int) -> None:
     for part in ("lossy://nas@/scan/a.e57", "SFTPNoConnection", "The store may not answer"):
         assert part in str(failure)
     assert fs.opened == 2
-    location.listed()
+    location.info()
 
 
 def test_a_lost_line_is_opened_again_once() -> None:
     """Several readers whose line was lost share one new file system."""
     fs, location = lossy()
-    source = location.source(location.listed())
+    source = location.source(location.info())
     readers = [source.open(0) for _ in range(3)]
     fs.lose_at = 1
     for reader in readers:
@@ -590,14 +590,14 @@ def test_a_line_that_stays_lost() -> None:
     fs.__init__ = lambda *a, **k: (_ for _ in ()).throw(OSError("no route to host"))
     for _ in range(2):
         with pytest.raises(SourceError, match="SFTPNoConnection: Connection not open"):
-            location.listed()
+            location.info()
 
 
 def test_a_final_error_keeps_the_line() -> None:
     """A file that is missing is no reason to log in again."""
     fs, location = lossy()
     with pytest.raises(SourceError):
-        StoreLocation(location._store, "lossy://nas@/scan/none.e57").listed()
+        StoreLocation(location._store, "lossy://nas@/scan/none.e57").info()
     assert fs.opened == 1
 
 

@@ -145,7 +145,7 @@ class Site:
     def look(self) -> list[Scan]:
         """Return the contents of the folders, read in this process, which may have cached them before."""
         hook = ThreeSixtyHook()
-        return list(hook.paths.look_at_scans(hook.paths.list_scans(self.url())))
+        return list(hook.paths.snapshot_scans(hook.paths.list_scans(self.url())))
 
     def new_state(self) -> Path:
         """Return a file for a task's saved state."""

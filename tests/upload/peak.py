@@ -38,7 +38,7 @@ def main(server: str, upload_id: str, path: str, archive: str) -> None:
         jobs = [Job(file.relative, file.size, partial(location.source, file)) for file in listed]
         upload_many(client, upload_id, jobs, on_progress=lambda tally: None)
     else:
-        upload(client, upload_id, location.source(location.listed()), "huge.e57")
+        upload(client, upload_id, location.source(location.info()), "huge.e57")
     complete = all(progress.complete for progress in client.list_files(upload_id))
     print(json.dumps({"complete": complete, "peak": peak_bytes(), "airflow": "airflow" in sys.modules}))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,19 @@ from airflow_360.exceptions import (
     UploadStalledError,
 )
 from airflow_360.sources import Source
-from airflow_360.upload.engine import CAREFUL, upload
-from airflow_360.upload.ranges import FIRST_CHUNK, ChunkSizer
+from airflow_360.upload.engine import PROBE_BYTES, upload
+from airflow_360.upload.ranges import FIRST_CHUNK_BYTES, ChunkSizer
 from tests.fakes import (
     HiccupSource,
     MemorySource,
+    Recorder,
     Sized,
     Steps,
     Waits,
     certificate,
     client_for,
     held,
+    http_reply,
     methods,
     outcome_of,
     requests_of,
@@ -101,7 +103,7 @@ class Session:
 
 @pytest.mark.parametrize(
     ("size", "chunk_size"),
-    [(0, None), (0, 4), (1, 4), (4, 4), (1, 1), (10, None), (FIRST_CHUNK, None)],
+    [(0, None), (0, 4), (1, 4), (4, 4), (1, 1), (10, None), (FIRST_CHUNK_BYTES, None)],
     ids=[
         "empty",
         "empty with a size",
@@ -139,10 +141,10 @@ def test_chunks(emulator: Emulator, size: int, starts: list[int]) -> None:
 
 def test_one_byte_over_the_default(emulator: Emulator) -> None:
     """A file one byte larger than the default chunk is sent in two, in blocks of a mebibyte at most."""
-    session = Session(emulator, some_bytes(FIRST_CHUNK + 1))
+    session = Session(emulator, some_bytes(FIRST_CHUNK_BYTES + 1))
     session.upload(None)
-    assert session.starts == [0, FIRST_CHUNK]
-    assert session.bytes == some_bytes(FIRST_CHUNK + 1)
+    assert session.starts == [0, FIRST_CHUNK_BYTES]
+    assert session.bytes == some_bytes(FIRST_CHUNK_BYTES + 1)
     assert isinstance(session.source, MemorySource)
     assert session.source.largest_read == MIB
 
@@ -259,7 +261,7 @@ def test_after_silence_a_small_chunk(emulator: Emulator) -> None:
     session = Session(emulator, zeros(17))
     session.upload(None, clock=Steps(5))
     sizes = [exchange.body_bytes for exchange in requests_of(emulator, "PUT")]
-    assert sizes == [8 * MIB, CAREFUL, 4 * MIB, 4 * MIB, MIB - CAREFUL]
+    assert sizes == [8 * MIB, PROBE_BYTES, 4 * MIB, 4 * MIB, MIB - PROBE_BYTES]
 
 
 def test_a_careful_chunk_is_no_larger(emulator: Emulator) -> None:
@@ -973,7 +975,7 @@ def test_idle_connection_that_is_closed(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, stood: str, rst: bool
 ) -> None:
     """A PUT on an idle connection that is being closed is sent again after a question, not as a failure."""
-    monkeypatch.setattr("airflow_360.api.connections.IDLE", -1.0 if stood == "idle" else 60.0)
+    monkeypatch.setattr("airflow_360.api.connections.IDLE_SECONDS", -1.0 if stood == "idle" else 60.0)
     emulator.faults.add({"on": PUT, "do": "hang_up", "rst": rst, "skip": 1})
     session = Session(emulator, some_bytes(6000))
     session.upload(2000)
@@ -992,3 +994,86 @@ def test_a_server_that_always_hangs_up(rst: bool) -> None:
             upload(session.client, session.upload_id, session.source, name, chunks=ChunkSizer(10_000))
             assert held(emulator, session.upload_id, name) == some_bytes(40_000)
         assert emulator.faults.counts["hang_up"] == len(session.waits) == 1
+
+
+# -- messages
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """The log records of this package from here on."""
+    caplog.set_level(logging.INFO, logger="airflow_360")
+    messages: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    listener = Listener()
+    logging.getLogger("airflow_360").addHandler(listener)
+    yield messages
+    logging.getLogger("airflow_360").removeHandler(listener)
+
+
+def test_log_of_a_new_upload_and_of_a_complete_one(emulator: Emulator, told: list[str]) -> None:
+    """The log of a new upload does not mention resuming; that of a complete one says that nothing is sent."""
+    client = client_for(emulator)
+    upload_id = client.create_upload_session().upload_id
+    for _ in range(2):
+        upload(client, upload_id, MemorySource(b"0123456789"), "scan.e57", chunks=ChunkSizer(4))
+    assert told == ["scan.e57: is complete on the server already, nothing is sent"]
+
+
+def test_message_of_an_upload_that_stalls(emulator: Emulator) -> None:
+    """The message of an upload that does not grow without a failure is only that."""
+    body = {"received": 4, "total": 10, "complete": False}
+    emulator.faults.add({"on": "PUT /uploads/*/*", "do": "status", "status": 200, "body": body, "times": 2})
+    client = client_for(emulator, tries=0)
+    upload_id = client.create_upload_session().upload_id
+    with pytest.raises(UploadStalledError) as raised:
+        upload(client, upload_id, MemorySource(b"0123456789"), "scan.e57", chunks=ChunkSizer(4))
+    assert str(raised.value) == (
+        "scan.e57: upload stalled at 4 of 10 bytes: the server accepts no more. Run the task again to resume "
+        "from there."
+    )
+
+
+def test_log_of_a_chunk_that_a_proxy_refused(told: list[str]) -> None:
+    """The log about a chunk that a proxy found too large contains the next size."""
+    with strict_emulator(max_body_bytes=1 << 20) as emulator:
+        client = client_for(emulator)
+        upload_id = client.create_upload_session().upload_id
+        source = MemorySource(bytes(3 << 20))
+        upload(client, upload_id, source, "scan.e57", chunks=ChunkSizer(2 << 20), ask=False)
+    assert told == [
+        f"PUT /api/v1/uploads/{upload_id}/scan.e57: the server answered 413 (not a reply of the 360 API). It "
+        "is probably a proxy that limits the size of a request: set a smaller chunk_size, or raise its limit "
+        "(client_max_body_size in nginx). Sending at most 1.0 MiB at a time from here on."
+    ]
+
+
+def test_messages_about_a_source_that_fails_or_ends_early(emulator: Emulator, told: list[str]) -> None:
+    """The message about a source that fails has the byte; one that ends early names the next step."""
+    client = client_for(emulator)
+    upload_id = client.create_upload_session().upload_id
+    upload(client, upload_id, HiccupSource(some_bytes(10), at=4), "a.e57", chunks=ChunkSizer(20), ask=False)
+    assert told == ["the store hung up Opening it again at byte 4."]
+    with pytest.raises(SourceChangedError) as raised:
+        upload(client, upload_id, MemorySource(b"012345", size=10), "b.e57", ask=False)
+    assert str(raised.value) == (
+        "scans/scan.e57 ends at 6 bytes and had 10 when the upload began. Let it be written to its end, then "
+        "clear the session task."
+    )
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["nothing known", "begun"])
+def test_a_file_of_one_chunk_has_a_range_only_if_it_was_begun(known: bool) -> None:
+    """A file of one chunk is sent without a range if the server has nothing of it, otherwise with one."""
+    begun = {"received": 0, "total": 4, "complete": False}
+    with Recorder(http_reply(200, {"received": 4, "total": 4, "complete": True})) as server:
+        progress = FileProgress.from_reply(begun) if known else None
+        upload(
+            client_for(server.url), "AAAAAAAA", MemorySource(b"scan"), "a.e57", ask=False, progress=progress
+        )
+    (put,) = server.heard
+    assert put.headers.get("Content-Range") == ("bytes 0-3/4" if known else None)

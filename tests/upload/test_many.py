@@ -22,7 +22,7 @@ from airflow_360.exceptions import (
     UploadStalledError,
 )
 from airflow_360.sources import Source
-from airflow_360.upload.many import Job, Tally, upload_many
+from airflow_360.upload.many import Job, SessionProgress, upload_many
 from airflow_360.upload.ranges import ChunkSizer
 from tests.fakes import MemorySource, Waits, client_for, held, requests_of, some_bytes, strict_emulator
 
@@ -37,7 +37,7 @@ class Session:
         self.client: ThreeSixtyClient = client_for(emulator, sleep=self.waits, **client)
         self.upload_id = self.client.create_upload_session().upload_id
         self.sources = {name: MemorySource(data, path=name) for name, data in files.items()}
-        self.tallies: list[Tally] = []
+        self.tallies: list[SessionProgress] = []
 
     def jobs(self, **openers: Callable[[], Source]) -> list[Job]:
         return [
@@ -94,7 +94,7 @@ def test_side_by_side(emulator: Emulator, parallel: int) -> None:
     assert sorted(session.puts) == sorted(session.files)
     gets = requests_of(emulator, "GET")
     assert [exchange.path for exchange in gets[:-1]] == [f"/uploads/{session.upload_id}"]
-    assert session.tallies[-1] == Tally(9, sum(map(len, session.files.values())))
+    assert session.tallies[-1] == SessionProgress(9, sum(map(len, session.files.values())))
     assert all(source.opened in ([0], []) for source in session.sources.values())
     assert all(source.open_readers == 0 for source in session.sources.values())
 
@@ -153,7 +153,7 @@ def test_progress_in_the_calling_thread(emulator: Emulator) -> None:
     threads: set[int] = set()
     emulator.faults.add({"on": session.on("f0.e57"), "do": "stall", "seconds": 1.3})
 
-    def on_progress(tally: Tally) -> None:
+    def on_progress(tally: SessionProgress) -> None:
         threads.add(threading.get_ident())
         session.tallies.append(tally)
 
@@ -162,7 +162,7 @@ def test_progress_in_the_calling_thread(emulator: Emulator) -> None:
     assert len(session.tallies) >= 2
     assert session.tallies == sorted(session.tallies, key=lambda tally: tally.received)
     assert session.tallies[0].files < 6
-    assert session.tallies[-1] == Tally(6, 240)
+    assert session.tallies[-1] == SessionProgress(6, 240)
 
 
 def test_without_progress(emulator: Emulator) -> None:
@@ -184,7 +184,7 @@ def test_complete_files_are_not_sent_again(emulator: Emulator) -> None:
     session.upload()
     assert [exchange.path for exchange in emulator.exchanges] == [f"/uploads/{session.upload_id}"]
     assert all(source.opened == [] for source in session.sources.values())
-    assert session.tallies[-1] == Tally(5, sum(map(len, session.files.values())))
+    assert session.tallies[-1] == SessionProgress(5, sum(map(len, session.files.values())))
 
 
 def test_a_retry_sends_what_is_missing(emulator: Emulator) -> None:
@@ -201,7 +201,7 @@ def test_a_retry_sends_what_is_missing(emulator: Emulator) -> None:
         ("f3.e57", 4),
         ("f3.e57", 8),
     ]
-    assert session.tallies[-1] == Tally(6, 60)
+    assert session.tallies[-1] == SessionProgress(6, 60)
 
 
 def test_what_else_the_session_holds_does_not_count(emulator: Emulator) -> None:
@@ -224,7 +224,7 @@ def test_passing_failures(emulator: Emulator, fault: dict[str, Any]) -> None:
     emulator.faults.add(*({"on": session.on(f"f{n}.e57"), "skip": 1, **fault} for n in range(0, 8, 2)))
     session.upload()
     assert session.arrived()
-    assert session.tallies[-1] == Tally(8, sum(map(len, session.files.values())))
+    assert session.tallies[-1] == SessionProgress(8, sum(map(len, session.files.values())))
 
 
 # -- files that cannot be uploaded
@@ -460,7 +460,7 @@ def test_an_error_of_the_caller_stops_all(emulator: Emulator) -> None:
     session = Session(emulator, {f"f{n}.e57": some_bytes(400) for n in range(4)})
     emulator.faults.add({"on": session.on("f0.e57"), "do": "stall", "seconds": 1.5, "skip": 2})
 
-    def fail(tally: Tally) -> None:
+    def fail(tally: SessionProgress) -> None:
         session.tallies.append(tally)
         if len(session.tallies) > 1:  # the first call comes before anything is sent
             raise TimeoutError("the task's")

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_360.emulator import Emulator
-from airflow_360.upload.engine import CAREFUL, upload
+from airflow_360.upload.engine import PROBE_BYTES, upload
 from airflow_360.upload.ranges import ChunkSizer
 from tests.fakes import MemorySource, Waits, client_for, held, requests_of, some_bytes
 
@@ -54,7 +54,7 @@ def plans(draw: st.DrawFn, *chunk_sizes: int) -> Plan:
     return Plan(
         size,
         chunk,
-        draw(st.lists(fault, max_size=max(1, size // (chunk if chunk <= CAREFUL else chunk + CAREFUL)))),
+        draw(st.lists(fault, max_size=max(1, size // (chunk + PROBE_BYTES * (chunk > PROBE_BYTES))))),
         draw(st.none() | st.lists(st.sampled_from(questions), max_size=2)),
     )
 
@@ -117,9 +117,9 @@ def test_the_bytes_arrive_in_small_chunks(shared: Emulator, plan: Plan) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@example(plan=Plan(5 * CAREFUL, CAREFUL, [broken_at(CAREFUL - 1, keep=True)] * 5, None))
+@example(plan=Plan(5 * PROBE_BYTES, PROBE_BYTES, [broken_at(PROBE_BYTES - 1, keep=True)] * 5, None))
 @example(plan=Plan(500_000, 100_000, [LOST_REPLY, PAGE, broken_at(99_999, keep=False)], [LOST_REPLY]))
-@given(plan=plans(CAREFUL, 100_000))
+@given(plan=plans(PROBE_BYTES, 100_000))
 def test_the_bytes_arrive(shared: Emulator, plan: Plan) -> None:
     """The same is true for chunks that are larger than the probe after a silence."""
     carry_out(shared, plan)

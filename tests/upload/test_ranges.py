@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_360.upload.ranges import FIRST_CHUNK, ChunkSizer, content_range, next_chunk_size
+from airflow_360.upload.ranges import FIRST_CHUNK_BYTES, ChunkSizer, content_range, next_chunk_size
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -161,7 +161,7 @@ def test_chunk_sizes_are_bounded(fixed: int | None, steps: list[tuple[float, flo
 @pytest.mark.parametrize("rate", [0.2 * MIB, MIB, 30 * MIB, 100 * MIB], ids=["slow", "DSL", "fast", "fibre"])
 def test_chunk_sizes_settle(rate: float) -> None:
     """On a line of any steady rate the chunks reach between 2.5 and 10 seconds, and stay there."""
-    size = FIRST_CHUNK
+    size = FIRST_CHUNK_BYTES
     sizes = []
     for _ in range(20):
         size = next_chunk_size(size, size / rate)
@@ -186,7 +186,7 @@ def test_long_link() -> None:
     rate = 1e9 / 8
     seconds, _ = sent_in(rate, 0.1, GIB)
     assert GIB / seconds >= 0.9 * rate
-    example = GIB / rate + (2 + GIB // FIRST_CHUNK) * 0.1
+    example = GIB / rate + (2 + GIB // FIRST_CHUNK_BYTES) * 0.1
     assert seconds <= example / 2
 
 
