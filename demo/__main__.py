@@ -28,9 +28,8 @@ from zoneinfo import ZoneInfo
 import requests
 
 from airflow_360.emulator import Emulator
-from airflow_360.sources.listing import count_text
 from airflow_360.sources.names import is_litter
-from airflow_360.upload.progress import size_text
+from airflow_360.texts import count_text, size_text
 from demo.report import UploadedFile, progress_line, table
 from demo.scans import make_scans
 from harness.airflow import REPOSITORY, LocalAirflow

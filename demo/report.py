@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from airflow_360.upload.progress import size_text
+from airflow_360.texts import size_text
 from harness.airflow_api import TaskInstance
 
 

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from airflow_360.exceptions import SourceChangedError, SourceError, ThreeSixtyError
 from airflow_360.hooks.errors import airflow_errors, require_rendered
+from airflow_360.texts import count_text
 from airflow_360.version_compat import AIRFLOW_VERSION
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
     from airflow_360.sources import FileInfo, Location, Scan, Source
-    from airflow_360.sources.listing import Globs, LeftOut
+    from airflow_360.sources.listing import Globs
+    from airflow_360.texts import LeftOut
 
 __all__ = ["AnyPath", "Paths", "path_text"]
 
@@ -323,8 +325,6 @@ def _check_as_listed(path: str, what: str, listed: T | None, found: T, text: Cal
 
 
 def _bytes_text(count: int) -> str:
-    from airflow_360.sources.listing import count_text
-
     return count_text(count, "byte")
 
 

@@ -27,13 +27,12 @@ from airflow_360.runtime.manifest import Manifest
 from airflow_360.runtime.source_records import SourceRecord, fingerprint_of
 from airflow_360.runtime.task_state import TaskState
 from airflow_360.sources.archive import ArchiveSource, Member
-from airflow_360.sources.listing import count_text
 from airflow_360.sources.names import KNOWN_EXTENSIONS, extension, flat_name, flat_names, shard_of
+from airflow_360.texts import count_text, duration_text, first_few, size_text
 from airflow_360.upload.engine import upload
 from airflow_360.upload.many import Job, saying_what_is_too_large, upload_many
-from airflow_360.upload.progress import ProgressLog, duration_text, size_text
+from airflow_360.upload.progress import ProgressLog
 from airflow_360.upload.ranges import ChunkSizer
-from airflow_360.values import first_few
 
 if TYPE_CHECKING:
     from airflow_360.api.records import FileProgress

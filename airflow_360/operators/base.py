@@ -15,6 +15,7 @@ from airflow_360.exceptions import RateLimitedError, ServerError
 from airflow_360.hooks.connection import DEFAULT_CONN_ID
 from airflow_360.hooks.errors import airflow_errors
 from airflow_360.hooks.task_mixin import UsesThreeSixty
+from airflow_360.texts import duration_text
 from airflow_360.triggers.pause import PauseTrigger
 from airflow_360.version_compat import AIRFLOW_VERSION, AirflowRescheduleException
 
@@ -73,8 +74,6 @@ class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
         ):
             return
         seconds = seconds_to_wait(error, mapped)
-        from airflow_360.upload.progress import duration_text
-
         until = time.strftime("%H:%M", time.localtime(time.time() + seconds))
         self.log.warning("%s The task continues in %s, at %s.", error, duration_text(seconds), until)
         if self.deferrable:

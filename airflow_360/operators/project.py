@@ -36,9 +36,10 @@ from airflow_360.runtime.lasting_store import lasting_inlets
 from airflow_360.runtime.results import results_of
 from airflow_360.runtime.scan_records import SCAN_KEYS, ScanRecord, listing_task_id
 from airflow_360.runtime.task_state import TaskState, is_waiting, time_left
+from airflow_360.texts import count_text, duration_text, first_few
 from airflow_360.triggers.pause import PauseTrigger
 from airflow_360.triggers.project import ProjectReadyTrigger
-from airflow_360.values import first_few, is_unset
+from airflow_360.values import is_unset
 from airflow_360.version_compat import TaskDeferralTimeout
 
 if TYPE_CHECKING:
@@ -400,8 +401,6 @@ class CreateProjectOperator(ThreeSixtyOperator):
 
 
 def _too_late(page: str, seconds: float) -> str:
-    from airflow_360.upload.progress import duration_text
-
     text = duration_text(seconds) if seconds > 600 else f"{seconds:.0f} s"
     return f"The project was not ready within {text}: {page}. Clear this task to wait again."
 
@@ -425,8 +424,6 @@ def _check_session(
     :param uploads: the results of the upload tasks; None accepts any complete files.
     :raises ProjectError: if files are missing, incomplete or unexpected; the message lists them.
     """
-    from airflow_360.sources.listing import count_text
-
     faults = [
         f"{file.name} is not complete ({file.received:,} of {count_text(file.total, 'byte')})"
         for file in files
@@ -445,8 +442,6 @@ def _check_session(
 
 def _differences(held: Mapping[str, int], uploads: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the differences between session and uploads: in names and sizes, or in count and bytes."""
-    from airflow_360.sources.listing import count_text
-
     faults = _duplicates([result for result in uploads if "filename" in result])
     named = {str(result["filename"]): int(result["size"]) for result in uploads if "filename" in result}
     summaries = [result for result in uploads if "filename" not in result]

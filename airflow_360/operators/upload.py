@@ -22,6 +22,7 @@ from airflow_360.runtime.creation_records import PROJECT_REQUEST, new_session
 from airflow_360.runtime.lasting_store import lasting_inlets
 from airflow_360.runtime.scan_records import SCAN_KEYS, ScanRecord, scan_key
 from airflow_360.runtime.task_state import Key, TaskState
+from airflow_360.texts import LeftOut, count_text, duration_text
 from airflow_360.values import is_unset
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 
     from airflow_360.hooks.paths import AnyPath
     from airflow_360.sources import FileInfo, Scan
-    from airflow_360.sources.listing import Globs, LeftOut
+    from airflow_360.sources.listing import Globs
+    from airflow_360.texts import LeftOut
 
 __all__ = [
     "CreateUploadSessionOperator",
@@ -114,7 +116,6 @@ class ListFilesOperator(ThreeSixtyOperator):
     @airflow_errors()
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """List the files; fail before any byte is sent if two have the same name."""
-        from airflow_360.sources.listing import LeftOut
         from airflow_360.sources.names import flat_names
 
         require_choice("names", self.names, *NAMES)
@@ -216,8 +217,6 @@ class ListScansOperator(ThreeSixtyOperator):
     @airflow_errors()
     def execute(self, context: Context) -> list[str]:
         """List the folders."""
-        from airflow_360.sources.listing import LeftOut, count_text
-
         require_choice("on_empty", self.on_empty, *ON_EMPTY)
         if self.only_new:
             self._check_remembered()
@@ -244,8 +243,6 @@ class ListScansOperator(ThreeSixtyOperator):
         return paths
 
     def _settled(self, scans: Iterable[Scan], left_out: LeftOut) -> list[Scan]:
-        from airflow_360.upload.progress import duration_text
-
         settled = []
         for scan in scans:
             if self.settle_seconds and scan.age is None:
@@ -622,8 +619,6 @@ class UploadFilesOperator(ThreeSixtyOperator):
     @waits_out_rate_limits
     def execute(self, context: Context) -> dict[str, int]:
         """List the files, and upload all of them or those of this shard."""
-        from airflow_360.sources.listing import LeftOut
-
         require_choice("names", self.names, *NAMES)
         require_choice("on_empty", self.on_empty, *ON_EMPTY)
         shards, shard = self._shard_position()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources import FileInfo
 from airflow_360.sources.names import printable
-from airflow_360.values import first_few
+from airflow_360.texts import first_few
 
 __all__ = ["changed", "missing", "not_a_file", "refused", "refused_file"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from hashlib import sha256
@@ -16,12 +15,11 @@ from airflow_360.exceptions import SourceError
 from airflow_360.sources import FileInfo, Location, Scan
 from airflow_360.sources.errors import refused
 from airflow_360.sources.names import KNOWN_EXTENSIONS, extension, is_hidden, is_litter, printable
+from airflow_360.texts import MAX_COUNTED_FILES, LeftOut, count_text
 from airflow_360.values import is_unset
 
 __all__ = [
     "Globs",
-    "LeftOut",
-    "count_text",
     "globs_text",
     "has_files",
     "list_files",
@@ -36,59 +34,8 @@ Open = Callable[[str], Location]
 #: One glob or several; None matches everything.
 Globs = str | Sequence[str] | None
 
-#: The most files in subfolders to count for a warning; an object store may have millions.
-MAX_COUNTED_FILES = 10_000
 #: If a file's date is less far in the future, a machine whose clock is ahead may still be writing it.
 MAX_CLOCK_DIFFERENCE_SECONDS = 86400.0
-
-
-class LeftOut:
-    """Counts of the files and folders that listings skipped, with the reasons."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._subfolders: set[str] = set()
-        self._in_subfolders = 0
-
-    def add(self, noun: str, why: str = "", count: int = 1) -> None:
-        """Count skipped files or folders.
-
-        :param noun: the noun for one of them, in the singular; it gets an *s* if there are several.
-        :param why: the reason, which follows the noun; empty if the noun is enough.
-        :param count: how many.
-        """
-        self._counts[noun, why] += count
-
-    def update(self, other: LeftOut) -> None:
-        """Add the counts of another listing."""
-        self._counts.update(other._counts)
-        self._subfolders |= other._subfolders
-        self._in_subfolders += other._in_subfolders
-
-    def add_in_subfolder(self, folder: str) -> None:
-        """Count a file in a subfolder that was not entered."""
-        self._in_subfolders += 1
-        self._subfolders.add(folder)
-
-    @property
-    def subfolders(self) -> str:
-        """Return how many files are in how many subfolders that were not entered; empty if there are none."""
-        if not self._in_subfolders:
-            return ""
-        many = "at least " if self._in_subfolders >= MAX_COUNTED_FILES else ""
-        files, folders = (
-            count_text(self._in_subfolders, "file"),
-            count_text(len(self._subfolders), "subfolder"),
-        )
-        return f"{many}{files} in {folders} (recursive=False)"
-
-    def __str__(self) -> str:
-        counts = [
-            f"{count_text(count, noun)} {why}".rstrip()
-            for (noun, why), count in self._counts.items()
-            if count
-        ]
-        return ", ".join([*counts, *filter(None, [self.subfolders])])
 
 
 def list_files(
@@ -311,11 +258,6 @@ def _check_exists(path: str, wanted: _Wanted) -> None:
 
 def _holds_scan(folder: Location, wanted: _Wanted) -> bool:
     return any(not wanted.reason_against(file.relative) for file in folder.files(None))
-
-
-def count_text(count: int, noun: str) -> str:
-    """Return a number with its noun for people: ``1 file``, ``2,000 files``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def globs_text(globs: Globs) -> str:

@@ -27,7 +27,7 @@ from airflow_360.exceptions import (
     UploadStalledError,
 )
 from airflow_360.sources import Reader, Source
-from airflow_360.upload.progress import size_text
+from airflow_360.texts import size_text
 from airflow_360.upload.ranges import FIRST_CHUNK_BYTES, ChunkSizer, content_range
 from airflow_360.values import MIB
 

@@ -27,12 +27,10 @@ from airflow_360.exceptions import (
     UploadStalledError,
 )
 from airflow_360.sources import Source
-from airflow_360.sources.listing import count_text
 from airflow_360.sources.names import extension
+from airflow_360.texts import count_text, first_few, size_text
 from airflow_360.upload.engine import upload
-from airflow_360.upload.progress import size_text
 from airflow_360.upload.ranges import ChunkSizer
-from airflow_360.values import first_few
 
 __all__ = ["Job", "SessionProgress", "saying_what_is_too_large", "upload_many"]
 

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["ProgressLog", "duration_text", "size_text"]
+from airflow_360.texts import duration_text, size_text
+
+__all__ = ["ProgressLog"]
 
 log = logging.getLogger(__name__)
 
@@ -121,22 +123,3 @@ def _text(numbers: dict[str, Any]) -> str:
 
 def _ignore(numbers: dict[str, Any]) -> None:
     pass
-
-
-def size_text(count: float) -> str:
-    """Return a number of bytes as readable text."""
-    if count < 1024:
-        return "1 byte" if count == 1 else f"{count:.0f} bytes"
-    for unit in ("KiB", "MiB", "GiB"):
-        count /= 1024
-        if round(count, 1) < 1024:
-            return f"{count:.1f} {unit}"
-    return f"{count / 1024:,.1f} TiB"
-
-
-def duration_text(seconds: float) -> str:
-    """Return a number of seconds as readable text."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -14,10 +14,11 @@ import pytest
 from airflow_360.exceptions import SourceError
 from airflow_360.sources import FileInfo, Location
 from airflow_360.sources import store as stores
-from airflow_360.sources.listing import Globs, LeftOut, has_files, list_files, list_scans, snapshot_scan
+from airflow_360.sources.listing import Globs, has_files, list_files, list_scans, snapshot_scan
 from airflow_360.sources.path import PathLocation
 from airflow_360.sources.s3 import S3Location
 from airflow_360.sources.store import OBJECT_STORES, StoreLocation
+from airflow_360.texts import LeftOut
 from tests import file_systems
 
 STORES = ["disk", "s3", *file_systems.KINDS]
@@ -344,7 +345,7 @@ def test_many_files_in_subfolders_are_not_counted_to_the_end(
     empty: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Millions of objects are not listed only to count them."""
-    monkeypatch.setattr("airflow_360.sources.listing.MAX_COUNTED_FILES", 2)
+    monkeypatch.setattr("airflow_360.texts.MAX_COUNTED_FILES", 2)
     empty.write({f"sub/{number}.e57": b"a" for number in range(4)})
     left_out = LeftOut()
     empty.files("/", left_out=left_out)

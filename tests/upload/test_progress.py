@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from airflow_360.upload.progress import ProgressLog, duration_text, size_text
+from airflow_360.texts import duration_text, size_text
+from airflow_360.upload.progress import ProgressLog
 from tests.fakes import Steps
 
 MIB = 1 << 20
