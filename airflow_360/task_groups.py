@@ -14,7 +14,7 @@ from airflow_360.operators.upload import CreateUploadSessionOperator, UploadFile
 from airflow_360.sensors.project import ProjectReadySensor
 
 if TYPE_CHECKING:
-    from airflow_360.hooks.paths import AnyPath
+    from airflow_360.hooks.parameters import AnyPath
     from airflow_360.sources.listing import Globs
 
 __all__ = ["scan_to_project"]

@@ -1,11 +1,11 @@
-"""Errors of this package as errors of Airflow, and checks of parameters, before and after rendering.
+"""Errors of this package as errors of Airflow.
 
-Separate because operators, sensors and the hook share these rules.
+Separate because operators, sensors and the hook share this one translation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator, contextmanager
 from functools import wraps
 from types import TracebackType
@@ -26,16 +26,8 @@ from airflow_360.exceptions import (
     ThreeSixtyError,
     UnexpectedReplyError,
 )
-from airflow_360.values import is_unset
 
-__all__ = [
-    "airflow_errors",
-    "check_literal",
-    "is_literal",
-    "require_choice",
-    "require_rendered",
-    "settings_of",
-]
+__all__ = ["airflow_errors", "settings_of"]
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -107,49 +99,3 @@ def settings_of(conn_id: str) -> Iterator[None]:
         ) from None
     except ThreeSixtyError as error:
         raise ConfigurationError(f"Connection {conn_id!r}: {error}") from None
-
-
-def require_rendered(**values: Any) -> None:
-    """Require that templates were rendered to a value.
-
-    :raises ThreeSixtyError: if one is empty; the message names it.
-    """
-    for name, value in values.items():
-        if not isinstance(value, str) or is_unset(value):
-            raise ConfigurationError(
-                f"{name} came out as {value!r}: check its template, and that the task it comes from has run. "
-                "If you marked that task as success, it returned nothing: clear it instead.",
-                parameter=name,
-            )
-
-
-def check_literal(name: str, value: Any, *allowed: str) -> None:
-    """Refuse a wrong value while the DAG is parsed, unless the value is known only when the task runs.
-
-    :param name: the parameter.
-    :param value: the value in the DAG file; templates and outputs of tasks are accepted.
-    :param allowed: the allowed values.
-    :raises ValueError: if the value is not allowed; the message names the parameter and the allowed values.
-    """
-    if is_literal(value) and value not in allowed:
-        raise ValueError(_choice_text(name, value, allowed))
-
-
-def is_literal(value: Any) -> bool:
-    """Tell whether a value is known while the DAG is parsed: neither a template nor the output of a task."""
-    if isinstance(value, str):
-        return "{{" not in value and "{%" not in value
-    return value is None or isinstance(value, (int, float))
-
-
-def require_choice(name: str, value: Any, *allowed: str) -> None:
-    """Require that a value, which may come from a template, is one of the allowed values.
-
-    :raises ThreeSixtyError: if not; the message names the parameter and the allowed values.
-    """
-    if value not in allowed:
-        raise ConfigurationError(_choice_text(name, value, allowed), parameter=name)
-
-
-def _choice_text(name: str, value: Any, allowed: Sequence[str]) -> str:
-    return f"{name} must be {' or '.join(repr(choice) for choice in allowed)}, not {value!r}."

@@ -6,31 +6,34 @@ Separate because only this module knows how paths are written, and looks up the 
 from __future__ import annotations
 
 import logging
-import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_360.exceptions import SourceChangedError, SourceError, ThreeSixtyError
-from airflow_360.hooks.errors import airflow_errors, require_rendered
+from airflow_360.hooks.errors import airflow_errors
+from airflow_360.hooks.parameters import AnyPath, path_text, require_rendered
+from airflow_360.sources.file_info import plain_etag
+from airflow_360.sources.listing import Globs, has_files, list_files, list_scans, snapshot_scan
+from airflow_360.sources.names import flat_names, printable
+from airflow_360.sources.path import PathLocation
+from airflow_360.sources.s3 import S3Location
+from airflow_360.sources.s3_path import parse_s3_path
+from airflow_360.sources.store import OBJECT_STORES, Store, StoreLocation, store_error
 from airflow_360.texts import count_text
 from airflow_360.version_compat import AIRFLOW_VERSION
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import ObjectStoragePath
-
     from airflow_360.sources import FileInfo, Location, Scan, Source
-    from airflow_360.sources.listing import Globs
     from airflow_360.texts import LeftOut
 
-__all__ = ["AnyPath", "Paths", "path_text"]
+__all__ = ["Paths"]
 
 T = TypeVar("T")
-#: A path as users write it.
-AnyPath: TypeAlias = "str | os.PathLike[str] | ObjectStoragePath"
 
 LOCAL_SCHEMES = ("file", "local")
 WINDOWS_PATH = re.compile(r"\\\\|[A-Za-z]:[\\/]")
@@ -86,27 +89,19 @@ class Paths:
         :param follow_links: whether to follow local links that lead out of the folder.
         :raises SourceError: if it cannot be opened.
         """
-        from airflow_360.sources.s3_path import parse_s3_path
-
         text: str = path_text(path)
         require_rendered(path=text)
         if WINDOWS_PATH.match(text):
-            from airflow_360.sources.names import printable
-
             raise SourceError(
                 f"{printable(text)} is a path of Windows. Write smb://connection@/share/folder/, or the path "
                 "at which the share is mounted on the worker.",
                 path=text,
             )
         if s3 := parse_s3_path(text):
-            from airflow_360.sources.s3 import S3Location
-
             return S3Location(self.s3_client(s3.conn_id or aws_conn_id), s3.authority, s3.key)
         scheme, remote, rest = text.partition("://")
         if remote and scheme not in LOCAL_SCHEMES:
             return self._in_store(text, scheme, rest)
-        from airflow_360.sources.path import PathLocation
-
         local = f"/{rest.partition('/')[2]}" if remote else text
         return PathLocation(Path(local).expanduser().absolute(), follow_links=follow_links)
 
@@ -134,8 +129,6 @@ class Paths:
             because anybody who can write to the folder could upload any file that this worker can read.
         :raises AirflowException: if the path cannot be listed.
         """
-        from airflow_360.sources.listing import list_files
-
         with airflow_errors():
             opener = self._opener(aws_conn_id, follow_links)
             return list_files(opener, path_text(path), pattern, recursive, exclude=exclude, left_out=left_out)
@@ -156,8 +149,6 @@ class Paths:
 
         :raises AirflowException: if the path cannot be listed.
         """
-        from airflow_360.sources.listing import has_files
-
         with airflow_errors():
             opener = self._opener(aws_conn_id, follow_links)
             return has_files(opener, path_text(path), pattern, recursive, exclude=exclude)
@@ -183,8 +174,6 @@ class Paths:
         :param follow_links: see :meth:`list_files`.
         :raises AirflowException: if the path cannot be listed.
         """
-        from airflow_360.sources.listing import list_scans
-
         with airflow_errors():
             opener = self._opener(aws_conn_id, follow_links)
             return list_scans(opener, path_text(path), pattern, exclude=exclude, left_out=left_out)
@@ -199,8 +188,6 @@ class Paths:
         :param follow_links: see :meth:`list_files`.
         :raises AirflowException: if a folder cannot be listed.
         """
-        from airflow_360.sources.listing import snapshot_scan
-
         with airflow_errors():
             opener = self._opener(aws_conn_id, follow_links)
             for path in paths:
@@ -247,6 +234,15 @@ class Paths:
         location, found = self.find(path, aws_conn_id, size, etag, modified)
         return location.source(found)
 
+    def flat_names(self, files: Sequence[FileInfo], names: str) -> Mapping[str, str]:
+        """Return the name on the server of each file, by its path.
+
+        :param files: the listed files.
+        :param names: ``"path"`` or ``"basename"``, see :meth:`.Uploads.files`.
+        :raises SourceError: if two files would have the same name.
+        """
+        return flat_names(((file.path, file.relative) for file in files), names)
+
     def find(
         self,
         path: AnyPath,
@@ -256,8 +252,6 @@ class Paths:
         modified: float | None,
     ) -> tuple[Location, FileInfo]:
         """Return one file and its location; see :meth:`open_source`."""
-        from airflow_360.sources.file_info import plain_etag
-
         location = self.open(path, aws_conn_id)
         found = location.info()
         _check_as_listed(found.path, "size", size, found.size, _bytes_text)
@@ -279,8 +273,6 @@ class Paths:
         return self._s3_clients[key]
 
     def _in_store(self, path: str, scheme: str, rest: str) -> Location:
-        from airflow_360.sources.store import OBJECT_STORES, Store, StoreLocation
-
         authority, slash, _ = rest.partition("/")
         if scheme in OBJECT_STORES and not authority.rpartition("@")[2]:
             raise SourceError(
@@ -293,19 +285,6 @@ class Paths:
 
     def _opener(self, aws_conn_id: str | None, follow_links: bool) -> Callable[[str], Location]:
         return lambda path: self.open(path, aws_conn_id, follow_links=follow_links)
-
-
-def path_text(path: Any) -> Any:
-    """Return a path as text; a value that is not known before the task runs is returned unchanged.
-
-    :param path: a text, a ``Path``, an ``ObjectStoragePath``, or a list of them.
-    """
-    if isinstance(path, (list, tuple)):
-        return [path_text(item) for item in path]
-    # By name, because the import takes half a second. Before Airflow 3, str(path) omits the connection.
-    if any(kind.__name__ == "ObjectStoragePath" for kind in type(path).__mro__):
-        return str(path.serialize()["path"])
-    return os.fspath(path) if isinstance(path, os.PathLike) else path
 
 
 def _check_as_listed(path: str, what: str, listed: T | None, found: T, text: Callable[[T], str]) -> None:
@@ -330,8 +309,6 @@ def _bytes_text(count: int) -> str:
 
 def _time_text(moment: float) -> str:
     """Return seconds since the epoch as a readable time, exact enough to show small differences."""
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(moment, UTC).isoformat(sep=" ")
 
 
@@ -340,8 +317,6 @@ def _file_system(path: str, scheme: str, authority: str) -> Any:
 
     :raises SourceError: if there is none, or its connection cannot be used.
     """
-    from airflow_360.sources.store import store_error
-
     conn_id, _, host = authority.rpartition("@")
     if host.endswith(AZURE_HOST):
         raise SourceError(

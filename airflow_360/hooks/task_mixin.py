@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
-from airflow_360.hooks.paths import path_text
+from airflow_360.hooks.parameters import path_text
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
 
 __all__ = ["UsesThreeSixty"]

@@ -12,17 +12,17 @@ from airflow_360.exceptions import AuthenticationError, ThreeSixtyError
 from airflow_360.get_provider_info import UI_FIELD_BEHAVIOUR
 from airflow_360.hooks.connection import (
     DEFAULT_CONN_ID,
-    ConnectionSettings,
     connection_settings,
     form_widgets,
 )
 from airflow_360.hooks.errors import settings_of
-from airflow_360.hooks.paths import Paths
 from airflow_360.runtime.lineage import Lineage
 
 if TYPE_CHECKING:
     from airflow_360.api.client import ThreeSixtyClient
-    from airflow_360.hooks.paths import AnyPath
+    from airflow_360.hooks.clients import ConnectionSettings
+    from airflow_360.hooks.parameters import AnyPath
+    from airflow_360.hooks.paths import Paths
     from airflow_360.hooks.uploads import Uploads
     from airflow_360.runtime.task_state import TaskState
     from airflow_360.upload.engine import OnProgress
@@ -46,8 +46,6 @@ class ThreeSixtyHook(BaseHook):
     def __init__(self, three_sixty_conn_id: str = DEFAULT_CONN_ID) -> None:
         super().__init__()
         self.three_sixty_conn_id = three_sixty_conn_id
-        #: Opens and lists paths.
-        self.paths = Paths()
         #: The files that this hook moved, for lineage.
         self.lineage = Lineage(self)
 
@@ -59,6 +57,13 @@ class ThreeSixtyHook(BaseHook):
         """
         with settings_of(self.three_sixty_conn_id):
             return self._settings().client()
+
+    @cached_property
+    def paths(self) -> Paths:
+        """Return the opener of paths, which also lists them."""
+        from airflow_360.hooks.paths import Paths  # the only import of all that reads bytes
+
+        return Paths()
 
     @cached_property
     def uploads(self) -> Uploads:

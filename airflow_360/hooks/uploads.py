@@ -6,7 +6,6 @@ DAG file is parsed.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,18 +15,18 @@ from airflow_360.exceptions import (
     ConfigurationError,
     NotFoundError,
     SourceChangedError,
-    SourceError,
     UploadError,
     UploadSessionNotFoundError,
 )
-from airflow_360.hooks.errors import airflow_errors, require_rendered
-from airflow_360.hooks.paths import path_text
+from airflow_360.hooks.errors import airflow_errors
+from airflow_360.hooks.parameters import path_text, require_rendered
 from airflow_360.runtime.archive_checksums import ArchiveChecksums
 from airflow_360.runtime.manifest import Manifest
 from airflow_360.runtime.source_records import SourceRecord, fingerprint_of
 from airflow_360.runtime.task_state import TaskState
 from airflow_360.sources.archive import ArchiveSource, Member
 from airflow_360.sources.names import KNOWN_EXTENSIONS, extension, flat_name, flat_names, shard_of
+from airflow_360.sources.path import check_readable
 from airflow_360.texts import count_text, duration_text, first_few, size_text
 from airflow_360.upload.engine import upload
 from airflow_360.upload.many import Job, saying_what_is_too_large, upload_many
@@ -36,7 +35,7 @@ from airflow_360.upload.ranges import ChunkSizer
 
 if TYPE_CHECKING:
     from airflow_360.api.records import FileProgress
-    from airflow_360.hooks.paths import AnyPath
+    from airflow_360.hooks.parameters import AnyPath
     from airflow_360.hooks.three_sixty import ThreeSixtyHook
     from airflow_360.sources import FileInfo, Source
     from airflow_360.upload.engine import OnProgress
@@ -77,7 +76,7 @@ class Uploads:
         require_rendered(upload_id=upload_id, path=own_path)
         is_listed = not (size is None and etag is None and modified is None)
         location, found = self._hook.paths.find(own_path, aws_conn_id, size, etag, modified)
-        _check_readable([found])
+        check_readable([found])
         source = location.source(found)
         own_name = filename or own_path.rstrip("/").rpartition("/")[2]
         name = flat_name(own_name)
@@ -146,7 +145,7 @@ class Uploads:
                 for file in files
             ],
         )
-        _check_readable(files)
+        check_readable(files)
         record = SourceRecord(state, upload)
         record.check_unchanged("The folder", fingerprint_of(files), files)
         total = sum(file.size for file in files)
@@ -219,7 +218,7 @@ class Uploads:
         name = _archive_name(archive)
         _warn_of_names(self._log, [(archive, name)])
         files = list({file.path: file for file in files}.values())
-        _check_readable(files)
+        check_readable(files)
         source = ArchiveSource(name, [Member(file, self._opener(file, aws_conn_id)) for file in files])
         record = SourceRecord(state, f"{upload_id} {name}")
         record.check_unchanged(f"The content of {name}", source.fingerprint, files)
@@ -375,16 +374,6 @@ def _clear_the_listing_too(is_listed: bool) -> Iterator[None]:
             received=error.received,
             total=error.total,
         ) from error
-
-
-def _check_readable(files: Sequence[FileInfo]) -> None:
-    """Fail before the first byte, and not hours later, if this worker may not read some local files."""
-    local = [file.path for file in files if "://" not in file.path]
-    if unreadable := [path for path in local if not os.access(path, os.R_OK)]:
-        raise SourceError(
-            f"This worker may not read {first_few(unreadable, ', ')}. Nothing was sent: fix the permissions, "
-            "or leave the files out with exclude."
-        )
 
 
 def _stopwatch() -> Callable[[], float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -14,12 +13,11 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSkipException,
     conf,
-    mask_secret,
 )
 
 from airflow_360.exceptions import ProjectError
-from airflow_360.hooks.errors import airflow_errors, is_literal
-from airflow_360.hooks.paths import path_text
+from airflow_360.hooks.errors import airflow_errors
+from airflow_360.hooks.parameters import is_literal, mask_link, path_text, privacy_mode_number
 from airflow_360.hooks.project_polls import poll_from_task
 from airflow_360.links.project import ProjectLink
 from airflow_360.operators.base import (
@@ -28,6 +26,7 @@ from airflow_360.operators.base import (
     reschedule,
     seconds_to_wait,
 )
+from airflow_360.projects.contents import check_contents
 from airflow_360.projects.creation import CreationTimes, Pause, ProjectCreation
 from airflow_360.projects.waiting import WaitTimes, as_seconds, project_of, ready_record
 from airflow_360.runtime.assets import add_asset_events
@@ -36,7 +35,7 @@ from airflow_360.runtime.lasting_store import lasting_inlets
 from airflow_360.runtime.results import results_of
 from airflow_360.runtime.scan_records import SCAN_KEYS, ScanRecord, listing_task_id
 from airflow_360.runtime.task_state import TaskState, is_waiting, time_left
-from airflow_360.texts import count_text, duration_text, first_few
+from airflow_360.texts import duration_text
 from airflow_360.triggers.pause import PauseTrigger
 from airflow_360.triggers.project import ProjectReadyTrigger
 from airflow_360.values import is_unset
@@ -46,8 +45,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_360.api.client import ThreeSixtyClient
-    from airflow_360.api.records import FileProgress, Project
-    from airflow_360.hooks.paths import AnyPath
+    from airflow_360.api.records import Project
+    from airflow_360.hooks.parameters import AnyPath
     from airflow_360.projects.creation import RecordStore
 
 __all__ = ["CreateProjectOperator"]
@@ -56,7 +55,6 @@ __all__ = ["CreateProjectOperator"]
 ORIGINS = ("upload_id", "download_link", "download_from")
 MAX_PATH_CHARACTERS = 200  # from the end of the path; they fit into a key of Airflow's task state
 LINK_SECONDS = 24 * 3600  # the time until the server fetches the object is not documented
-PRIVACY_MODES = {"public": 0, "link": 1, "private": 2}
 
 
 class CreateProjectOperator(ThreeSixtyOperator):
@@ -147,7 +145,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         **kwargs: Any,
     ) -> None:
         if is_literal(privacy_mode):
-            _privacy_mode(privacy_mode)
+            privacy_mode_number(privacy_mode)
         super().__init__(**kwargs)
         if [upload_id, download_link, download_from].count(None) != 2:
             raise ValueError(f"{self.task_id}: give one of {', '.join(ORIGINS)}.")
@@ -173,7 +171,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
     def _do_render_template_fields(self, *args: Any, **more: Any) -> None:
         """Render the fields, and mask the link in those that Airflow stores and shows."""
         super()._do_render_template_fields(*args, **more)
-        _mask_link(str(self.download_link or ""))
+        mask_link(str(self.download_link or ""))
 
     @airflow_errors()
     def execute(self, context: Context) -> str:
@@ -309,7 +307,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
             "upload_id": self.upload_id,
             "download_link": self.download_link,
             "title": self.title or (self.path or "").rstrip("/").rpartition("/")[2],
-            "privacy_mode": self._checked_privacy_mode(),
+            "privacy_mode": self._checkedprivacy_mode_number(),
             "coordinate_system": self.coordinate_system,
         }
         fields = {name: value for name, value in given.items() if value not in (None, "")}
@@ -320,9 +318,9 @@ class CreateProjectOperator(ThreeSixtyOperator):
             )
         return {**fields, **options}
 
-    def _checked_privacy_mode(self) -> int:
+    def _checkedprivacy_mode_number(self) -> int:
         try:
-            return _privacy_mode(self.privacy_mode)
+            return privacy_mode_number(self.privacy_mode)
         except ValueError as error:  # it came out of a template
             raise ProjectError(str(error)) from None
 
@@ -340,10 +338,10 @@ class CreateProjectOperator(ThreeSixtyOperator):
         """Make sure that the session contains exactly the uploaded files, or that the object exists."""
         if self.download_from:
             link = self.hook.paths.presigned_link(self.download_from, LINK_SECONDS, self.aws_conn_id)
-            _mask_link(link)
+            mask_link(link)
             fields["download_link"] = link
         if self.upload_id:
-            _check_session(self.upload_id, client.list_files(self.upload_id), results_of(self.uploads))
+            check_contents(self.upload_id, client.list_files(self.upload_id), results_of(self.uploads))
 
     @property
     def _about(self) -> str:
@@ -403,97 +401,3 @@ class CreateProjectOperator(ThreeSixtyOperator):
 def _too_late(page: str, seconds: float) -> str:
     text = duration_text(seconds) if seconds > 600 else f"{seconds:.0f} s"
     return f"The project was not ready within {text}: {page}. Clear this task to wait again."
-
-
-def _mask_link(link: str) -> None:
-    """Mask a link that may be presigned in logs and in Airflow's UI, in each usual spelling."""
-    from airflow_360.api.redaction import secrets_of_link, spellings
-
-    parts = secrets_of_link(link)
-    if found := {spelling for part in parts for spelling in spellings(part)}:
-        mask_secret([*found])
-
-
-def _check_session(
-    upload_id: str | XComArg, files: Sequence[FileProgress], uploads: Sequence[Mapping[str, Any]] | None
-) -> None:
-    """Make sure that a session contains exactly the uploaded files, and that all are complete.
-
-    :param upload_id: the session, for the message.
-    :param files: the server's list of files.
-    :param uploads: the results of the upload tasks; None accepts any complete files.
-    :raises ProjectError: if files are missing, incomplete or unexpected; the message lists them.
-    """
-    faults = [
-        f"{file.name} is not complete ({file.received:,} of {count_text(file.total, 'byte')})"
-        for file in files
-        if not file.complete
-    ]
-    if not files and not uploads:
-        faults.append("it is empty")
-    if uploads is not None:
-        faults += _differences({file.name: file.total for file in files}, uploads)
-    if faults:
-        raise ProjectError(
-            f"No project was made of session {upload_id}: {first_few(faults)}. Clear the upload tasks to run "
-            "them again, or clear the session task to start over."
-        )
-
-
-def _differences(held: Mapping[str, int], uploads: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the differences between session and uploads: in names and sizes, or in count and bytes."""
-    faults = _duplicates([result for result in uploads if "filename" in result])
-    named = {str(result["filename"]): int(result["size"]) for result in uploads if "filename" in result}
-    summaries = [result for result in uploads if "filename" not in result]
-    faults += [
-        f"{name} should have {count_text(size, 'byte')} and "
-        + (f"has {held[name]:,}" if name in held else "is not there")
-        for name, size in named.items()
-        if held.get(name) != size
-    ]
-    if not summaries:
-        return faults + [
-            f"{name} is there and was not uploaded by these tasks" for name in held if name not in named
-        ]
-    faults += _missing_shards(summaries)
-    count = len(named) + sum(int(result["files"]) for result in summaries)
-    size = sum(named.values()) + sum(int(result["bytes"]) for result in summaries)
-    if (len(held), sum(held.values())) != (count, size):
-        held_text = f"{count_text(len(held), 'file')} of {count_text(sum(held.values()), 'byte')}"
-        uploaded = f"{count_text(count, 'file')} of {count_text(size, 'byte')}"
-        faults.append(f"it holds {held_text}, and the upload tasks sent {uploaded}")
-    return faults
-
-
-def _missing_shards(summaries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the shards that no task uploaded; without this check, the totals could still match."""
-    counts = Counter(
-        (int(result["shards"]), int(result["shard"])) for result in summaries if "shards" in result
-    )
-    faults = []
-    for shards in sorted({shards for shards, _ in counts}):
-        times = [counts[shards, shard] for shard in range(shards)]
-        if missing := [str(shard) for shard, count in enumerate(times) if count < max(times)]:
-            faults.append(
-                f"of {shards} shards, counted from 0, {first_few(missing, ', ')} is missing: map the upload "
-                f"task over every shard from 0 to {shards - 1}"
-            )
-    return faults
-
-
-def _duplicates(uploads: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names under which two different files were sent; the server ignored the second."""
-    first: dict[str, Any] = {}
-    faults = []
-    for result in uploads:
-        name, path = str(result["filename"]), result.get("path")
-        if first.setdefault(name.casefold(), path) != path:
-            faults.append(f"{name} was sent from both {first[name.casefold()]} and {path}")
-    return faults
-
-
-def _privacy_mode(value: str | int) -> int:
-    mode = PRIVACY_MODES.get(str(value).lower(), value)
-    if str(mode) not in ("0", "1", "2"):
-        raise ValueError(f'privacy_mode must be "private", "link", "public", 0, 1 or 2, not {value!r}.')
-    return int(mode)

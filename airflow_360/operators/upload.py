@@ -15,8 +15,8 @@ from airflow_360.exceptions import (
     SourceError,
     ThreeSixtyError,
 )
-from airflow_360.hooks.errors import airflow_errors, check_literal, require_choice, require_rendered
-from airflow_360.hooks.paths import path_text
+from airflow_360.hooks.errors import airflow_errors
+from airflow_360.hooks.parameters import check_literal, path_text, require_choice, require_rendered
 from airflow_360.operators.base import ThreeSixtyOperator, waits_out_rate_limits
 from airflow_360.runtime.creation_records import PROJECT_REQUEST, new_session
 from airflow_360.runtime.lasting_store import lasting_inlets
@@ -28,7 +28,7 @@ from airflow_360.values import is_unset
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
-    from airflow_360.hooks.paths import AnyPath
+    from airflow_360.hooks.parameters import AnyPath
     from airflow_360.sources import FileInfo, Scan
     from airflow_360.sources.listing import Globs
     from airflow_360.texts import LeftOut
@@ -116,8 +116,6 @@ class ListFilesOperator(ThreeSixtyOperator):
     @airflow_errors()
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """List the files; fail before any byte is sent if two have the same name."""
-        from airflow_360.sources.names import flat_names
-
         require_choice("names", self.names, *NAMES)
         require_choice("on_empty", self.on_empty, *ON_EMPTY)
         left_out = LeftOut()
@@ -140,7 +138,7 @@ class ListFilesOperator(ThreeSixtyOperator):
                 "max_map_length). Use UploadFilesOperator, which uploads a whole folder in one task.",
                 parameter="path",
             )
-        flat = flat_names(((file.path, file.relative) for file in files), self.names)
+        flat = self.hook.paths.flat_names(files, self.names)
         return [
             {
                 "path": file.path,
@@ -286,10 +284,8 @@ class ListScansOperator(ThreeSixtyOperator):
 
     def _files_text(self) -> str | None:
         """Return the text of the patterns; a single pattern has the form that older versions used."""
-        from airflow_360.sources.listing import globs_text
-
-        pattern = self.pattern if isinstance(self.pattern, str) else globs_text(self.pattern)
-        excluded = globs_text(self.exclude)
+        pattern = self.pattern if isinstance(self.pattern, str) else _globs_text(self.pattern)
+        excluded = _globs_text(self.exclude)
         return f"{pattern or ''} without {excluded}" if excluded else pattern or None
 
     def _check_remembered(self) -> None:
@@ -769,10 +765,14 @@ def _folder_of(file: FileInfo) -> str:
 
 def _conditions_text(pattern: Globs, exclude: Globs) -> str:
     """Return a text of the conditions for files, to follow "No files in a folder"."""
-    from airflow_360.sources.listing import globs_text
+    matching = f" that match {_globs_text(pattern)}" if _globs_text(pattern) else ""
+    return matching + (f" without {_globs_text(exclude)}" if _globs_text(exclude) else "")
 
-    matching = f" that match {globs_text(pattern)}" if globs_text(pattern) else ""
-    return matching + (f" without {globs_text(exclude)}" if globs_text(exclude) else "")
+
+def _globs_text(globs: Globs) -> str:
+    from airflow_360.sources.listing import globs_text  # not while a DAG file is parsed
+
+    return globs_text(globs)
 
 
 def _raise_empty(on_empty: str, said: str, left_out: LeftOut | None = None) -> NoReturn:

@@ -7,7 +7,6 @@ also each worker, so it imports nothing heavy.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,12 +16,22 @@ from airflow.plugins_manager import AirflowPlugin
 from airflow_360 import __version__
 from airflow_360.version_compat import AIRFLOW_VERSION
 
-__all__ = ["ThreeSixtyPlugin"]
+__all__ = ["FILES", "ThreeSixtyPlugin"]
 
 PREFIX = "/three-sixty"
-NAME = "360 uploads"  # the label of menu and tab, and the name under which page.js registers its component
+NAME = "360 uploads"  # the label of menu and tab, and the name under which the script registers its component
+SCRIPTS = (
+    "airflow.js",
+    "constants.js",
+    "elements.js",
+    "model.js",
+    "page.js",
+    "style.js",
+    "texts.js",
+    "views.js",
+)
 FILES = {
-    "page.js": "text/javascript",
+    **dict.fromkeys(SCRIPTS, "text/javascript"),
     "icon.svg": "image/svg+xml",
     "icon-dark.svg": "image/svg+xml",
 }
@@ -36,25 +45,10 @@ class _Files:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if self._app is None:
-            self._app = _built()
+            from airflow_360.plugin.files import files_app  # FastAPI, only where the page is served
+
+            self._app = files_app()
         await self._app(scope, receive, send)
-
-
-def _built() -> Any:
-    from airflow.api_fastapi.core_api.security import get_user
-    from fastapi import Depends, FastAPI, HTTPException
-    from fastapi.responses import FileResponse
-
-    def file(name: str) -> Any:
-        if name not in FILES:
-            raise HTTPException(404)
-        headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
-        return FileResponse(Path(__file__).parent / name, media_type=FILES[name], headers=headers)
-
-    # Airflow does not authenticate requests to a mounted app, and its /docs would be public too.
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_api_route("/{name:path}", file, response_model=None, dependencies=[Depends(get_user)])
-    return app
 
 
 def _address(name: str) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from airflow.providers.common.compat.sdk import Asset, AssetAlias
+
 from airflow_360.runtime.results import count_files
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ def add_asset_events(
     :param page: the URL of its page.
     :param uploads: the results of the upload tasks, for the number of files; None if they are not known.
     """
-    from airflow.providers.common.compat.sdk import Asset, AssetAlias
-
     for outlet in outlets:
         if isinstance(outlet, AssetAlias):
             event = context["outlet_events"][outlet]

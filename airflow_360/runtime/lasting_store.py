@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.providers.common.compat.sdk import Variable
+from airflow.providers.common.compat.sdk import Asset, Variable
 
 from airflow_360.version_compat import AIRFLOW_VERSION
 
@@ -45,8 +45,6 @@ def lasting_inlets() -> list[Any]:
     """Return the asset that a task must have among its inlets to use its state; none before Airflow 3.3."""
     if AIRFLOW_VERSION < (3, 3):
         return []
-    from airflow.sdk import Asset
-
     return [Asset(ASSET_NAME)]
 
 

@@ -53,21 +53,11 @@ class Lineage:
     def facets(self) -> Any:
         """Return the lineage as OpenLineage's ``OperatorLineage``; None if OpenLineage is not installed."""
         try:
-            from airflow.providers.common.compat.openlineage.facet import Dataset
-            from airflow.providers.openlineage.extractors import OperatorLineage
-            from openlineage.client.facet_v2 import dataset_version_dataset as version
+            from airflow_360.runtime.openlineage import facets_of  # OpenLineage is optional
         except ImportError:
             return None
-
-        def dataset(uri: str) -> Dataset:
-            digest = self.sha256.get(uri)
-            facets: Any = (
-                {"version": version.DatasetVersionDatasetFacet(f"sha256:{digest}")} if digest else {}
-            )
-            return Dataset(*dataset_of(uri), facets=facets)
-
-        inputs, outputs = (list(map(dataset, dict.fromkeys(uris))) for uris in (self.inputs, self.outputs))
-        return OperatorLineage(inputs=inputs, outputs=outputs)
+        inputs, outputs = ([(uri, *dataset_of(uri)) for uri in uris] for uris in (self.inputs, self.outputs))
+        return facets_of(inputs, outputs, self.sha256)
 
     def _report(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector

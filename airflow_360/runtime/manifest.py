@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from airflow_360.exceptions import SourceError
 from airflow_360.runtime.lineage import MAX_LISTED_SOURCES, uri_of
+from airflow_360.sources.digest import DigestedSource
 from airflow_360.sources.s3_path import parse_s3_path
 from airflow_360.values import is_unset
 
@@ -58,8 +59,6 @@ class Manifest:
         """Return a source whose SHA-256 is computed while it is read."""
         if not self._wanted:
             return source
-        from airflow_360.sources.digest import DigestedSource
-
         return DigestedSource(source)
 
     def opener(self, open_source: Callable[[], Source]) -> Callable[[], Source]:
@@ -74,8 +73,6 @@ class Manifest:
         """
         if not self._wanted or filename in self._names:
             return
-        from airflow_360.sources.digest import DigestedSource
-
         assert isinstance(source, DigestedSource)
         digest = source.digest()
         with self._lock:

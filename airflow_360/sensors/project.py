@@ -18,7 +18,8 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_360.exceptions import ProjectError, ThreeSixtyError
 from airflow_360.hooks.connection import DEFAULT_CONN_ID
-from airflow_360.hooks.errors import airflow_errors, require_rendered
+from airflow_360.hooks.errors import airflow_errors
+from airflow_360.hooks.parameters import require_rendered
 from airflow_360.hooks.project_polls import PollResult, poll_from_task
 from airflow_360.hooks.task_mixin import UsesThreeSixty
 from airflow_360.links.project import ProjectLink

@@ -9,7 +9,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -18,8 +18,9 @@ from airflow_360.exceptions import SourceChangedError, SourceError
 from airflow_360.sources import FileInfo, Reader
 from airflow_360.sources.errors import changed, missing, not_a_file, refused_file
 from airflow_360.sources.names import is_hidden, is_utf8, printable
+from airflow_360.texts import first_few
 
-__all__ = ["PathLocation", "PathSource"]
+__all__ = ["PathLocation", "PathSource", "check_readable"]
 
 log = logging.getLogger(__name__)
 
@@ -316,3 +317,13 @@ def _reading(path: Path) -> Iterator[None]:
             path=str(path),
             retryable=retryable,
         ) from error
+
+
+def check_readable(files: Sequence[FileInfo]) -> None:
+    """Fail before the first byte, and not hours later, if this worker may not read some local files."""
+    local = [file.path for file in files if "://" not in file.path]
+    if unreadable := [path for path in local if not os.access(path, os.R_OK)]:
+        raise SourceError(
+            f"This worker may not read {first_few(unreadable, ', ')}. Nothing was sent: fix the permissions, "
+            "or leave the files out with exclude."
+        )

@@ -16,7 +16,7 @@ from airflow_360.api.budget import GET_PROJECT
 from airflow_360.emulator import Emulator
 from airflow_360.exceptions import ConfigurationError, NoReplyError, ServerError, SourceError, ThreeSixtyError
 from airflow_360.get_provider_info import CONN_FIELDS
-from airflow_360.hooks.connection import ConnectionSettings
+from airflow_360.hooks.clients import ConnectionSettings
 from airflow_360.hooks.errors import airflow_errors
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.operators.upload import CreateUploadSessionOperator

@@ -12,7 +12,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException, ObjectStoragePath, task
 
 from airflow_360.emulator import Emulator
-from airflow_360.hooks.paths import path_text
+from airflow_360.hooks.parameters import path_text
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import (

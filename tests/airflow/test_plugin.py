@@ -19,6 +19,7 @@ from airflow_360.plugin import page
 from airflow_360.sensors.project import ProjectReadySensor
 
 FOLDER = Path(page.__file__).parent
+SCRIPT = "\n".join(path.read_text("utf-8") for path in sorted(FOLDER.glob("*.js")))
 FILES = sorted(path.name for path in FOLDER.iterdir() if path.suffix in (".js", ".svg"))
 HAS_PAGES = version_compat.AIRFLOW_VERSION >= (3, 1)
 with_pages = pytest.mark.skipif(not HAS_PAGES, reason="This Airflow has no pages of plugins.")
@@ -48,7 +49,7 @@ def test_places() -> None:
     assert [view["destination"] for view in views] == ["nav", "dag_run"]
     assert len({view["url_route"] for view in views}) == 2
     (name,) = {view["name"] for view in views}
-    script = (FOLDER / "page.js").read_text("utf-8")
+    script = SCRIPT
     assert f'const NAME = "{name}";' in script
     assert f'const OPEN_LABEL = "{ProjectLink.name}";' in script
 
@@ -91,7 +92,9 @@ def test_signed_in(path: str) -> None:
     from airflow.api_fastapi.core_api.security import get_user
     from fastapi.testclient import TestClient
 
-    app = page._built()
+    from airflow_360.plugin.files import files_app
+
+    app = files_app()
     app.dependency_overrides[get_user] = lambda: None
     reply = TestClient(app).get(f"/{path}")
     assert reply.status_code == (200 if path in FILES else 404)
@@ -99,10 +102,13 @@ def test_signed_in(path: str) -> None:
 
 def test_script_makes_no_markup_of_data() -> None:
     """The script has no way to turn a text into markup or code, and loads nothing from elsewhere."""
-    script = (FOLDER / "page.js").read_text("utf-8")
+    script = SCRIPT
     markup = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|setHTML|\beval\b|new Function"
     assert not re.findall(markup, script)
-    assert not re.findall(r"https?://|@import|\bimport\b|url\(", script)
+    imported = set(re.findall(r'\bimport \{[^}]*\} from "\./([\w.]+)";', script))
+    assert imported < set(FILES)
+    assert len(re.findall(r"\bimport\b", script)) == script.count('from "./')
+    assert not re.findall(r"https?://|@import|url\(", script)
 
 
 def test_every_file_is_served() -> None:
@@ -112,7 +118,7 @@ def test_every_file_is_served() -> None:
 
 def test_kinds_by_fields() -> None:
     """Each operator has the templated fields by which the script recognizes it."""
-    script = (FOLDER / "page.js").read_text("utf-8")
+    script = SCRIPT
     rules = re.findall(r"if \(has\(([^)]*)\)\) return (.*);", script) + re.findall(
         r'return has\("(project_name)"\) \? (.*) : null', script
     )

@@ -22,7 +22,7 @@ from tests.browser import browser
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
-SCRIPT = Path(plugin.__file__).with_name("page.js")
+SCRIPTS = Path(plugin.__file__).parent
 TAG = "three-sixty-uploads"
 RUN = "dags/scan/dagRuns/night"
 OPERATORS: dict[str, Any] = {
@@ -113,8 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
         if address.path == "/":
             html = '<!doctype html><base href="/"><script type="module" src="page.js"></script><body></body>'
             return self._send(200, "text/html", html.encode())
-        if address.path == "/page.js":
-            return self._send(200, "text/javascript", SCRIPT.read_bytes())
+        if address.path[1:] in plugin.SCRIPTS:
+            return self._send(200, "text/javascript", (SCRIPTS / address.path[1:]).read_bytes())
         if not address.path.startswith("/api/v2/"):
             return self._send(404, "text/plain", b"")
         path = unquote(address.path.removeprefix("/api/v2/"))

@@ -345,7 +345,8 @@ def test_many_files_in_subfolders_are_not_counted_to_the_end(
     empty: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Millions of objects are not listed only to count them."""
-    monkeypatch.setattr("airflow_360.texts.MAX_COUNTED_FILES", 2)
+    for module in ("sources.listing", "texts"):
+        monkeypatch.setattr(f"airflow_360.{module}.MAX_COUNTED_FILES", 2)
     empty.write({f"sub/{number}.e57": b"a" for number in range(4)})
     left_out = LeftOut()
     empty.files("/", left_out=left_out)
