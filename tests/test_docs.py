@@ -20,7 +20,10 @@ KINDS = ("hooks", "links", "operators", "sensors", "triggers")
 CORE = ("api/backoff.py", "api/client.py", "api/records.py", "exceptions.py", "task_groups.py")
 SKIN = (*CORE, "retry_policy.py", *(f"{kind}/*.py" for kind in KINDS))
 INNER = {
-    *(f"airflow_360.hooks.{name}" for name in ("connection", "errors", "project_polls", "task_mixin")),
+    *(
+        f"airflow_360.hooks.{name}"
+        for name in ("clients", "connection", "errors", "parameters", "project_polls", "task_mixin")
+    ),
     "airflow_360.triggers.poll_queue",
 }
 DAGS = [

@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: Object stores: they are listed page by page and read with ranged requests, without opening a file.
 OBJECT_STORES = frozenset(("abfs", "abfss", "adl", "az", "gcs", "gs"))
+#: Schemes whose library can do only one thing at a time, over one connection for all threads.
+SERIAL = frozenset(("ftp",))
 #: Bytes of one ranged read of an object: so many that the time to the first byte does not matter.
 RANGE_BYTES = 8 * MIB
 #: Up to this size a file is checked for changes once, before its last byte. A larger one is also checked
@@ -70,6 +72,7 @@ class Store:
         self.is_object_store = scheme in OBJECT_STORES
         self._prefix = f"{scheme}://{authority}/"
         self._lock = threading.Lock()
+        self._turn: AbstractContextManager[Any] = threading.RLock() if scheme in SERIAL else nullcontext()
         self._warned = False
         self._fs = _uncached(fs)
         self._root = _root(fs, scheme, bucket)
@@ -100,7 +103,8 @@ class Store:
         """
         fs = fs or self._fs
         try:
-            yield fs
+            with self._turn:
+                yield fs
         except (SourceError, SourceChangedError):
             raise
         except Exception as error:

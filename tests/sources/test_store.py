@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -357,6 +360,34 @@ def test_hidden_sizes() -> None:
         StoreLocation(inner, "hidden:///scan/a.e57").info()
     with pytest.raises(SourceError, match=r"a\.e57 has a size that its store does not tell"):
         list_files(lambda path: StoreLocation(inner, path), "hidden:///scan/", recursive=True)
+
+
+# -- threads
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "smb"])
+def test_a_library_with_one_connection_is_used_by_one_thread_at_a_time(scheme: str) -> None:
+    """Files of an FTP server are read one block after the other, because its library has one connection."""
+    fs = fakes.fresh(fakes.Disk)
+    names = [f"/scan/{number}.e57" for number in range(8)]
+    for name in names:
+        fs.put(name, TEN)
+    inner = Store(fs(), scheme, "nas@")
+    sources = [(at := StoreLocation(inner, f"{scheme}://nas@{name}")).source(at.info()) for name in names]
+    in_use = threading.Lock()
+    collisions = []
+
+    def use(*_: Any) -> None:
+        if not in_use.acquire(blocking=False):
+            collisions.append(1)
+            return
+        time.sleep(0.005)
+        in_use.release()
+
+    fs.on_request = staticmethod(use)
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(read, sources)) == [TEN] * 8
+    assert bool(collisions) == (scheme != "ftp")
 
 
 # -- links, pipes, folders
