@@ -48,7 +48,7 @@ _PARALLELISM = 8
 _RUN_SECONDS = 900.0
 _HOUR = 2  # of the DAGs' schedule
 _ZONE = ZoneInfo("Europe/Berlin")  # of the DAG with dated folders
-_SLOWEST_RATE = 1024 * 1024  # bytes per second; determines the time limit of a run
+_MIN_BYTES_PER_SECOND = 1024 * 1024  # determines the time limit of a run
 _PLAIN_LINE_SECONDS = 2.0
 _INTERRUPTED, _TERMINATED = 130, 143  # the exit statuses that shells expect after SIGINT and SIGTERM
 
@@ -257,7 +257,7 @@ def _drive(stage: Stage, dag_id: str, run_id: str, total: int) -> None:
     _say(f"{dag_id} runs: {airflow.url}/dags/{dag_id}/runs/{quote(run_id)}")
     before = _received(stage.emulator)
     instances: list[TaskInstance] = []
-    for snapshot in airflow.watch(dag_id, run_id, _RUN_SECONDS + total / _SLOWEST_RATE, poll=1.0):
+    for snapshot in airflow.watch(dag_id, run_id, _RUN_SECONDS + total / _MIN_BYTES_PER_SECOND, poll=1.0):
         instances = snapshot.instances
         received = _received(stage.emulator) - before
         screen.show(progress_line(instances, received, total, screen.width), last=snapshot.ended)

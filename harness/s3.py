@@ -33,8 +33,8 @@ _REGION = "us-east-1"
 _KEY, _SECRET = "demo", "demo-secret"
 _START_SECONDS = 60.0
 # Moto joins the parts of a multipart upload in memory, slowly: use a single PUT if S3 allows it.
-_LARGEST_PUT = 5 * 1024**3 - 1
-_PART = 1024**3
+_MAX_PUT_BYTES = 5 * 1024**3 - 1
+_PART_BYTES = 1024**3
 
 
 class LocalS3(Part):
@@ -136,7 +136,9 @@ class LocalS3(Part):
         """Put one file into an existing bucket."""
         from boto3.s3.transfer import TransferConfig  # type: ignore[import-untyped]
 
-        whole = TransferConfig(multipart_threshold=_LARGEST_PUT, multipart_chunksize=_PART, max_concurrency=1)
+        whole = TransferConfig(
+            multipart_threshold=_MAX_PUT_BYTES, multipart_chunksize=_PART_BYTES, max_concurrency=1
+        )
         self.client().upload_file(str(file), bucket, key, Config=whole)
 
     def put_folder(self, bucket: str, prefix: str, folder: Path) -> list[str]:

@@ -79,7 +79,7 @@ def break_off(emulator: Emulator, chunks: int) -> None:
     emulator.faults.add({"on": "PUT /uploads/*/*", "skip": chunks, "do": "status", "status": 402})
 
 
-def test_everything_below(emulator: Emulator, upload_id: str, folder: Path) -> None:
+def test_all_files_below_arrive_in_one_zip(emulator: Emulator, upload_id: str, folder: Path) -> None:
     """All files below the path arrive in one zip with their folders, and become a project."""
     summary = archive_task(upload_id, folder).execute(context())
     assert arrived(emulator, upload_id) == {name: some_bytes(size) for name, size in FILES.items()}
@@ -88,7 +88,9 @@ def test_everything_below(emulator: Emulator, upload_id: str, folder: Path) -> N
     assert upload_id in emulator.store.projects
 
 
-def test_again(emulator: Emulator, upload_id: str, folder: Path, opened: list[str]) -> None:
+def test_a_second_run_costs_one_request(
+    emulator: Emulator, upload_id: str, folder: Path, opened: list[str]
+) -> None:
     """A second run costs one request, and opens no file."""
     archive_task(upload_id, folder).execute(context())
     before, opened[:] = len(emulator.exchanges), []
@@ -98,7 +100,9 @@ def test_again(emulator: Emulator, upload_id: str, folder: Path, opened: list[st
 
 
 @pytest.mark.parametrize("remembers", [True, False], ids=["Airflow 3.3", "before"])
-def test_retry(emulator: Emulator, upload_id: str, folder: Path, opened: list[str], remembers: bool) -> None:
+def test_a_retry_sends_only_missing_bytes(
+    emulator: Emulator, upload_id: str, folder: Path, opened: list[str], remembers: bool
+) -> None:
     """A retry sends only missing bytes; it reads the sent bytes again only if Airflow keeps no checksums."""
     store = StateStore() if remembers else None
     break_off(emulator, chunks=8)
@@ -136,7 +140,9 @@ def test_changed_between_attempts(emulator: Emulator, upload_id: str, folder: Pa
         ("", "archive came out as ''"),
     ],
 )
-def test_name(emulator: Emulator, upload_id: str, folder: Path, archive: str, error: str) -> None:
+def test_a_name_without_zip_is_refused(
+    emulator: Emulator, upload_id: str, folder: Path, archive: str, error: str
+) -> None:
     """A name that does not end in .zip is refused before any request about it."""
     before = len(emulator.exchanges)
     with pytest.raises(AirflowFailException, match=error):
@@ -144,14 +150,16 @@ def test_name(emulator: Emulator, upload_id: str, folder: Path, archive: str, er
     assert len(emulator.exchanges) == before
 
 
-def test_paths(emulator: Emulator, upload_id: str, folder: Path) -> None:
+def test_several_paths_keep_the_names_of_their_folders(
+    emulator: Emulator, upload_id: str, folder: Path
+) -> None:
     """With several paths each keeps the name of its folder, also if a glob selects the files."""
     paths = [f"{folder}/100MEDIA/*.JPG", f"{folder}/model/"]
     archive_task(upload_id, folder, path=None, paths=paths).execute(context())
     assert list(arrived(emulator, upload_id)) == [name for name in FILES if "/" in name]
 
 
-def test_flat_name(emulator: Emulator, upload_id: str, folder: Path) -> None:
+def test_the_name_of_the_zip_is_made_flat(emulator: Emulator, upload_id: str, folder: Path) -> None:
     """The zip's own name is made flat."""
     archive_task(upload_id, folder, archive="Bäume/2026.ZIP").execute(context())
     assert list(emulator.store.sessions[upload_id].files) == ["Baume_2026.zip"]
@@ -163,20 +171,20 @@ def test_not_in_shards(upload_id: str, tmp_path: Path) -> None:
         archive_task(upload_id, tmp_path, shards=2).execute(context())
 
 
-def test_nothing_skips(emulator: Emulator, upload_id: str, tmp_path: Path) -> None:
+def test_a_folder_without_files_is_skipped(emulator: Emulator, upload_id: str, tmp_path: Path) -> None:
     """A folder without files is skipped; no empty archive is sent."""
     with pytest.raises(AirflowSkipException):
         archive_task(upload_id, tmp_path).execute(context())
     assert emulator.store.sessions[upload_id].files == {}
 
 
-class TestKeptChecksums:
+class TestArchiveChecksums:
     def archive(self, files: int) -> ArchiveSource:
         source = MemorySource(b"x")
         listed = [FileInfo(f"/photos/{n}", str(n), 1) for n in range(files)]
         return ArchiveSource("photos.zip", [Member(file, partial(_same, source)) for file in listed])
 
-    def test_many(self) -> None:
+    def test_many_checksums_come_back_from_several_values(self) -> None:
         """25,000 checksums come back from three values, each of which Airflow's store takes."""
         store, first, later = StateStore(), self.archive(25_000), self.archive(25_000)
         state = TaskState(context(store=store))

@@ -66,7 +66,9 @@ RESCHEDULE = pytest.param(
 
 
 @pytest.mark.parametrize("how", [{"mode": "poke"}, RESCHEDULE, {"deferrable": True}], ids=str)
-def test_sensor(emulator: Emulator, project: str, how: dict[str, Any]) -> None:
+def test_the_event_of_a_sensor_names_the_project(
+    emulator: Emulator, project: str, how: dict[str, Any]
+) -> None:
     """A sensor's event names the ready project, in every mode, for an asset and for an alias."""
     given = with_events()
     ProjectReadySensor(
@@ -132,7 +134,7 @@ def test_no_provider_is_searched_for(monkeypatch: pytest.MonkeyPatch, uri: str) 
         Asset("https://example.com/projects/x")
 
 
-def test_task_group() -> None:
+def test_the_task_group_passes_its_outlets_on() -> None:
     """The task group passes its outlets to the sensor, and the upload results too."""
     from airflow.providers.common.compat.sdk import DAG
 

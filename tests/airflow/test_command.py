@@ -52,7 +52,7 @@ def connection(server: Emulator, key: str) -> dict[str, str]:
     [COMMAND, pytest.param(MODULE, marks=pytest.mark.long)],
     ids=["command", "module"],
 )
-def test_good(server: Emulator, tmp_path: Path, command: list[str]) -> None:
+def test_a_working_connection_exits_with_0(server: Emulator, tmp_path: Path, command: list[str]) -> None:
     """With a working connection from the environment it exits with 0 and prints the result, not the key."""
     if not Path(command[0]).exists():
         pytest.skip("The package is on the path here, but not installed.")
@@ -62,7 +62,7 @@ def test_good(server: Emulator, tmp_path: Path, command: list[str]) -> None:
     assert "MARKER" not in done.stdout + done.stderr
 
 
-def test_bad(server: Emulator, tmp_path: Path) -> None:
+def test_a_key_without_a_scope_exits_with_1(server: Emulator, tmp_path: Path) -> None:
     """With a key without a scope it exits with 1 and names the scope on stderr, without the key."""
     uri = f"three-sixty://:sk_MARKERread@{server.url.removeprefix('http://')}/http"
     done = run([*MODULE, "check", "--conn-id", "other"], tmp_path, AIRFLOW_CONN_OTHER=uri)
@@ -72,7 +72,7 @@ def test_bad(server: Emulator, tmp_path: Path) -> None:
     assert "MARKER" not in done.stdout + done.stderr
 
 
-def test_wrong_usage(tmp_path: Path) -> None:
+def test_no_command_exits_with_2(tmp_path: Path) -> None:
     """Without a command it exits with 2 and lists the commands."""
     done = run(MODULE, tmp_path)
     assert done.returncode == 2
@@ -87,7 +87,9 @@ def in_file(server: Emulator, tmp_path: Path) -> dict[str, str]:
     return {**BACKEND, "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"connections_file_path": str(file)})}
 
 
-def test_secrets_backend(server: Emulator, tmp_path: Path, in_file: dict[str, str]) -> None:
+def test_a_connection_in_a_secrets_backend_is_found(
+    server: Emulator, tmp_path: Path, in_file: dict[str, str]
+) -> None:
     """A connection that only a secrets backend knows is found."""
     done = run([*MODULE, "check", "--conn-id", "from_file"], tmp_path, **in_file)
     assert done.returncode == 0, done.stderr

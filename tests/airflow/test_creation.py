@@ -541,7 +541,7 @@ class TestUploadAfterTheProject:
         task = UploadFileOperator(task_id="upload", upload_id=upload_id, path=str(folder / "a.e57"))
         return task.execute(context(2, store, max_tries=4))
 
-    def test_it_succeeds(
+    def test_an_upload_without_saved_state_succeeds(
         self, emulator: Emulator, upload_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         """Without saved state it succeeds, with a warning if the session is gone."""
@@ -581,7 +581,7 @@ class TestSession:
     def session(self, given: Any) -> str:
         return CreateUploadSessionOperator(task_id="session").execute(given)
 
-    def test_retry(self, emulator: Emulator) -> None:
+    def test_a_retry_reuses_the_session(self, emulator: Emulator) -> None:
         """A retry uses the session that was made before."""
         store = StateStore()
         first = self.session(context(store=store))
@@ -613,7 +613,9 @@ class TestSession:
         store = StateStore({"360 session": {"upload_id": upload_id, "clears": 2}})
         assert self.session(context(2, store, max_tries=4)) != upload_id
 
-    def test_clear(self, emulator: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_clear_creates_a_new_session(
+        self, emulator: Emulator, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         """A clear creates a new session and logs the old one's id."""
         store = StateStore()
         first = self.session(context(store=store))
@@ -652,7 +654,7 @@ class TestSource:
             self.upload(upload_id, scan, store, 2)
         assert len(emulator.exchanges) == before
 
-    def test_another_session(self, emulator: Emulator, tmp_path: Path) -> None:
+    def test_a_new_session_takes_the_file_as_it_is_now(self, emulator: Emulator, tmp_path: Path) -> None:
         """A new session takes the file as it is now."""
         store, scan = StateStore(), tmp_path / "b.e57"
         for content in (b"old", b"newer"):

@@ -66,7 +66,7 @@ def project_of(path: str, **more: Any) -> CreateProjectOperator:
 
 
 @pytest.mark.parametrize("path", [SCAN, SCAN.replace("s3://", "s3://my_aws@")], ids=["default", "named"])
-def test_link(emulator: Emulator, s3: None, path: str) -> None:
+def test_the_server_gets_a_link_for_a_day(emulator: Emulator, s3: None, path: str) -> None:
     """The server gets a link with which anybody can read the object, for a day."""
     more = {} if "my_aws" not in path else {"aws_conn_id": "missing"}
     name = project_of(path, **more).execute(context())
@@ -78,7 +78,7 @@ def test_link(emulator: Emulator, s3: None, path: str) -> None:
     assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
 
 
-def test_secret(
+def test_the_link_is_neither_logged_nor_saved(
     emulator: Emulator, s3: None, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The link is neither in logs at debug level, nor in the task, its XComs and its saved state."""
@@ -114,7 +114,7 @@ def test_refusal_that_repeats_it(emulator: Emulator, s3: None, monkeypatch: pyte
     assert "X-Amz-Signature" not in f"{caught.value} {caught.value.__cause__!r}"
 
 
-def test_retry(emulator: Emulator, s3: None) -> None:
+def test_a_retry_reuses_the_project(emulator: Emulator, s3: None) -> None:
     """A retry takes the project over, though its link would be another one."""
     store = StateStore()
     name = project_of(SCAN).execute(context(store=store))
@@ -122,7 +122,7 @@ def test_retry(emulator: Emulator, s3: None) -> None:
     assert len(emulator.store.projects) == 1
 
 
-def test_lost_reply(emulator: Emulator, s3: None) -> None:
+def test_the_error_about_a_lost_reply_names_the_object(emulator: Emulator, s3: None) -> None:
     """If the reply is lost, the error names the object."""
     emulator.faults.add({"on": "POST /projects", "do": "lost_reply"})
     with pytest.raises(AirflowFailException, match="was created from object s3://scans/2026 06/büro"):
@@ -140,7 +140,9 @@ def test_lost_reply(emulator: Emulator, s3: None) -> None:
     ],
     ids=["object", "bucket", "folder", "local", "template"],
 )
-def test_not_there(emulator: Emulator, s3: None, path: str, said: str) -> None:
+def test_a_missing_object_fails_before_any_request(
+    emulator: Emulator, s3: None, path: str, said: str
+) -> None:
     """If the path is not an object, the task fails permanently before any request, and without doubt."""
     store = StateStore()
     with pytest.raises(AirflowFailException, match=said):

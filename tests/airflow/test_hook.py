@@ -45,7 +45,7 @@ from tests.fakes import certificate
         pytest.param({"host": "http://[::1]", "port": 2}, "http://[::1]:2", id="IPv6"),
     ],
 )
-def test_server(fields: dict[str, Any], server: str) -> None:
+def test_host_schema_and_port_become_one_url(fields: dict[str, Any], server: str) -> None:
     """Host, schema and port lead to one server URL, however they are written."""
     connection = Connection(conn_id="c", conn_type="three_sixty", password="sk_x", **fields)
     assert ConnectionSettings.of(connection, {}).server == server
@@ -59,7 +59,7 @@ def test_server(fields: dict[str, Any], server: str) -> None:
     ],
     ids=["JSON", "URI"],
 )
-def test_environment(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_a_connection_from_the_environment_works(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     """A connection from the environment works as JSON and as a URI."""
     monkeypatch.setenv(CONNECTION, value)
     client = ThreeSixtyHook().client
@@ -105,7 +105,9 @@ def test_fields_from_the_environment(monkeypatch: pytest.MonkeyPatch, value: str
         pytest.param({"extra": {"verify": "/nowhere/ca.pem"}}, "'verify' must be true, false", id="verify"),
     ],
 )
-def test_bad_connection(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], said: str) -> None:
+def test_an_invalid_connection_names_field_and_next_step(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], said: str
+) -> None:
     """An invalid connection raises an error with the field and the next step, and never shows a secret."""
     connect(monkeypatch, **fields)
     with pytest.raises(ThreeSixtyError, match=said) as caught:
@@ -114,7 +116,9 @@ def test_bad_connection(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any],
     assert "sk_test_key" not in str(caught.value)
 
 
-def test_extras(monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> None:
+def test_longer_rate_limits_than_allowed_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, emulator: Emulator
+) -> None:
     """A wait for a rate limit that is longer than the connection's field allows is not waited for."""
     connect(monkeypatch, host=emulator.url, extra={"rate_limit_wait": 0.5, "read_timeout": "5"})
     emulator.faults.add({"on": "GET /projects", "do": "rate_limit", "retry_after": 1})
@@ -132,7 +136,7 @@ def test_every_field_is_read(monkeypatch: pytest.MonkeyPatch, name: str) -> None
 
 
 @pytest.mark.parametrize("empty", ["", None], ids=["empty", "null"])
-def test_empty_fields(monkeypatch: pytest.MonkeyPatch, empty: str | None) -> None:
+def test_an_empty_field_means_its_default(monkeypatch: pytest.MonkeyPatch, empty: str | None) -> None:
     """A field that was emptied in the form means its default."""
     connect(monkeypatch, extra=dict.fromkeys(CONN_FIELDS, empty))
     assert ThreeSixtyHook().client.server == "https://360-for-you.com"
@@ -154,7 +158,7 @@ def test_bandwidth_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ThreeSixtyHook().client.bandwidth is bandwidth
 
 
-def test_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hooks_share_one_budget_per_server_and_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """All hooks of a process share one budget per server and key, however the server's URL is written."""
     connect(monkeypatch, host="https://scans.example.org")
     budget = ThreeSixtyHook().client.budget
@@ -281,7 +285,7 @@ def test_a_long_maintenance_gives_the_slot_back(
     assert operator.resume(context(), {"status": "over"})
 
 
-def test_upload(emulator: Emulator, tmp_path: Path) -> None:
+def test_a_task_uploads_a_file_under_a_flat_name(emulator: Emulator, tmp_path: Path) -> None:
     """A file is uploaded from a ``@task``, under a flat name, and the numbers are the server's."""
     scan = tmp_path / "Größe 1.E57"
     scan.write_bytes(b"x" * 3000)
@@ -302,7 +306,9 @@ def test_upload(emulator: Emulator, tmp_path: Path) -> None:
         pytest.param("{folder}", "is a folder, not a file", id="folder"),
     ],
 )
-def test_bad_paths(emulator: Emulator, tmp_path: Path, path: str, said: str) -> None:
+def test_a_path_that_is_no_file_fails_before_any_request(
+    emulator: Emulator, tmp_path: Path, path: str, said: str
+) -> None:
     """A path that is not a file fails permanently, before any request."""
     with pytest.raises(AirflowFailException, match=said):
         ThreeSixtyHook().upload("any", path.format(folder=tmp_path))

@@ -154,7 +154,7 @@ def test_what_the_server_fetches(emulator: Emulator, origin: dict[str, Any], inp
         ("https://u:p@h.org/x?Signature=s", "https://h.org/x", ("https://h.org", "x")),
     ],
 )
-def test_addresses(path: str, uri: str, dataset: tuple[str, str]) -> None:
+def test_urls_contain_no_connection_and_no_secret(path: str, uri: str, dataset: tuple[str, str]) -> None:
     """A source's URL contains no connection, no password and no signature."""
     assert uri_of(path) == uri
     assert dataset_of(uri) == dataset

@@ -61,7 +61,9 @@ def files(upload_id: str, folder: Path, **more: Any) -> UploadFilesOperator:
     return UploadFilesOperator(task_id="f", upload_id=upload_id, path=str(folder), chunk_size=1000, **more)
 
 
-def test_log(emulator: Emulator, upload_id: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_with_true_the_log_names_each_file(
+    emulator: Emulator, upload_id: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """With True the log names each file with size and SHA-256, of one file and of many."""
     one = folder / "scan.e57"
     UploadFileOperator(task_id="u", upload_id=upload_id, path=str(one), manifest=True).execute(context())
@@ -70,7 +72,9 @@ def test_log(emulator: Emulator, upload_id: str, folder: Path, caplog: pytest.Lo
         assert f"Sent {row['filename']}: {row['size']} bytes, SHA-256 {row['sha256']}" in caplog.text
 
 
-def test_file(emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path) -> None:
+def test_a_manifest_has_a_row_per_file(
+    emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path
+) -> None:
     """A path gets one row per file, with the SHA-256 of the file on the server."""
     path = tmp_path / "made" / "manifest.csv"
     files(upload_id, folder, manifest=str(path)).execute(context())
@@ -78,7 +82,9 @@ def test_file(emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path) 
     assert [file.name for file in path.parent.iterdir()] == ["manifest.csv"]
 
 
-def test_retry(emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path) -> None:
+def test_a_failed_attempt_writes_no_manifest(
+    emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path
+) -> None:
     """A failed attempt writes no manifest, and the next one writes all rows, with those of earlier bytes."""
     path = tmp_path / "manifest.csv"
     emulator.faults.add({"on": "PUT /uploads/*/DJI_1.jpg", "do": "status", "status": 415})
@@ -90,7 +96,9 @@ def test_retry(emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path)
     assert len(rows(path.read_text("utf-8"))) == 3
 
 
-def test_resumed(emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path) -> None:
+def test_a_resumed_file_is_read_again_for_its_digest(
+    emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path
+) -> None:
     """A file that an earlier attempt began is read again for its SHA-256, which is that of the whole file."""
     one = folder / "scan.e57"
     client = ThreeSixtyHook().client
@@ -180,7 +188,7 @@ def test_a_file_that_is_added_twice_has_one_row(tmp_path: Path) -> None:
     ]
 
 
-def test_s3(
+def test_a_manifest_can_be_written_to_s3(
     monkeypatch: pytest.MonkeyPatch, emulator: Emulator, upload_id: str, folder: Path, tmp_path: Path
 ) -> None:
     """A manifest can be written to S3 too, with the connection in the path."""
@@ -203,7 +211,7 @@ def test_cannot_be_written(emulator: Emulator, upload_id: str, folder: Path, tmp
 
 
 @pytest.mark.parametrize("wanted", [None, False, "", "None"])
-def test_not_wanted(wanted: Any) -> None:
+def test_without_a_manifest_nothing_is_digested(wanted: Any) -> None:
     """Without a manifest a source is read directly, and nothing is digested."""
     manifest, source = Manifest(wanted, json.loads), MemorySource(b"x")
     opener = lambda: source  # noqa: E731
@@ -212,7 +220,7 @@ def test_not_wanted(wanted: Any) -> None:
     manifest.add("x", source)
 
 
-def test_memory(tmp_path: Path) -> None:
+def test_many_rows_need_little_memory(tmp_path: Path) -> None:
     """Twenty thousand rows need a few mebibytes."""
     manifest = Manifest(str(tmp_path / "manifest.csv"), json.loads)
     names = [f"DJI_{number}.jpg" for number in range(20_000)]

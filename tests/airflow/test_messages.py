@@ -80,7 +80,7 @@ class TestSourceChanged:
         with pytest.raises(AirflowFailException, match=r"Clear the session task.*clear the listing task too"):
             operator.execute(context(try_number=2))
 
-    def test_a_folder(self, upload_id: str, tmp_path: Path) -> None:
+    def test_a_folder_names_the_session_task_only(self, upload_id: str, tmp_path: Path) -> None:
         """A task that lists by itself names the session task only, and to clear it works."""
         (tmp_path / "a.e57").write_bytes(b"a")
         store = StateStore()

@@ -86,14 +86,14 @@ class TestListFiles:
         operator = ListFilesOperator(task_id="list", path=str(folder / "b.las"))
         assert operator.execute(context())[0]["modified"] is None
 
-    def test_collision(self, folder: Path) -> None:
+    def test_two_files_of_one_name_fail(self, folder: Path) -> None:
         """Two files of one name fail before any byte moves, and the error names both and both ways out."""
         (folder / "sub" / "B.LAS").write_bytes(b"x")
         operator = ListFilesOperator(task_id="list", path=str(folder), names="basename")
         with pytest.raises(AirflowFailException, match=r'b\.las and .*sub/B\.LAS .*names="path".*archive'):
             operator.execute(context())
 
-    def test_nothing_skips(self, tmp_path: Path) -> None:
+    def test_a_night_without_files_is_skipped(self, tmp_path: Path) -> None:
         """A night without files is skipped."""
         with pytest.raises(AirflowSkipException, match="No files in"):
             ListFilesOperator(task_id="list", path=str(tmp_path)).execute(context())
@@ -110,14 +110,14 @@ class TestListFiles:
         with pytest.raises(AirflowSkipException, match=r"\*\.laz without c\..*3 files not matching pattern"):
             operator.execute(context())
 
-    def test_missing_parent(self) -> None:
+    def test_a_missing_parent_fails(self) -> None:
         """A path whose parent is missing, such as a drive that is not mounted, fails."""
         with pytest.raises(AirflowFailException, match="/no/such/folder does not exist"):
             ListFilesOperator(task_id="list", path="/no/such/folder").execute(context())
 
 
 class TestListScans:
-    def test_folders(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_only_folders_with_a_file_are_scans(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
         """Only folders with a file count, and a warning names files next to them."""
         (folder / "empty").mkdir()
         (folder / ".cache").mkdir()
@@ -125,14 +125,14 @@ class TestListScans:
         assert scans == [str(folder / "sub")]
         assert "2 files beside the folders will not be uploaded" in caplog.text
 
-    def test_pattern(self, folder: Path) -> None:
+    def test_a_folder_without_a_match_is_no_scan(self, folder: Path) -> None:
         """A folder without a file of the pattern is not a scan."""
         with pytest.raises(AirflowSkipException):
             ListScansOperator(task_id="list", path=str(folder), pattern="*.e57").execute(context())
 
 
 class TestUploadFile:
-    def test_result(self, emulator: Emulator, folder: Path) -> None:
+    def test_the_result_has_the_name_on_the_server(self, emulator: Emulator, folder: Path) -> None:
         """The result contains the file's name on the server."""
         operator = UploadFileOperator(
             task_id="upload", upload_id=session(emulator), path=str(folder / "a.E57")
@@ -183,7 +183,7 @@ class TestUploadFile:
         assert starts == [0, 200, 400]
         assert not [request for request in sent(emulator) if request.startswith("DELETE")]
 
-    def test_templates(self, emulator: Emulator, folder: Path) -> None:
+    def test_numbers_may_be_rendered_as_text(self, emulator: Emulator, folder: Path) -> None:
         """Numbers may come out of a template as text."""
         operator = UploadFileOperator(
             task_id="upload",
@@ -199,14 +199,14 @@ class TestUploadFile:
             100,
         ]
 
-    def test_bad_number(self, emulator: Emulator, folder: Path) -> None:
+    def test_an_invalid_chunk_size_is_named(self, emulator: Emulator, folder: Path) -> None:
         """A chunk size that is no number is named."""
         operator = UploadFileOperator(task_id="upload", upload_id="x", path=str(folder / "b.las"))
         operator.chunk_size = "8 MiB"
         with pytest.raises(AirflowFailException, match="chunk_size must be a whole number"):
             operator.execute(context())
 
-    def test_session_gone(self, emulator: Emulator, folder: Path) -> None:
+    def test_a_missing_session_names_the_task_to_clear(self, emulator: Emulator, folder: Path) -> None:
         """A session that is gone fails permanently, and the message names the task to clear."""
         operator = UploadFileOperator(task_id="upload", upload_id="gone0000", path=str(folder / "b.las"))
         with pytest.raises(AirflowFailException, match="clear the session task"):
@@ -225,7 +225,7 @@ class TestUploadFile:
         assert len(emulator.exchanges) == 2
         assert "'docx'" in capsys.readouterr().out
 
-    def test_label(self) -> None:
+    def test_a_mapped_row_is_labelled_by_its_file(self) -> None:
         """A mapped row is labelled by its file's name, unless the user says otherwise."""
         assert UploadFileOperator(task_id="a", upload_id="", path="").map_index_template
         own = UploadFileOperator(task_id="b", upload_id="", path="", map_index_template="{{ 1 }}")
@@ -233,7 +233,7 @@ class TestUploadFile:
 
 
 class TestUploadFiles:
-    def test_summary(self, emulator: Emulator, folder: Path) -> None:
+    def test_the_result_is_a_summary_of_fixed_size(self, emulator: Emulator, folder: Path) -> None:
         """The result is a summary of fixed size; the session is listed once and each file sent once."""
         upload_id = session(emulator)
         assert upload_all(upload_id, folder) == {"files": 3, "bytes": 1900}
@@ -274,14 +274,14 @@ class TestUploadFiles:
         )
         assert "left out" not in capsys.readouterr().out.lower()
 
-    def test_again(self, emulator: Emulator, folder: Path) -> None:
+    def test_a_second_run_costs_one_request(self, emulator: Emulator, folder: Path) -> None:
         """Running it again costs one request."""
         upload_id = session(emulator)
         upload_all(upload_id, folder)
         upload_all(upload_id, folder)
         assert sent(emulator)[5:] == [f"GET /uploads/{upload_id}"]
 
-    def test_paths(self, emulator: Emulator, folder: Path) -> None:
+    def test_several_paths_go_into_one_session(self, emulator: Emulator, folder: Path) -> None:
         """Several paths are uploaded into one session."""
         operator = UploadFilesOperator(
             task_id="upload", upload_id=session(emulator), paths=[str(folder / "a.E57"), str(folder / "sub")]
@@ -294,13 +294,13 @@ class TestUploadFiles:
         with pytest.raises(ValueError, match="either path or paths"):
             UploadFilesOperator(task_id="upload", upload_id="x", **given)
 
-    def test_nothing_skips(self, emulator: Emulator, tmp_path: Path) -> None:
+    def test_a_folder_without_files_is_skipped(self, emulator: Emulator, tmp_path: Path) -> None:
         """A folder without files is skipped without a request."""
         with pytest.raises(AirflowSkipException):
             upload_all("x", tmp_path)
         assert emulator.exchanges == []
 
-    def test_refused(self, emulator: Emulator, folder: Path) -> None:
+    def test_a_refused_file_does_not_stop_the_others(self, emulator: Emulator, folder: Path) -> None:
         """A refused file is named at the end, and the others are complete."""
         (folder / "notes.docx").write_bytes(b"x")
         (folder / "more.docx").write_bytes(b"xy")
@@ -311,7 +311,9 @@ class TestUploadFiles:
         assert set(emulator.store.sessions[upload_id].files) == {"a.e57", "b.las", "sub_c.las"}
         assert sum(".docx" in line for line in sent(emulator)) == 1
 
-    def test_unreadable(self, emulator: Emulator, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unreadable_file_fails_before_any_byte(
+        self, emulator: Emulator, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A file that the worker cannot read is an error before a byte of any file is sent."""
         # Root may read everything, so the question is answered for it.
         monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("b.las"))
@@ -321,14 +323,14 @@ class TestUploadFiles:
 
 
 class TestDeleteUploadSession:
-    def test_twice(self, emulator: Emulator) -> None:
+    def test_deleting_twice_succeeds(self, emulator: Emulator) -> None:
         """Deleting a session twice is as good as once."""
         operator = DeleteUploadSessionOperator(task_id="delete", upload_id=session(emulator))
         operator.execute(context())
         operator.execute(context())
         assert sent(emulator).count(f"DELETE /uploads/{operator.upload_id}") == 2
 
-    def test_project(self, emulator: Emulator, folder: Path) -> None:
+    def test_a_session_with_a_project_is_kept(self, emulator: Emulator, folder: Path) -> None:
         """A session that became a project is not deleted."""
         upload_id = session(emulator)
         upload_all(upload_id, folder)
@@ -350,7 +352,9 @@ class TestDeleteUploadSession:
         assert upload_id in emulator.store.sessions
 
     @pytest.mark.parametrize("project_name", [None, "None"], ids=["nothing", "as a template says it"])
-    def test_teardown(self, emulator: Emulator, folder: Path, project_name: str | None) -> None:
+    def test_a_teardown_deletes_only_a_session_without_a_project(
+        self, emulator: Emulator, folder: Path, project_name: str | None
+    ) -> None:
         """As a teardown it is skipped if there is a project, and deletes a session without one."""
         upload_id = session(emulator)
         upload_all(upload_id, folder)
@@ -369,7 +373,7 @@ class TestCreateProject:
     def create(self, upload_id: str, **more: Any) -> CreateProjectOperator:
         return CreateProjectOperator(task_id="project", upload_id=upload_id, **more)
 
-    def test_fields(self, emulator: Emulator, folder: Path) -> None:
+    def test_the_server_gets_the_given_fields(self, emulator: Emulator, folder: Path) -> None:
         """The server gets the given fields, private by default, and the page's URL is saved."""
         upload_id = session(emulator)
         uploads = upload_all(upload_id, folder)
@@ -388,7 +392,7 @@ class TestCreateProject:
         page = f"{emulator.url}/projects/{name}"
         assert given["ti"].pushed == {"project_request": "asked", "project_url": page}
 
-    def test_again(self, emulator: Emulator, folder: Path) -> None:
+    def test_a_second_run_reuses_the_project(self, emulator: Emulator, folder: Path) -> None:
         """A second run reuses the project and creates no second one, even if the session is gone."""
         upload_id = session(emulator)
         operator = self.create(upload_id, uploads=upload_all(upload_id, folder))
@@ -418,7 +422,9 @@ class TestCreateProject:
             pytest.param([None], "must be the result of upload tasks", id="None"),
         ],
     )
-    def test_session_differs(self, emulator: Emulator, folder: Path, uploads: Any, said: str) -> None:
+    def test_a_session_with_other_files_becomes_no_project(
+        self, emulator: Emulator, folder: Path, uploads: Any, said: str
+    ) -> None:
         """No project is created from a session that does not contain exactly the uploaded files."""
         upload_id = session(emulator)
         upload_all(upload_id, folder, recursive=False)
@@ -433,7 +439,7 @@ class TestCreateProject:
         results = [one.execute(context()), upload_all(upload_id, folder, recursive=False)]
         assert self.create(upload_id, uploads=results).execute(context()) == upload_id
 
-    def test_incomplete(self, emulator: Emulator) -> None:
+    def test_an_incomplete_session_becomes_no_project(self, emulator: Emulator) -> None:
         """No project is created from a session with an incomplete file."""
         upload_id = session(emulator)
         client = self.create(upload_id).hook.client
@@ -442,7 +448,7 @@ class TestCreateProject:
             self.create(upload_id).execute(context())
         assert not emulator.store.projects
 
-    def test_empty_session(self, emulator: Emulator) -> None:
+    def test_an_empty_session_becomes_no_project(self, emulator: Emulator) -> None:
         """No project is created from an empty session."""
         with pytest.raises(AirflowFailException, match="it is empty"):
             self.create(session(emulator)).execute(context())
@@ -457,7 +463,7 @@ class TestCreateProject:
         ],
         ids=["none", "session and link", "session and object", "link and object"],
     )
-    def test_one_origin(self, given: dict[str, Any]) -> None:
+    def test_exactly_one_origin_is_required(self, given: dict[str, Any]) -> None:
         """None or two of session, link and object is an error when the DAG is parsed."""
         with pytest.raises(ValueError, match="give one of upload_id, download_link, download_from"):
             CreateProjectOperator(task_id="project", **given)
@@ -468,7 +474,7 @@ class TestCreateProject:
             self.create("").execute(context())
 
     @pytest.mark.parametrize("mode", ["private", "PRIVATE", 2, "2"], ids=str)
-    def test_privacy(self, emulator: Emulator, mode: Any) -> None:
+    def test_privacy_is_a_word_or_a_number(self, emulator: Emulator, mode: Any) -> None:
         """Privacy is a word or the server's number."""
         operator = CreateProjectOperator(
             task_id="project", download_link="https://x/y.e57", privacy_mode=mode
@@ -491,7 +497,9 @@ class TestCreateProject:
         ],
         ids=["quota", "limit", "scope"],
     )
-    def test_refusals(self, emulator: Emulator, folder: Path, status: int, code: str, said: str) -> None:
+    def test_a_refused_request_is_sent_once(
+        self, emulator: Emulator, folder: Path, status: int, code: str, said: str
+    ) -> None:
         """A refused request is sent once and fails permanently, with the next step."""
         upload_id = session(emulator)
         upload_all(upload_id, folder)
@@ -502,7 +510,7 @@ class TestCreateProject:
             self.create(upload_id).execute(context())
         assert sent(emulator).count("POST /projects") == 1
 
-    def test_presigned_link(self, emulator: Emulator) -> None:
+    def test_a_repeated_presigned_link_is_not_in_the_error(self, emulator: Emulator) -> None:
         """A presigned link that the server repeats in its refusal is not in the error."""
         link = "https://bucket.example.com/scan.e57?X-Amz-Signature=0123456789abcdef"
         body = {"error": "project_creation_failed", "link": link, "query": link.partition("?")[2]}

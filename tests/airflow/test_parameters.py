@@ -108,7 +108,9 @@ class TestWrongLiterals:
 
 class TestPaths:
     @pytest.mark.parametrize("kind", KINDS, ids=KIND_IDS)
-    def test_operators(self, emulator: Emulator, upload_id: str, folder: Path, kind: Any) -> None:
+    def test_every_operator_takes_every_kind_of_path(
+        self, emulator: Emulator, upload_id: str, folder: Path, kind: Any
+    ) -> None:
         """Every operator takes a path as a text, as a `Path` and as an `ObjectStoragePath`."""
         scan = kind(str(folder / "scan"))
         entries = ListFilesOperator(task_id="t", path=scan).execute(context())
@@ -128,7 +130,7 @@ class TestPaths:
         assert emulator.store.projects[name].options["title"] == "scan"
 
     @pytest.mark.parametrize("kind", KINDS, ids=KIND_IDS)
-    def test_hook(self, upload_id: str, folder: Path, kind: Any) -> None:
+    def test_the_hook_takes_every_kind_of_path(self, upload_id: str, folder: Path, kind: Any) -> None:
         """The hook takes the same paths, for use inside a `@task`."""
         hook, scan, file = ThreeSixtyHook(), kind(str(folder / "scan")), kind(str(folder / "scan/a.e57"))
         assert len(hook.paths.list_files(scan)) == 2
@@ -144,7 +146,7 @@ class TestPaths:
         assert set(emulator.store.sessions[upload_id].files) == {"a.e57", "sub_b.e57"}
 
     @pytest.mark.parametrize("kind", KINDS, ids=KIND_IDS)
-    def test_expand(self, emulator: Emulator, folder: Path, kind: Any) -> None:
+    def test_every_kind_of_path_can_be_mapped_over(self, emulator: Emulator, folder: Path, kind: Any) -> None:
         """Paths of every kind can be mapped over, and the DAG can be stored."""
         paths = [kind(str(folder / "scan" / "a.e57")), kind(str(folder / "scan" / "sub" / "b.e57"))]
         with DAG("d", schedule=None) as dag:
@@ -202,7 +204,7 @@ class TestModified:
         UploadFileOperator(task_id="u", upload_id=upload_id, **entry).execute(context())
 
     @pytest.mark.parametrize("unknown", [None, "", "None"], ids=repr)
-    def test_unknown(self, upload_id: str, folder: Path, unknown: Any) -> None:
+    def test_an_unknown_time_is_not_compared(self, upload_id: str, folder: Path, unknown: Any) -> None:
         """A time that the store does not know is not compared."""
         entry = {**self.entry(folder), "modified": unknown, "etag": unknown}
         UploadFileOperator(task_id="u", upload_id=upload_id, **entry).execute(context())
@@ -215,7 +217,7 @@ class TestModified:
             UploadFileOperator(task_id="u", upload_id=upload_id, **entry).execute(context())
         assert [exchange.method for exchange in emulator.exchanges] == ["POST"]
 
-    def test_no_number(self, upload_id: str, folder: Path) -> None:
+    def test_an_invalid_time_names_the_parameter(self, upload_id: str, folder: Path) -> None:
         """A time that is no number is an error that names the parameter."""
         entry = {**self.entry(folder), "modified": "yesterday"}
         with pytest.raises(AirflowFailException, match="modified must be seconds since the epoch"):

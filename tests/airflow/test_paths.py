@@ -85,7 +85,7 @@ AZURE = "abfs://connection@container/folder/"
         ("s3://my_aws@/scan/", ["names no bucket"]),
     ],
 )
-def test_advice(path: str, parts: list[str]) -> None:
+def test_a_path_that_cannot_be_opened_shows_the_right_form(path: str, parts: list[str]) -> None:
     """A path that cannot be opened is a permanent error that names it and shows the right form."""
     error = str(refusal(path))
     for part in [path, *parts]:
@@ -150,7 +150,7 @@ def test_links_are_followed_if_wanted(tmp_path: Path) -> None:
 # -- stores
 
 
-def test_attached(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_attached_file_system_is_used_and_opened_once(caplog: pytest.LogCaptureFixture) -> None:
     """A file system that a DAG file attached is used for its scheme and connection, and opened once."""
     fs = file_systems.fresh(file_systems.TextTimes)
     fs.put("/scan/a.e57", b"points")
@@ -173,7 +173,7 @@ def test_a_store_without_a_slash() -> None:
     assert info.path == "gs://bucket/a.e57"
 
 
-def test_s3(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_spelling_of_s3_uses_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every spelling of S3 uses boto3, once for each connection; the connection in the path wins."""
     asked: list[Any] = []
 
@@ -248,7 +248,7 @@ def test_a_connection_that_lacks_a_setting(shares: Any, failure: Exception) -> N
     assert "connection 'nas'" in str(refusal("smb://nas@/share/a.e57"))
 
 
-def test_no_line(shares: Any) -> None:
+def test_an_unreachable_server_is_retryable(shares: Any) -> None:
     """A server that cannot be reached may be reached later."""
     shares.failure = OSError(113, "No route to host")
     with pytest.raises(SourceError, match="No route to host") as raised:

@@ -34,7 +34,9 @@ def plugin(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 
 
 @pytest.mark.parametrize("version", [(2, 11), (3, 0)], ids=["2.11", "3.0"])
-def test_no_page(plugin: ModuleType, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int]) -> None:
+def test_an_old_airflow_gets_no_page(
+    plugin: ModuleType, monkeypatch: pytest.MonkeyPatch, version: tuple[int, int]
+) -> None:
     """An Airflow that has no pages of plugins is given none."""
     monkeypatch.setattr(version_compat, "AIRFLOW_VERSION", version)
     loaded = importlib.reload(plugin).ThreeSixtyPlugin()
@@ -43,7 +45,7 @@ def test_no_page(plugin: ModuleType, monkeypatch: pytest.MonkeyPatch, version: t
 
 
 @with_pages
-def test_places() -> None:
+def test_the_page_is_in_the_navigation_and_in_each_run() -> None:
     """The page is in the navigation and a tab of each run, and its names are those of the script."""
     views = page.ThreeSixtyPlugin().react_apps
     assert [view["destination"] for view in views] == ["nav", "dag_run"]
@@ -75,7 +77,7 @@ def test_below_a_path(
 
 @with_pages
 @pytest.mark.parametrize("path", ["", "docs", "redoc", "openapi.json", "page.py", "nothing", *FILES])
-def test_anonymous(path: str) -> None:
+def test_without_signing_in_you_get_nothing(path: str) -> None:
     """Without signing in you get nothing, not even files without data."""
     from fastapi.testclient import TestClient
 
@@ -87,7 +89,7 @@ def test_anonymous(path: str) -> None:
 
 @with_pages
 @pytest.mark.parametrize("path", ["", "docs", "redoc", "openapi.json", "page.py", *FILES])
-def test_signed_in(path: str) -> None:
+def test_a_signed_in_user_gets_only_the_files_of_the_page(path: str) -> None:
     """A signed-in user gets the page's files and nothing else."""
     from airflow.api_fastapi.core_api.security import get_user
     from fastapi.testclient import TestClient

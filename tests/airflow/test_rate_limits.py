@@ -25,7 +25,7 @@ from tests.airflow.test_poll_queue import VirtualLoop
 LIMIT = {"on": "POST /uploads", "do": "rate_limit", "retry_after": 3000}
 
 
-def test_defers(emulator: Emulator) -> None:
+def test_a_deferrable_task_waits_in_the_triggerer(emulator: Emulator) -> None:
     """A deferrable task waits in the triggerer for as long as the server asked, then continues."""
     emulator.faults.add(LIMIT)
     operator = CreateUploadSessionOperator(task_id="session", deferrable=True)
@@ -39,7 +39,7 @@ def test_defers(emulator: Emulator) -> None:
 
 
 @pytest.mark.skipif(AIRFLOW < (3, 1), reason="would run the task at once: see the next test")
-def test_reschedules(emulator: Emulator) -> None:
+def test_other_tasks_are_rescheduled(emulator: Emulator) -> None:
     """A task that is not deferrable is rescheduled for the moment that the server named."""
     emulator.faults.add(LIMIT)
     with pytest.raises(AirflowRescheduleException) as rescheduled:
@@ -80,7 +80,7 @@ def test_without_a_time(emulator: Emulator) -> None:
     assert not isinstance(caught.value, AirflowFailException)
 
 
-def test_mapped(emulator: Emulator) -> None:
+def test_a_mapped_task_waits_for_a_whole_window(emulator: Emulator) -> None:
     """A mapped task waits for a whole window from its own refusal, however soon there is room for one."""
     emulator.faults.add({**LIMIT, "retry_after": 20})
     given = context(store=StateStore())

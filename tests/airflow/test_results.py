@@ -30,7 +30,7 @@ SHARD = {**SUMMARY, "shards": 2, "shard": 0}
     ],
     ids=["nothing", "a file", "a summary", "a list", "lists of lists", "digits"],
 )
-def test_results(uploads: Any, results: Any, files: int | None) -> None:
+def test_results_become_one_flat_list(uploads: Any, results: Any, files: int | None) -> None:
     """One result, a list, or lists of them become one flat list."""
     assert results_of(uploads) == results
     assert count_files(uploads) == files

@@ -51,7 +51,7 @@ def caused_by(error: Exception) -> Exception:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_permanent(error: ThreeSixtyError) -> None:
+def test_a_permanent_error_fails_immediately(error: ThreeSixtyError) -> None:
     """A permanent error fails immediately, raised directly or as the cause of another error."""
     for raised in (error, caused_by(error), caused_by(caused_by(error))):
         decision = decide(raised)
@@ -98,7 +98,7 @@ def test_circle_of_causes() -> None:
     assert decide(one) == policies.RetryDecision.default()
 
 
-def test_rate_limit() -> None:
+def test_a_rate_limit_is_retried_when_the_server_said() -> None:
     """After a rate limit the task waits as long as the server asked, and the reason contains the time."""
     decision = decide(RateLimitedError("Slow down.", retry_after=1234.0, window=3600.0), context())
     assert decision.action is policies.RetryAction.RETRY

@@ -62,12 +62,12 @@ def test_each_file_once(emulator: Emulator, upload_id: str, folder: Path) -> Non
     assert create(upload_id, summaries) == upload_id
 
 
-def test_as_text(emulator: Emulator, upload_id: str, folder: Path) -> None:
+def test_numbers_may_be_rendered_as_text(emulator: Emulator, upload_id: str, folder: Path) -> None:
     """Numbers that come out of templates as text are numbers."""
     assert upload(upload_id, folder, "1", "4") == upload(upload_id, folder, 1)
 
 
-def test_balance() -> None:
+def test_photos_fall_evenly_upon_the_shards() -> None:
     """Numbered photos fall evenly upon the shards: of 10,000 in 4, none has 4 % more than its part."""
     taken = [shard_of(f"DJI_{number:05d}.jpg", SHARDS) for number in range(10_000)]
     assert max(taken.count(shard) for shard in range(SHARDS)) < 10_000 / SHARDS * 1.04
@@ -104,7 +104,7 @@ def test_collision_in_another_shard(emulator: Emulator, upload_id: str, folder: 
     assert puts(emulator) == []
 
 
-def test_empty_shard(emulator: Emulator, upload_id: str, tmp_path: Path) -> None:
+def test_an_empty_shard_succeeds(emulator: Emulator, upload_id: str, tmp_path: Path) -> None:
     """A shard without files succeeds with nothing, so that the project task is not skipped with it."""
     (tmp_path / "only.e57").write_bytes(b"12345")
     summaries = [upload(upload_id, tmp_path, shard) for shard in range(SHARDS)]
@@ -121,7 +121,7 @@ def test_empty_folder(emulator: Emulator, tmp_path: Path) -> None:
             upload("x", tmp_path, shard, on_empty="fail")
 
 
-def test_missing_shard(emulator: Emulator, upload_id: str, folder: Path) -> None:
+def test_a_missing_shard_prevents_the_project(emulator: Emulator, upload_id: str, folder: Path) -> None:
     """If a shard was never uploaded, no project is created, although the totals match."""
     summaries = [upload(upload_id, folder, shard) for shard in (0, 1, 3)]
     with pytest.raises(AirflowFailException, match=r"of 4 shards, counted from 0, 2 is missing"):
@@ -133,7 +133,9 @@ def test_missing_shard(emulator: Emulator, upload_id: str, folder: Path) -> None
     ("shard", "shards"),
     [(4, 4), (-1, 4), (0, 0), (1, 1), (0, -2), (None, 4), ("one", 4), (0, "four"), ("", "")],
 )
-def test_bad_values(emulator: Emulator, folder: Path, shard: Any, shards: Any) -> None:
+def test_a_shard_that_does_not_exist_is_refused(
+    emulator: Emulator, folder: Path, shard: Any, shards: Any
+) -> None:
     """A shard that does not exist is an error with the correct values, before anything is sent."""
     with pytest.raises(AirflowFailException, match=r"must be"):
         upload("AAAAAAAA", folder, shard, shards)
@@ -149,7 +151,7 @@ def test_bad_values(emulator: Emulator, folder: Path, shard: Any, shards: Any) -
     ],
     ids=["one task", "shard", "several paths"],
 )
-def test_label(given: dict[str, Any], label: str) -> None:
+def test_mapped_rows_are_labelled_by_folder_and_shard(given: dict[str, Any], label: str) -> None:
     """The rows of a mapped task are told apart by folder and shard."""
     task = UploadFilesOperator(task_id="upload", upload_id="AAAAAAAA", **given)
     assert jinja2.Template(str(task.map_index_template)).render(task=task) == label

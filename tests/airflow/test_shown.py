@@ -44,7 +44,9 @@ def upload_id(emulator: Emulator) -> str:
     return ThreeSixtyHook().client.create_upload_session().upload_id
 
 
-def test_file(emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: str) -> None:
+def test_an_upload_shows_the_numbers_of_the_server(
+    emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: str
+) -> None:
     """An upload shows the server's numbers as plain values, and the text of its log lines."""
     path = tmp_path / "scan.e57"
     path.write_bytes(bytes(3000))
@@ -66,7 +68,9 @@ def test_file(emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: st
     }
 
 
-def test_resumed(emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: str) -> None:
+def test_a_second_attempt_shows_where_it_continued(
+    emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: str
+) -> None:
     """A second attempt shows that it is one, and the byte at which it continued."""
     path = tmp_path / "scan.e57"
     path.write_bytes(bytes(3000))
@@ -76,7 +80,9 @@ def test_resumed(emulator: Emulator, store: Recorded, tmp_path: Path, upload_id:
     assert [(shown["attempt"], shown["resumed_from"]) for shown in store.shown] == [(2, 1000)] * 2
 
 
-def test_folder(emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: str) -> None:
+def test_a_folder_shows_how_many_files_are_done(
+    emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: str
+) -> None:
     """A folder also shows how many of its files are done."""
     for name in ("a.e57", "b.e57"):
         (tmp_path / name).write_bytes(bytes(2000))
@@ -88,7 +94,7 @@ def test_folder(emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: 
     assert store.shown[0]["progress"].startswith("1 of 2 files, 2.0 KiB of 3.9 KiB (50 %)")
 
 
-def test_store_fails(
+def test_a_failed_save_fails_no_upload(
     emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If Airflow cannot save the progress, this is logged, and no upload fails."""
@@ -107,7 +113,7 @@ def test_store_fails(
 
 
 @pytest.mark.parametrize("wait", ["sensor", "operator"])
-def test_status(emulator: Emulator, wait: str) -> None:
+def test_a_rescheduled_wait_shows_the_status(emulator: Emulator, wait: str) -> None:
     """A wait that reschedules shows the project's status; one that defers saves none itself."""
     emulator.store.processing_seconds = 1000
     made: dict[str, Any] = {"task_id": "task", "deferrable": False}

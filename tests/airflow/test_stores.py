@@ -182,7 +182,9 @@ def test_requests_of_a_folder(emulator: Emulator, upload_id: str, monkeypatch: p
     assert names.count("info") <= 20 + 2  # both tasks read the kind of the path
 
 
-def test_settled(site: Site, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsettled_scan_is_left_to_a_later_run(
+    site: Site, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A scan in which a file was written a moment ago is left to a later run."""
     newest = max(
         vars(file).setdefault("number", next(file_systems.NUMBERS)) for file in site.fs.store.values()

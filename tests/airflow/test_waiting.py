@@ -100,7 +100,7 @@ def event_of(trigger: ProjectReadyTrigger) -> dict[str, Any]:
 # -- how a wait begins and ends
 
 
-def test_poke(emulator: Emulator, project: str) -> None:
+def test_poke_mode_returns_the_full_record(emulator: Emulator, project: str) -> None:
     """A sensor in poke mode returns the full record and saves the page's URL."""
     given = context()
     record = sensor(project, mode="poke", poke_interval=0.2).execute(given)
@@ -109,7 +109,7 @@ def test_poke(emulator: Emulator, project: str) -> None:
 
 
 @pytest.mark.skipif(AIRFLOW < (3, 0), reason="Airflow 2 asks its database here; see the next test")
-def test_reschedules(emulator: Emulator, project: str) -> None:
+def test_a_sensor_that_cannot_defer_reschedules(emulator: Emulator, project: str) -> None:
     """A sensor that is not deferrable gives its slot back."""
     with pytest.raises(AirflowRescheduleException) as rescheduled:
         sensor(project, deferrable=False, poke_interval=60).execute(context())
@@ -121,7 +121,7 @@ def test_reschedule_is_the_default() -> None:
     assert sensor("any").mode == "reschedule"
 
 
-def test_defer(emulator: Emulator, project: str) -> None:
+def test_a_deferrable_sensor_polls_once_and_defers(emulator: Emulator, project: str) -> None:
     """A deferrable sensor polls once, then waits in the triggerer for as long as its time-out allows."""
     with pytest.raises(TaskDeferred) as deferred:
         sensor(project, deferrable=True, timeout=100, poke_interval=5).execute(context())
@@ -383,7 +383,7 @@ def test_failures_between_replies_are_tolerated(emulator: Emulator, project: str
     assert event_of(trigger(project))["status"] == "ready"
 
 
-def test_unknown_project(emulator: Emulator) -> None:
+def test_a_missing_project_fails_permanently(emulator: Emulator) -> None:
     """A project that does not exist fails permanently, in poke mode and in the trigger."""
     with pytest.raises(AirflowFailException, match="nobody"):
         sensor("nobody", mode="poke", poke_interval=0.1).execute(context())

@@ -181,7 +181,7 @@ def test_waits_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == ["GET /x: silence. Trying again in 2.0 s."]
 
 
-def test_frozen() -> None:
+def test_a_backoff_cannot_be_changed() -> None:
     """A backoff is a value: no user can change another user's backoff."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         Backoff().tries = 3  # type: ignore[misc]

@@ -34,7 +34,7 @@ def limited(limit: float) -> tuple[Bandwidth, VirtualTime]:
 
 @pytest.mark.parametrize("limit", [10_000, MIB, 500 * MIB], ids=["10 kB/s", "1 MiB/s", "500 MiB/s"])
 @pytest.mark.parametrize("pause", [0.0, 0.1], ids=["no pauses", "a round trip every 5 s"])
-def test_rate(limit: float, pause: float) -> None:
+def test_as_much_is_sent_as_the_limit_allows(limit: float, pause: float) -> None:
     """Over a minute as much is sent as the limit allows, within 5 %, also with pauses between chunks."""
     bandwidth, time = limited(limit)
     began, sent, paused = time.now, 0, time.now
@@ -76,7 +76,7 @@ def test_turns_are_short() -> None:
     assert time.now - began == pytest.approx(1.0, rel=0.01)
 
 
-def test_shared() -> None:
+def test_clients_of_one_server_share_a_limit() -> None:
     """All clients of a server share one limit in a process, and those of another server have their own."""
     one = shared_bandwidth("http://127.0.0.1:1", 1000.0)
     assert shared_bandwidth("http://127.0.0.1:1", 1000.0) is one

@@ -124,7 +124,7 @@ def many(count: int, parallel: int, latency: float) -> World:
     [(1000, 0.05), (1000, 0.15), (5000, 0.15), (5000, 0.5)],
     ids=["a thousand", "on a longer line", "five thousand", "on a slow one"],
 )
-def test_pace(count: int, latency: float) -> None:
+def test_many_small_files_use_the_whole_limit(count: int, latency: float) -> None:
     """Many small files use 95 % or more of the limit, and none is refused."""
     world = many(count, 16, latency)
     seconds = world.now - 1000
@@ -133,13 +133,13 @@ def test_pace(count: int, latency: float) -> None:
     assert 0.98 * count / 20 - 10 < seconds
 
 
-def test_evenly() -> None:
+def test_requests_are_spread_over_each_minute() -> None:
     """After a head start, requests are spread over each minute, for servers that count in another way."""
     taken = many(3000, 16, 0.05).taken[130:]
     assert all(taken[n + 20] - taken[n] > 0.9 for n in range(len(taken) - 20))
 
 
-def test_small_job() -> None:
+def test_a_small_job_never_waits() -> None:
     """A small job is not held back at all."""
     world = World()
     budget = world.budget()
@@ -201,7 +201,7 @@ def test_processes_settle() -> None:
     assert len(world.refused) < 0.05 * len(world.taken)
 
 
-def test_not_paced() -> None:
+def test_other_limits_are_not_paced() -> None:
     """Limits by the hour, endpoints without a limit, and one client on its own are never held back."""
     world = World()
     for budget, endpoint in (

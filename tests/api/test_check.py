@@ -60,7 +60,7 @@ def other_server(status: int, body: str, kind: str = "application/json") -> Iter
             thread.join()
 
 
-def test_good(emulator: Emulator) -> None:
+def test_a_key_with_both_scopes_passes(emulator: Emulator) -> None:
     """A key with both scopes is good; the check sends two requests."""
     good, said = checked(emulator.url)
     assert good
@@ -79,7 +79,7 @@ def test_good(emulator: Emulator) -> None:
         ),
     ],
 )
-def test_key(emulator: Emulator, key: str, said: str) -> None:
+def test_unknown_keys_and_missing_scopes_are_told_apart(emulator: Emulator, key: str, said: str) -> None:
     """A key that is not known, and a key that lacks one of the two scopes, are told apart."""
     good, text = checked(emulator.url, key)
     assert not good
@@ -98,7 +98,9 @@ def test_key(emulator: Emulator, key: str, said: str) -> None:
         pytest.param(403, None, "does not answer as a 360 server does", id="a wall before it"),
     ],
 )
-def test_refusals(emulator: Emulator, skip: int, status: int, code: str | None, said: str) -> None:
+def test_other_refusals_are_told_apart(
+    emulator: Emulator, skip: int, status: int, code: str | None, said: str
+) -> None:
     """A tariff without the API, an account that is kept out and a bad moment are told apart."""
     body = {"error": code} if code else "<h1>Forbidden</h1>"
     emulator.faults.add({"on": "GET /**", "do": "status", "status": status, "body": body, "skip": skip})
@@ -114,7 +116,7 @@ def test_other_word_for_a_session_that_is_not_there(emulator: Emulator) -> None:
     assert checked(emulator.url)[0]
 
 
-def test_unreachable() -> None:
+def test_an_unreachable_server_names_the_setting() -> None:
     """If there is no server, the message says so, and names the setting to check."""
     good, text = checked("http://127.0.0.1:9")
     assert not good

@@ -99,7 +99,7 @@ def test_empty_file(emulator: Emulator) -> None:
     assert client.put_file(upload_id, "a.e57", b"") == FileProgress(0, 0, True)
 
 
-def test_wire(emulator: Emulator) -> None:
+def test_requests_have_the_form_of_the_contract(emulator: Emulator) -> None:
     """A PUT is octets of a known length with the range that was given; a project is JSON."""
     with Recorder(http_reply(200, {"received": 3, "total": 9, "complete": False})) as server:
         client_for(server.url).put_chunk("AAAAAAAA", "a b.e57", Sized(b"ab", b"c"), "bytes 0-2/9")
@@ -296,7 +296,9 @@ PROMISED = {
 
 @pytest.mark.parametrize("body", NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
 @pytest.mark.parametrize(("endpoint", "call"), PROMISED.items(), ids=PROMISED.keys())
-def test_no_answer(emulator: Emulator, endpoint: str, call: Call, body: Any) -> None:
+def test_a_reply_of_another_form_is_never_accepted(
+    emulator: Emulator, endpoint: str, call: Call, body: Any
+) -> None:
     """A reply that is not the object of the contract is never accepted."""
     emulator.faults.add({"on": endpoint, "do": "status", "status": 200, "body": body})
     with pytest.raises(NoReplyError):
@@ -339,7 +341,7 @@ GOOD = {"name": "a.e57", "received": 1, "total": 2, "complete": False}
     ],
     ids=str,
 )
-def test_bad_lists(emulator: Emulator, body: Any) -> None:
+def test_a_list_with_an_invalid_entry_is_not_accepted(emulator: Emulator, body: Any) -> None:
     """A list of a session with one invalid entry is not accepted."""
     emulator.faults.add({"on": "GET /uploads/*", "do": "status", "status": 200, "body": body})
     with pytest.raises(NoReplyError):
@@ -434,7 +436,7 @@ def test_ids_that_change_the_address(emulator: Emulator, upload_id: str) -> None
     assert (len(emulator.exchanges), waits) == (0, [])
 
 
-def test_close(emulator: Emulator) -> None:
+def test_a_closed_client_can_still_be_used(emulator: Emulator) -> None:
     """A closed client has closed its connections and can still be used."""
     client = client_for(emulator)
     client.list_projects()

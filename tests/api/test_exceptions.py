@@ -62,7 +62,7 @@ IDS = [f"{type(error).__name__} {error}" for error, _ in ERRORS]
 
 
 @pytest.mark.parametrize(("error", "retryable"), ERRORS, ids=IDS)
-def test_pickling(error: ThreeSixtyError, retryable: bool) -> None:
+def test_an_error_survives_pickling(error: ThreeSixtyError, retryable: bool) -> None:
     """An error comes out of a pickle with its class, its message and everything that it carries."""
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is type(error)

@@ -19,7 +19,7 @@ def changed(reply: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {key: value for key, value in {**reply, **changes}.items() if value is not MISSING}
 
 
-def test_session() -> None:
+def test_a_reply_becomes_a_session() -> None:
     """The reply of the contract becomes a session."""
     session = UploadSession.from_reply({"upload_id": "Bx0xyTjt", "expires_in_seconds": 259200})
     assert session == UploadSession("Bx0xyTjt", 259200)
@@ -42,7 +42,7 @@ def test_session() -> None:
     ],
     ids=lambda changes: str(changes).replace(str(MISSING), "missing"),
 )
-def test_bad_session(changes: dict[str, Any]) -> None:
+def test_an_invalid_reply_is_no_session(changes: dict[str, Any]) -> None:
     """A reply that names no session, or no lifetime, is no session."""
     reply = changed({"upload_id": "Bx0xyTjt", "expires_in_seconds": 259200}, **changes)
     with pytest.raises(NoReplyError):
@@ -62,7 +62,7 @@ def test_bad_session(changes: dict[str, Any]) -> None:
     ],
     ids=["partial", "complete", "whole but not finalized", "empty", "huge", "of a list", "with more"],
 )
-def test_progress(reply: dict[str, Any], progress: FileProgress) -> None:
+def test_a_reply_becomes_progress(reply: dict[str, Any], progress: FileProgress) -> None:
     """The reply of the contract becomes a file's progress, to the byte."""
     assert FileProgress.from_reply(reply) == progress
 
@@ -86,7 +86,7 @@ def test_progress(reply: dict[str, Any], progress: FileProgress) -> None:
     ],
     ids=lambda changes: str(changes).replace(str(MISSING), "missing"),
 )
-def test_bad_progress(changes: dict[str, Any]) -> None:
+def test_invalid_numbers_are_no_progress(changes: dict[str, Any]) -> None:
     """Numbers that are missing, no whole numbers, or contradict each other are no progress."""
     with pytest.raises(NoReplyError):
         FileProgress.from_reply(changed(PROGRESS, **changes))
@@ -111,7 +111,7 @@ def test_only_true_is_complete(complete: object) -> None:
     ],
     ids=["queued", "almost", "ready", "ready with errors", "null errors", "errors as text"],
 )
-def test_project(reply: dict[str, Any], ready: bool, errors: int) -> None:
+def test_a_project_is_ready_at_100(reply: dict[str, Any], ready: bool, errors: int) -> None:
     """A project is ready at 100 and only there, and keeps the whole reply."""
     project = Project.from_reply(reply)
     assert (project.name, project.ready, project.errors, project.record) == ("p", ready, errors, reply)

@@ -75,7 +75,7 @@ def test_netrc_does_not_replace_the_key(
     assert emulator.exchanges[-1].key_ok
 
 
-def test_headers() -> None:
+def test_each_request_has_user_agent_and_key() -> None:
     """Each request has the package's version and other given names in its user agent, and the key."""
     with Recorder() as server:
         client_for(server.url, user_agent="apache-airflow/3.3.2").list_projects()
@@ -102,7 +102,7 @@ def test_cookies_are_not_kept() -> None:
     ["", "sk_a b", "sk_a\n", "sk_a\r\nX-Header: 1", "sk_ä", "sk_\x00", "sk_\x7f", " "],
     ids=["empty", "space", "line break", "header", "umlaut", "null", "delete", "blank"],
 )
-def test_unusable_keys(key: str) -> None:
+def test_an_unusable_key_is_refused_before_sending(key: str) -> None:
     """A missing or impossible key is refused before anything is sent."""
     with Recorder() as server:
         with pytest.raises(ThreeSixtyError) as raised:
@@ -211,7 +211,7 @@ def test_unusable_authorities(
 # -- proxies
 
 
-def test_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_never_sees_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy from the environment is used, and sees the request's destination but never the key."""
     own, key = certificate(tmp_path, "scans.example.org")
     with strict_emulator(tls=(own, key)) as emulator, Recorder(tunnel_to=emulator) as proxy:
@@ -247,7 +247,7 @@ def test_excepted_from_the_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert proxy.heard == []
 
 
-def test_dead_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_proxy_is_no_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that is not there is no reply, and its password is not told."""
     monkeypatch.setenv("HTTPS_PROXY", "http://somebody:hush@127.0.0.1:1")
     with pytest.raises(NoReplyError) as raised:
@@ -260,7 +260,7 @@ def test_dead_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
-def test_redirects(emulator: Emulator, method: str, status: int) -> None:
+def test_a_redirect_is_an_error(emulator: Emulator, method: str, status: int) -> None:
     """A redirect is an error; the new address gets no request, and the message contains it."""
     with Recorder() as elsewhere:
         location = f"{elsewhere.url}/api/v1/uploads"
@@ -320,7 +320,7 @@ SEGMENTS = {
 
 
 @pytest.mark.parametrize("segment", SEGMENTS.values(), ids=SEGMENTS.keys())
-def test_segments(segment: str) -> None:
+def test_an_id_arrives_as_one_segment(segment: str) -> None:
     """An id or name of any kind arrives as one segment of the URL, unchanged."""
     with Recorder() as server:
         Transport(server.url, KEY).request("GET", "uploads", segment, "end")
@@ -490,7 +490,9 @@ NO_ANSWERS: dict[str, tuple[Any, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize(("body", "headers"), NO_ANSWERS.values(), ids=NO_ANSWERS.keys())
-def test_no_answer(emulator: Emulator, body: Any, headers: dict[str, str]) -> None:
+def test_a_good_status_without_json_is_no_reply(
+    emulator: Emulator, body: Any, headers: dict[str, str]
+) -> None:
     """A good status without whole JSON is no reply."""
     emulator.faults.add({**answered(200, body, headers), "close": True})
     with pytest.raises(NoReplyError, match=r"GET /api/v1/projects") as raised:
@@ -504,7 +506,7 @@ def test_bottomless_json(emulator: Emulator) -> None:
     assert isinstance(error, NoReplyError), repr(error)
 
 
-def test_no_content(emulator: Emulator) -> None:
+def test_a_reply_without_content_is_no_reply(emulator: Emulator) -> None:
     """A reply without content is no reply."""
     assert isinstance(refusal(emulator, 204), NoReplyError)
 
@@ -564,7 +566,9 @@ STATUSES: dict[str, tuple[int, Any, type[ApiError], str | None]] = {
 
 
 @pytest.mark.parametrize(("status", "body", "kind", "code"), STATUSES.values(), ids=STATUSES.keys())
-def test_statuses(emulator: Emulator, status: int, body: Any, kind: type[ApiError], code: str | None) -> None:
+def test_each_refusal_becomes_its_class(
+    emulator: Emulator, status: int, body: Any, kind: type[ApiError], code: str | None
+) -> None:
     """Each refusal becomes its class, with status and code; the message has the request and the reply."""
     error = refusal(emulator, status, body)
     assert type(error) is kind
@@ -579,7 +583,7 @@ def test_statuses(emulator: Emulator, status: int, body: Any, kind: type[ApiErro
         assert "proxy" in str(error)
 
 
-def test_detail(emulator: Emulator) -> None:
+def test_other_fields_of_a_refusal_are_shown(emulator: Emulator) -> None:
     """The other fields of a refusal are kept as data and shown in the message."""
     large = refusal(emulator, 413, {"error": "file_too_large", "limit": 5_000})
     foreign = refusal(
@@ -712,7 +716,9 @@ def test_misdirected_requests_get_another_connection() -> None:
         ("Mon, 01 Jan 0001 00:00:00 +2359", None),
     ],
 )
-def test_retry_after(emulator: Emulator, header: str | None, seconds: float | None) -> None:
+def test_retry_after_is_seconds_and_a_day_at_most(
+    emulator: Emulator, header: str | None, seconds: float | None
+) -> None:
     """Retry-After is read as seconds, a day at most; 0, a date that has passed and nonsense name no time."""
     assert retry_after(emulator, header) == seconds
 
@@ -870,7 +876,7 @@ def test_location_is_bounded() -> None:
         ("project_creation_failed", "run the upload tasks again"),
     ],
 )
-def test_advice(emulator: Emulator, code: str, advice: str) -> None:
+def test_a_refusal_contains_the_next_step(emulator: Emulator, code: str, advice: str) -> None:
     """If a reader can act on a refusal, the message contains the next step."""
     assert advice in str(refusal(emulator, 400, {"error": code}))
 
@@ -914,7 +920,7 @@ def test_connect_timeout() -> None:
         assert 0.2 <= time.monotonic() - began < 2
 
 
-def test_nobody_there() -> None:
+def test_a_closed_port_is_no_reply() -> None:
     """A closed port is an error without a reply, and the message contains the server and the reason."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"

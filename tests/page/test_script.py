@@ -22,7 +22,7 @@ def progress(received: int, size: int) -> dict[str, Any]:
     return {"value": {"received": received, "size": size, **more}}
 
 
-def test_a_run(shown: Shown, airflow: FakeAirflow) -> None:
+def test_an_upload_has_a_bar_and_the_page_polls_again(shown: Shown, airflow: FakeAirflow) -> None:
     """An upload has a bar with its name and progress, and the page polls again by itself."""
     airflow.task("upload", "running", 0, rendered_fields={"filename": "roof.laz", "size": 100})
     airflow.task("upload", None, 1, rendered_map_index="1")
@@ -47,7 +47,9 @@ def test_a_run(shown: Shown, airflow: FakeAirflow) -> None:
     ],
 )
 @pytest.mark.parametrize("run", ["night", ""], ids=["a run", "the latest runs"])
-def test_refused(shown: Shown, airflow: FakeAirflow, trouble: int | str, said: str, run: str) -> None:
+def test_a_refusal_is_shown_until_its_cause_is_gone(
+    shown: Shown, airflow: FakeAirflow, trouble: int | str, said: str, run: str
+) -> None:
     """A refusal by Airflow, or by a proxy, is shown in words, and disappears with its cause."""
     airflow.task("upload", "running")
     airflow.trouble = trouble
@@ -60,7 +62,7 @@ def test_refused(shown: Shown, airflow: FakeAirflow, trouble: int | str, said: s
     assert ("upload" if run else "No run that you may see") in shown.text()
 
 
-def test_signed_out(shown: Shown, airflow: FakeAirflow) -> None:
+def test_a_signed_out_user_is_told_so(shown: Shown, airflow: FakeAirflow) -> None:
     """A signed-out user is told so, the page polls less and less often, and continues after the sign-in."""
     airflow.task("upload", "running", rendered_fields={"filename": "roof.laz"})
     shown.open()
@@ -111,7 +113,7 @@ def test_an_answer_that_never_comes(shown: Shown, airflow: FakeAirflow) -> None:
     assert shown.row("roof.laz").is_visible()
 
 
-def test_nobody_looks(shown: Shown, airflow: FakeAirflow) -> None:
+def test_a_hidden_page_sends_no_requests(shown: Shown, airflow: FakeAirflow) -> None:
     """Behind another tab the page sends no requests, and when it is shown again it polls immediately."""
     airflow.task("upload", "running")
     shown.open()
@@ -141,7 +143,7 @@ def test_one_look_at_a_time(shown: Shown, airflow: FakeAirflow) -> None:
     shown.settle()
 
 
-def test_taken_away(shown: Shown, airflow: FakeAirflow) -> None:
+def test_a_page_that_is_left_sends_no_requests(shown: Shown, airflow: FakeAirflow) -> None:
     """A page that is left during a request sends no further ones, and raises no error."""
     failed: list[str] = []
     shown.page.on("pageerror", lambda error: failed.append(error.message))
@@ -158,7 +160,7 @@ def test_taken_away(shown: Shown, airflow: FakeAirflow) -> None:
     assert not failed
 
 
-def test_placed_anew(shown: Shown, airflow: FakeAirflow) -> None:
+def test_a_page_that_is_put_back_polls_immediately(shown: Shown, airflow: FakeAirflow) -> None:
     """A page that is removed and put back during a request polls immediately."""
     airflow.task("upload", "running", rendered_fields={"filename": "roof.laz"})
     airflow.open.clear()
@@ -193,7 +195,7 @@ def test_over_at_once(shown: Shown, airflow: FakeAirflow) -> None:
     assert len(airflow.asked) < 20
 
 
-def test_groups(shown: Shown, airflow: FakeAirflow) -> None:
+def test_mapped_scans_are_one_row_per_project(shown: Shown, airflow: FakeAirflow) -> None:
     """Of forty mapped scans each project is one row, together with the task that waits for it."""
     group = "scan_to_project"
     airflow.tasks = {f"{group}.{name}": operator for name, operator in OPERATORS.items()}
@@ -210,7 +212,7 @@ def test_groups(shown: Shown, airflow: FakeAirflow) -> None:
     assert all("Processing" in text and "42 of 100" in text for text in rows.all_inner_texts())
 
 
-def test_cleared(shown: Shown, airflow: FakeAirflow) -> None:
+def test_a_cleared_project_has_no_old_button(shown: Shown, airflow: FakeAirflow) -> None:
     """A project that is made again has no button to the former one, and not its status."""
     made = airflow.task("create_project", "success", rendered_fields={"title": "Town hall"})
     wait = airflow.task("ready", "deferred")
@@ -243,7 +245,7 @@ def test_what_a_project_waits_for(shown: Shown, airflow: FakeAirflow) -> None:
     assert "Is created next" in row.inner_text()
 
 
-def test_tried_again(shown: Shown, airflow: FakeAirflow) -> None:
+def test_a_second_attempt_is_marked(shown: Shown, airflow: FakeAirflow) -> None:
     """A second attempt is marked as such, and its wait for the retry has its own label."""
     upload = airflow.task("upload", "up_for_retry", rendered_fields={"filename": "roof.laz", "size": 100})
     airflow.known[f"upload/{PROGRESS}"] = progress(43, 100)
@@ -256,7 +258,7 @@ def test_tried_again(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 @pytest.mark.parametrize("link", ["javascript:alert(1)", "data:text/html,x", "", None])
-def test_links(shown: Shown, airflow: FakeAirflow, link: str | None) -> None:
+def test_the_button_leads_only_to_the_project(shown: Shown, airflow: FakeAirflow, link: str | None) -> None:
     """The button leads to the project's page on the web, and to nothing that any other link names."""
     airflow.task("create_project", "success", rendered_fields={"title": "Town hall"})
     airflow.known["create_project/links"] = {
@@ -312,7 +314,7 @@ def test_nothing_uploaded(shown: Shown, airflow: FakeAirflow) -> None:
     assert "This run is over" in shown.text()
 
 
-def test_not_begun(shown: Shown, airflow: FakeAirflow) -> None:
+def test_a_task_that_could_not_start_names_the_reason(shown: Shown, airflow: FakeAirflow) -> None:
     """A task that could not start shows that an earlier task failed."""
     airflow.state = "failed"
     airflow.task("upload", "upstream_failed")

@@ -158,7 +158,7 @@ class TestTheZip:
             pytest.param(1e30, (2107, 12, 31, 23, 59, 58), id="after all years"),
         ],
     )
-    def test_times(self, modified: float | None, date: tuple[int, ...]) -> None:
+    def test_times_are_written_as_utc(self, modified: float | None, date: tuple[int, ...]) -> None:
         """A time is written as UTC in the zip's two seconds, or as the nearest possible time."""
         packed = dos_time(modified)
         day, second = divmod(packed, 1 << 16)
@@ -167,7 +167,7 @@ class TestTheZip:
 
 
 class TestTheBytes:
-    def test_two_runs(self) -> None:
+    def test_two_runs_give_the_same_bytes(self) -> None:
         """Two runs give the same bytes, for any order of the files."""
         items = list(FILES.items())
         random.Random(1).shuffle(items)
@@ -240,7 +240,7 @@ class TestResuming:
         assert rest(later, whole.index(b"PK\1\2")) == whole[whole.index(b"PK\1\2") :]
         assert opens(sources) == {}
 
-    def test_without(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_without_checksums_files_are_read_once_more(self, caplog: pytest.LogCaptureFixture) -> None:
         """Without saved checksums each sent file is read once more, which is logged."""
         whole = rest(archive_of(sources_of(FILES)))
         sources = sources_of(FILES)
@@ -261,7 +261,7 @@ class TestResuming:
         archive.open(whole.index(b"z.mtl")).close()
         assert opens(sources) == before
 
-    def test_hiccup(self) -> None:
+    def test_a_broken_second_read_resumes_at_a_checksum(self) -> None:
         """If the store closes the connection during the second read, it resumes at the last checksum."""
         data = some_bytes(4 * EVERY)
         source = HiccupSource(data, at=2 * EVERY + 1)
@@ -287,7 +287,7 @@ class TestResuming:
 
 
 class TestChanges:
-    def test_shrank(self) -> None:
+    def test_a_file_that_ends_early_is_an_error(self) -> None:
         """A file that ends early is an error that names it."""
         sources = sources_of(FILES)
         archive = archive_of(sources)
@@ -296,7 +296,7 @@ class TestChanges:
             rest(archive)
 
     @pytest.mark.parametrize("name", ["z.mtl", "empty.txt"])
-    def test_changed(self, name: str) -> None:
+    def test_a_changed_file_is_an_error(self, name: str) -> None:
         """A file whose source reports a change is an error, also if it was empty."""
         sources = sources_of(FILES)
         archive = archive_of(sources)
@@ -313,7 +313,7 @@ class TestChanges:
         with pytest.raises(SourceChangedError, match=r"/photos/z\.mtl changed after its bytes were sent"):
             rest(archive)
 
-    def test_fingerprint(self) -> None:
+    def test_the_fingerprint_differs_for_other_files(self) -> None:
         """The fingerprint differs for any other listing, and any other layout."""
         info = FileInfo("/photos/a.jpg", "a.jpg", 3, "etag", TIME)
         others = [
@@ -332,7 +332,7 @@ class TestChanges:
 
 class TestNames:
     @pytest.mark.parametrize("other", ["a.JPG", "a\u0308.jpg"], ids=["case", "composed or not"])
-    def test_twice(self, other: str) -> None:
+    def test_two_files_in_one_place_are_refused(self, other: str) -> None:
         """Two files that unpacking might put in one place are refused, and both are named."""
         names = {"a.jpg", "\u00e4.jpg", other}
         with pytest.raises(SourceError, match=r"/photos/\S+ and /photos/\S+ would both be"):
@@ -345,7 +345,7 @@ class TestNames:
         with pytest.raises(SourceError, match=rf"/{name} is a file, but \S+/b\.jpg needs a folder"):
             archive_of(sources_of(dict.fromkeys(files, b"x")))
 
-    def test_longest_part(self, tmp_path: Path, unpacker: Any) -> None:
+    def test_a_part_of_255_bytes_is_accepted(self, tmp_path: Path, unpacker: Any) -> None:
         """A part of 255 bytes is the longest that a disk takes, and is fine."""
         path = tmp_path / "photos.zip"
         path.write_bytes(rest(archive_of(sources_of({"x" * 255 + "/" + "y" * 255: b"x"}))))
@@ -364,14 +364,14 @@ class TestNames:
             ("\u00e4" * 128 + "/a.jpg", "a part of it is longer than 255 bytes"),
         ],
     )
-    def test_refused(self, name: str, fault: str) -> None:
+    def test_a_dangerous_name_is_refused(self, name: str, fault: str) -> None:
         """A name that unpackers would put elsewhere or cannot read is refused before any byte."""
         with pytest.raises(SourceError, match=fault):
             archive_of(sources_of({name: b"x"}))
 
 
 class TestOtherStores:
-    def test_s3(self, s3: Any, bucket: str) -> None:
+    def test_objects_in_s3_are_archived(self, s3: Any, bucket: str) -> None:
         """Objects in S3 are archived under their keys below the prefix, and resume at any offset."""
         for name, data in FILES.items():
             s3.put_object(Bucket=bucket, Key=f"day/{name}", Body=data)

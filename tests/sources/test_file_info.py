@@ -62,12 +62,12 @@ def test_modification_time(info: dict[str, Any], seconds: float | None) -> None:
         ({}, None),
     ],
 )
-def test_version(info: dict[str, Any], version: str | None) -> None:
+def test_a_generation_is_preferred_to_an_etag(info: dict[str, Any], version: str | None) -> None:
     """A generation identifies a version better than an ETag, which changes with metadata too."""
     assert version_of(info) == version
 
 
 @pytest.mark.parametrize(("etag", "plain"), [('"a"', "a"), ("a", "a"), ('W/"a"', 'W/"a"')])
-def test_quotes(etag: str, plain: str) -> None:
+def test_an_etag_has_no_quotes(etag: str, plain: str) -> None:
     """An ETag is kept without quotes, except if it is weak."""
     assert plain_etag(etag) == plain

@@ -252,12 +252,12 @@ LITTER = {
 
 
 @pytest.mark.parametrize(("relative", "litter"), LITTER.items(), ids=LITTER.keys())
-def test_litter(relative: str, litter: bool) -> None:
+def test_litter_is_not_uploaded(relative: str, litter: bool) -> None:
     """Hidden files, folder markers and known litter are told from scans."""
     assert is_litter(relative) is litter
 
 
-def test_hidden() -> None:
+def test_a_dot_at_the_front_hides_a_name() -> None:
     """A dot at the front hides a name, elsewhere it does not."""
     assert is_hidden(".git")
     assert not is_hidden("a.git")

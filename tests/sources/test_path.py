@@ -107,14 +107,14 @@ def test_same_size_later(tmp_path: Path) -> None:
         source.open(0)
 
 
-def test_unchanged(path: Path) -> None:
+def test_reading_does_not_change_the_fingerprint(path: Path) -> None:
     """Reading does not change the fingerprint, and a second one is the same."""
     source = source_of(path)
     read(source, 0)
     assert source.fingerprint == source_of(path).fingerprint
 
 
-def test_gone(path: Path) -> None:
+def test_a_file_that_vanished_is_missing(path: Path) -> None:
     """A file that vanished after it was opened first is reported as missing."""
     source = source_of(path)
     path.unlink()
@@ -125,7 +125,7 @@ def test_gone(path: Path) -> None:
 # -- unreadable files
 
 
-def test_missing(path: Path) -> None:
+def test_a_missing_file_is_named_and_not_retried(path: Path) -> None:
     """A file that is not there is an error that names the path and is not worth a retry."""
     with pytest.raises(SourceError, match="does not exist") as raised:
         source_of(path.parent / "none.e57")
@@ -133,7 +133,7 @@ def test_missing(path: Path) -> None:
     assert not raised.value.retryable
 
 
-def test_folder(tmp_path: Path) -> None:
+def test_a_folder_is_an_error_that_names_the_operator(tmp_path: Path) -> None:
     """A folder instead of a file is an error that names it, and the operator for folders."""
     with pytest.raises(SourceError, match="UploadFilesOperator") as raised:
         PathLocation(tmp_path).info()
@@ -200,7 +200,7 @@ class _MisbehavingFile(io.BytesIO):
 
 @pytest.mark.parametrize("at", ["stat", "open", "seek", "read"])
 @pytest.mark.parametrize(("failure", "retryable"), FAILURES.values(), ids=FAILURES.keys())
-def test_failures(path: Path, failure: Exception, retryable: bool, at: str) -> None:
+def test_every_failure_becomes_one_error(path: Path, failure: Exception, retryable: bool, at: str) -> None:
     """Any error of the system, at any call, becomes one error with the path, retryable if it is temporary."""
     info = PathLocation(path).info()
     with pytest.raises(SourceError) as raised:
@@ -240,7 +240,7 @@ def test_a_file_that_cannot_be_sought_is_closed(path: Path) -> None:
 # -- locations
 
 
-def test_listed(path: Path) -> None:
+def test_the_info_of_a_file_is_that_of_the_listing(path: Path) -> None:
     """A file's own info is that of the listing, and opens its bytes."""
     location = PathLocation(path)
     assert location.is_file()

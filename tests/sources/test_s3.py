@@ -321,7 +321,7 @@ FAILURES: dict[str, tuple[Exception, bool, str]] = {
 
 
 @pytest.mark.parametrize(("failure", "retryable", "said"), FAILURES.values(), ids=FAILURES.keys())
-def test_failures(failure: Exception, retryable: bool, said: str) -> None:
+def test_every_failure_becomes_one_error(failure: Exception, retryable: bool, said: str) -> None:
     """Any error of AWS, at any call, becomes one error with the path, retryable if it is temporary."""
     location = S3Location(FailingS3(failure), "bucket", "a.e57")
     source = location.source(FileInfo("s3://bucket/a.e57", "a.e57", 10, "etag"))

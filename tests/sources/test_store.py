@@ -228,7 +228,7 @@ def test_a_file_system_under_another_name(tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("how", ["file", "folder"])
 @pytest.mark.parametrize("data", [b"abcdefghij", TEN, b"longer than it was", b"short", b""])
-def test_replaced(place: Place, how: str, data: bytes) -> None:
+def test_a_replaced_file_is_noticed(place: Place, how: str, data: bytes) -> None:
     """A replaced file is noticed on resume and before the last byte, also if the bytes are equal."""
     source = place.source(how)
     place.put(data)
@@ -252,7 +252,7 @@ def test_replaced_past_a_kept_listing(place: Place) -> None:
     assert place.info("folder") != source.info if hasattr(source, "info") else True
 
 
-def test_unchanged(place: Place) -> None:
+def test_reading_does_not_change_the_fingerprint(place: Place) -> None:
     """Reading does not change the fingerprint; a listing and the file itself have the same."""
     source = place.source("folder")
     read(source)
@@ -273,7 +273,7 @@ def test_cut_off_before_the_first_byte(place: Place, now: bytes) -> None:
         pass
 
 
-def test_deleted(place: Place) -> None:
+def test_a_file_that_vanished_is_missing(place: Place) -> None:
     """A file that vanished is reported as missing, at any time."""
     source = place.source()
     del place.fs.store[place.inner]
@@ -496,7 +496,7 @@ def test_a_parent_that_cannot_be_asked_for(kind: str, failure: Exception) -> Non
 
 
 @pytest.mark.parametrize("refusal", fakes.REFUSALS.values(), ids=fakes.REFUSALS.keys())
-def test_refused(refusal: Exception) -> None:
+def test_wrong_credentials_are_final(refusal: Exception) -> None:
     """Wrong credentials and missing permissions are final; the error has the reason and the connection."""
     fs = fakes.fresh(fakes.Denied)
     fs.refusal = refusal
@@ -531,7 +531,7 @@ FAULTS: dict[str, tuple[Exception, bool]] = {
 @pytest.mark.parametrize("at", ["info", "open", "read", "cat_file", "ls", "find"])
 @pytest.mark.parametrize("kind", ["gs", "sftp"])
 @pytest.mark.parametrize(("failure", "retryable"), FAULTS.values(), ids=FAULTS.keys())
-def test_faults(kind: str, failure: Exception, retryable: bool, at: str) -> None:
+def test_every_failure_becomes_one_error(kind: str, failure: Exception, retryable: bool, at: str) -> None:
     """Any error of a library, at any call, becomes one error with path, retryable if it is temporary."""
     place = Place(fakes.KINDS[kind])
     objects = kind == "gs"
@@ -668,7 +668,7 @@ def test_a_file_that_cannot_be_sought_is_closed() -> None:
 
 
 @pytest.mark.parametrize("kind", ["gs", "abfs"])
-def test_link(kind: str) -> None:
+def test_a_store_that_can_sign_returns_a_link(kind: str) -> None:
     """A store whose library can sign returns a link to an existing object."""
     place = Place(fakes.KINDS[kind])
     link = place.file.link(3600)
@@ -680,7 +680,7 @@ def test_link(kind: str) -> None:
         place.folder.link(3600)
 
 
-def test_no_link() -> None:
+def test_a_store_that_cannot_sign_names_an_alternative() -> None:
     """If the store's library cannot sign links, the error says so, and names an alternative."""
     with pytest.raises(SourceError, match=r"makes no links.*download_link") as raised:
         Place(fakes.Sftp).file.link(3600)

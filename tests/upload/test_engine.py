@@ -115,7 +115,7 @@ class Session:
     ],
 )
 @pytest.mark.parametrize("ask", [False, True], ids=["unasked", "asked"])
-def test_one_put(emulator: Emulator, size: int, chunk_size: int | None, ask: bool) -> None:
+def test_a_small_file_is_one_put(emulator: Emulator, size: int, chunk_size: int | None, ask: bool) -> None:
     """An empty file, or one of at most one chunk, is one whole-file PUT, after a question if requested."""
     session = Session(emulator, some_bytes(size))
     assert session.upload(chunk_size, ask=ask) == FileProgress(size, size, True)
@@ -129,7 +129,7 @@ def test_one_put(emulator: Emulator, size: int, chunk_size: int | None, ask: boo
     [(5, [0, 4]), (8, [0, 4]), (9, [0, 4, 8]), (12, [0, 4, 8])],
     ids=["one byte over", "exact multiple", "multiple and a byte", "three"],
 )
-def test_chunks(emulator: Emulator, size: int, starts: list[int]) -> None:
+def test_a_larger_file_is_sent_in_chunks(emulator: Emulator, size: int, starts: list[int]) -> None:
     """A larger file is sent in chunks, in order, each from the server's mark."""
     session = Session(emulator, some_bytes(size))
     assert session.upload() == FileProgress(size, size, True)
@@ -149,13 +149,13 @@ def test_one_byte_over_the_default(emulator: Emulator) -> None:
     assert session.source.largest_read == MIB
 
 
-def test_asks_first(emulator: Emulator) -> None:
+def test_the_server_is_asked_first_by_default(emulator: Emulator) -> None:
     """By default the server is asked first, because it may have other bytes of the same size."""
     Session(emulator).upload()
     assert methods(emulator)[0] == "GET"
 
 
-def test_complete_already(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_complete_file_costs_one_request(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
     """A file that is complete costs one request and no byte, and its source is not opened."""
     session = Session(emulator)
     session.upload()
@@ -170,7 +170,9 @@ def test_complete_already(emulator: Emulator, caplog: pytest.LogCaptureFixture) 
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["asked", "known"])
-def test_resumes(emulator: Emulator, caplog: pytest.LogCaptureFixture, known: bool) -> None:
+def test_an_upload_resumes_at_the_number_of_the_server(
+    emulator: Emulator, caplog: pytest.LogCaptureFixture, known: bool
+) -> None:
     """An upload continues from the server's mark, and logs the byte; nothing before it is read."""
     session = Session(emulator)
     session.put(b"012", 0, 10)
@@ -277,7 +279,7 @@ PROXY = "<html><title>413 Request Entity Too Large</title></html>"
 
 @pytest.mark.parametrize("chunk_size", [None, 16 * MIB], ids=["adaptive", "given"])
 @pytest.mark.parametrize("closes", [False, True], ids=["reads", "closes"])
-def test_proxy_limit(chunk_size: int | None, closes: bool) -> None:
+def test_a_413_of_a_proxy_halves_the_chunks(chunk_size: int | None, closes: bool) -> None:
     """A 413 that is not the contract's is a proxy's: chunks are halved until they pass, and stay so."""
     with strict_emulator(max_body_bytes=3 * MIB, proxy_closes=closes) as emulator:
         session = Session(emulator, zeros(17))
@@ -299,7 +301,7 @@ def test_proxy_limit_for_a_small_file(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("chunk_size", [None, 8 * MIB, 3 * MIB], ids=["adaptive", "given", "given, odd"])
-def test_default_proxy(chunk_size: int | None) -> None:
+def test_the_default_limit_of_nginx_is_passed(chunk_size: int | None) -> None:
     """An upload passes a proxy that accepts a mebibyte, as nginx does by default, with any chunk size."""
     with strict_emulator(max_body_bytes=MIB) as emulator:
         session = Session(emulator, zeros(9))
@@ -366,7 +368,7 @@ def test_the_reader_stays_open(emulator: Emulator) -> None:
         "contradiction",
     ],
 )
-def test_one_failure(
+def test_a_failure_asks_the_server_and_continues(
     emulator: Emulator, fault: dict[str, Any], starts: list[int], received: list[int]
 ) -> None:
     """After a failure the client asks the server once and continues from its number, one wait later."""
@@ -409,7 +411,7 @@ def test_lost_reply_to_the_last_chunk(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("when", ["before_body", "after_body"])
-def test_stall(emulator: Emulator, when: str) -> None:
+def test_a_silent_server_is_asked_again(emulator: Emulator, when: str) -> None:
     """If the server is silent until the read time-out, it is asked again, and never gets two PUTs at once."""
     emulator.faults.add({"on": PUT, "do": "stall", "when": when, "seconds": 0.4, "skip": 1})
     session = Session(emulator, read_timeout=0.15)
@@ -445,7 +447,7 @@ def test_server_stays_down(emulator: Emulator) -> None:
     assert session.source.open_readers == 0
 
 
-def test_409_up(emulator: Emulator) -> None:
+def test_a_409_with_a_higher_number_is_trusted(emulator: Emulator) -> None:
     """A 409 with a higher mark is trusted: no wait, no question, no byte twice."""
     conflict = {"error": "non_contiguous_chunk", "received": 8}
     emulator.faults.add(
@@ -472,7 +474,7 @@ def lose_bytes(session: Session, at: int, left: int) -> Callable[[FileProgress],
 
 
 @pytest.mark.parametrize("left", [0, 2, 4], ids=["all", "some", "a chunk"])
-def test_409_down(emulator: Emulator, left: int) -> None:
+def test_bytes_that_the_server_lost_are_sent_again(emulator: Emulator, left: int) -> None:
     """A server that lost bytes answers 409: they are read and sent again, from its number on."""
     session = Session(emulator)
     session.upload(on_progress=lose_bytes(session, 8, left))
@@ -503,7 +505,7 @@ def test_409_for_ever(emulator: Emulator) -> None:
     assert len(session.waits) == 3
 
 
-def test_file_vanishes(emulator: Emulator) -> None:
+def test_a_forgotten_file_is_sent_from_its_beginning(emulator: Emulator) -> None:
     """A file that the server forgot after a failure is sent from its beginning."""
     emulator.faults.add({"on": PUT, "do": "status", "status": 503, "skip": 1})
     session = Session(emulator)
@@ -521,7 +523,7 @@ def test_file_vanishes(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["begun", "complete"])
-def test_another_total(emulator: Emulator, there: bool) -> None:
+def test_another_total_is_a_changed_source(emulator: Emulator, there: bool) -> None:
     """A total on the server that is not the source's size is a changed source, before any byte is sent."""
     session = Session(emulator)
     session.put(b"012", 0, 5 if there else 3)
@@ -547,7 +549,7 @@ def test_another_total_of_an_empty_source(emulator: Emulator) -> None:
 @pytest.mark.parametrize(
     "left", [0, 2, 4, 6], ids=["nothing", "in the first chunk", "one chunk", "in the second"]
 )
-def test_source_shrinks(emulator: Emulator, left: int) -> None:
+def test_a_source_that_ends_early_is_a_changed_source(emulator: Emulator, left: int) -> None:
     """A source that ends early while it is read is a changed source: no retry, no question."""
     source = MemorySource(b"0123456789"[:left], size=10)
     session = Session(emulator, source)
@@ -631,7 +633,7 @@ def test_source_fails_for_good(emulator: Emulator) -> None:
 @pytest.mark.parametrize(
     "at", [MIB, 2 * MIB, 3 * MIB + 1], ids=["in the first", "in the second", "between blocks"]
 )
-def test_source_hiccups(keep: bool, at: int) -> None:
+def test_a_source_that_fails_once_is_opened_again(keep: bool, at: int) -> None:
     """A source whose reader fails once is opened again at the same position, in the middle of the chunk."""
     source = HiccupSource(some_bytes(5 * MIB), at=at)
     with strict_emulator(keep_cut_bytes=keep) as emulator:
@@ -673,7 +675,7 @@ def test_source_fails_for_a_while(keep: bool) -> None:
     ],
     ids=["5xx", "resets", "a mark that stays"],
 )
-def test_stall_guard(emulator: Emulator, fault: dict[str, Any]) -> None:
+def test_an_upload_that_does_not_grow_is_given_up(emulator: Emulator, fault: dict[str, Any]) -> None:
     """An upload whose mark does not grow is given up after all waits, with the server's number of bytes."""
     emulator.faults.add({"on": PUT, "skip": 1, "times": 4, **fault})
     session = Session(emulator, tries=3)
@@ -798,7 +800,7 @@ def test_refusal_that_does_not_wait_for_the_body_over_tls(tmp_path: Path) -> Non
     assert isinstance(outcome, FileRejectedError), repr(outcome)
 
 
-def test_session_gone(emulator: Emulator) -> None:
+def test_a_discarded_session_ends_the_upload(emulator: Emulator) -> None:
     """If a session is discarded during an upload, the upload ends immediately."""
     session = Session(emulator)
 

@@ -130,7 +130,7 @@ def test_one_at_a_time(emulator: Emulator) -> None:
     assert session.puts == ["large.e57"] * 3 + ["middle.e57", "small.e57", "none.e57"]
 
 
-def test_no_files(emulator: Emulator) -> None:
+def test_an_upload_of_no_files_ends_immediately(emulator: Emulator) -> None:
     """With no files the upload ends immediately."""
     session = Session(emulator, {})
     session.upload()
@@ -138,7 +138,7 @@ def test_no_files(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("parallel", [0, -1])
-def test_impossible_parallel(emulator: Emulator, parallel: int) -> None:
+def test_less_than_one_thread_is_refused(emulator: Emulator, parallel: int) -> None:
     """Fewer than one file at a time is refused before anything is sent."""
     session = Session(emulator, small_files(2))
     emulator.exchanges.clear()
@@ -165,7 +165,7 @@ def test_progress_in_the_calling_thread(emulator: Emulator) -> None:
     assert session.tallies[-1] == SessionProgress(6, 240)
 
 
-def test_without_progress(emulator: Emulator) -> None:
+def test_no_callback_is_required(emulator: Emulator) -> None:
     """No callback is required."""
     session = Session(emulator, small_files(3))
     session.upload(on_progress=None)
@@ -218,7 +218,7 @@ def test_what_else_the_session_holds_does_not_count(emulator: Emulator) -> None:
     [{"do": "lost_reply"}, {"do": "reset", "after_bytes": 2, "keep": True}, {"do": "rate_limit"}],
     ids=["lost reply", "reset", "429"],
 )
-def test_passing_failures(emulator: Emulator, fault: dict[str, Any]) -> None:
+def test_temporary_failures_end_in_complete_files(emulator: Emulator, fault: dict[str, Any]) -> None:
     """Temporary failures of several files at a time end in complete files with their own bytes."""
     session = Session(emulator, {f"f{n}.e57": some_bytes(10 + n) for n in range(8)})
     emulator.faults.add(*({"on": session.on(f"f{n}.e57"), "skip": 1, **fault} for n in range(0, 8, 2)))

@@ -59,7 +59,7 @@ def test_duration_text(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
 
 
-def test_lines(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_has_bytes_share_rate_and_time_left(caplog: pytest.LogCaptureFixture) -> None:
     """A line contains the bytes sent, the total, the share, the rate and the remaining time."""
     with caplog.at_level(logging.INFO):
         log = ProgressLog("scan.e57", 100 * MIB, clock=Steps(0, 5))
@@ -71,7 +71,7 @@ def test_lines(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_throttle(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_comes_only_every_few_seconds(caplog: pytest.LogCaptureFixture) -> None:
     """For any number of updates of the server's number, a line comes only every few seconds."""
     with caplog.at_level(logging.INFO):
         log = ProgressLog("scan.e57", 1000, every=5, clock=Steps(1))
@@ -80,7 +80,7 @@ def test_throttle(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.messages) == 19
 
 
-def test_resumed(caplog: pytest.LogCaptureFixture) -> None:
+def test_bytes_from_before_do_not_count_for_the_rate(caplog: pytest.LogCaptureFixture) -> None:
     """Bytes that the server had before do not count towards the rate."""
     with caplog.at_level(logging.INFO):
         log = ProgressLog("scan.e57", 100 * MIB, clock=Steps(0, 10))
@@ -89,7 +89,7 @@ def test_resumed(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == ["scan.e57: 90.0 MiB of 100.0 MiB (90 %), 1.0 MiB/s, 10 s left"]
 
 
-def test_no_progress(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_progress_no_time_left_is_shown(caplog: pytest.LogCaptureFixture) -> None:
     """If no bytes move, or bytes were lost, the remaining time is not shown."""
     with caplog.at_level(logging.INFO):
         log = ProgressLog("scan.e57", 100 * MIB, clock=Steps(0, 10))
@@ -100,7 +100,7 @@ def test_no_progress(caplog: pytest.LogCaptureFixture) -> None:
     assert "50.0 MiB of 100.0 MiB (50 %), 0 bytes/s" in caplog.messages[0]
 
 
-def test_ends(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_last_byte_makes_no_line(caplog: pytest.LogCaptureFixture) -> None:
     """The last byte, and an empty file, make no line: the caller logs the completion."""
     with caplog.at_level(logging.INFO):
         for size in (0, 10):
@@ -110,7 +110,7 @@ def test_ends(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.messages == []
 
 
-def test_files(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_has_the_number_of_complete_files(caplog: pytest.LogCaptureFixture) -> None:
     """The number of complete files is between the name and the numbers."""
     with caplog.at_level(logging.INFO):
         log = ProgressLog("session Bx0xyTjt", 4 * MIB, files=2000, clock=Steps(10))
@@ -120,7 +120,7 @@ def test_files(caplog: pytest.LogCaptureFixture) -> None:
     assert message.startswith("session Bx0xyTjt: 37 of 2,000 files, 1.0 MiB of 4.0 MiB (25 %)")
 
 
-def test_kept(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_callback_gets_the_numbers_of_each_line(caplog: pytest.LogCaptureFixture) -> None:
     """The callback gets the numbers of each line, its text, and at the end the final numbers."""
     kept: list[dict[str, Any]] = []
     with caplog.at_level(logging.INFO):
