@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import tomllib
 from datetime import datetime
 from pathlib import Path
 
@@ -31,6 +32,15 @@ DAGS = [
     )
     if "@dag" in block
 ]
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """Return the cells of all rows of the tables in a page, without the lines below their heads."""
+    return [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ]
 
 
 @pytest.mark.parametrize("block", DAGS)
@@ -69,16 +79,33 @@ def test_named_tests_exist() -> None:
     named = {
         reference
         for page in PAGES
-        for reference in re.findall(r"`(tests/[\w/]+\.py::\w+)`", page.read_text("utf-8"))
+        for reference in re.findall(r"`(\w[\w./]*::[\w:]+)`", page.read_text("utf-8"))
     }
     assert named
-    missing = [
-        reference
-        for reference in sorted(named)
-        if f"def {reference.rpartition('::')[2]}("
-        not in (ROOT / reference.partition("::")[0]).read_text("utf-8")
-    ]
+    missing = []
+    for reference in sorted(named):
+        path, *classes, test = reference.split("::")
+        source = (ROOT / path).read_text("utf-8") if (ROOT / path).is_file() else ""
+        wanted = [f"def {test}(", *(f"class {name}" for name in classes)]
+        if not all(text in source for text in wanted):
+            missing.append(reference)
     assert missing == []
+
+
+def test_every_failure_has_its_tests() -> None:
+    """The page with the tests per failure has the rows of the page of failures, each with a test."""
+    page = (DOCS / "project" / "tests-per-failure.md").read_text("utf-8")
+    rows = rows_of(page.split("## Soak")[0])
+    assert [row[0] for row in rows] == [
+        row[0] for row in rows_of((DOCS / "reliability.md").read_text("utf-8"))
+    ]
+    assert [row[0] for row in rows if row[0] != "failure" and "`tests/" not in row[1]] == []
+
+
+def test_tests_are_named_for_maintainers_only() -> None:
+    """No page for users names a test: those of the project and its decisions do."""
+    users = [path for path in PAGES if not {"project", "decisions"} & set(path.parts)]
+    assert [path.name for path in users if re.search(r"`tests/[\w./]+::", path.read_text("utf-8"))] == []
 
 
 def test_everything_public_has_a_page() -> None:
@@ -98,3 +125,24 @@ def test_every_example_is_shown() -> None:
     assert set(re.findall(r"\.\./dags/(\w+\.py)", page)) == {
         path.name for path in (ROOT / "dags").glob("*.py")
     }
+
+
+def test_links_of_the_readme() -> None:
+    """Each link of the README is absolute; one to the repository has its address and leads to a file."""
+    address = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Repository"]
+    links = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text("utf-8"))
+    assert [link for link in links if not link.startswith("https://")] == []
+    ours = [link.removeprefix(address) for link in links if link.startswith(address)]
+    assert ours
+    paths = [re.sub(r"^/(blob|tree)/main/", "", link) for link in ours]
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_decision_table() -> None:
+    """The table that helps to choose an operator is the same in the README and on the front page."""
+    tables = [
+        re.findall(r"\| you have \| use \|\n(?:\|.*\n)+", path.read_text("utf-8"))
+        for path in (ROOT / "README.md", DOCS / "index.md")
+    ]
+    assert len(tables[0]) == 1
+    assert tables[0] == tables[1]
