@@ -24,6 +24,8 @@ INNER = {
     *(f"airflow_360.hooks.{name}" for name in ("connection", "errors", "project_polls", "task_mixin")),
     "airflow_360.triggers.poll_queue",
 }
+#: Names in the pages' DAGs that an older Airflow does not have.
+NEWER = {"ThreeSixtyRetryPolicy": (3, 3), "DeadlineAlert": (3, 1), "ApprovalOperator": (3, 1)}
 DAGS = [
     pytest.param(block, id=f"{page.stem} {number}")
     for page in PAGES
@@ -48,8 +50,9 @@ def test_dags_in_pages(block: str) -> None:
     """A DAG in a page is complete: copied into a file, it defines a DAG with tasks."""
     from airflow.providers.common.compat.sdk import DAG
 
-    if "ThreeSixtyRetryPolicy" in block and AIRFLOW < (3, 3):
-        pytest.skip("retry policies came with 3.3")
+    for name, version in NEWER.items():
+        if name in block and AIRFLOW < version:
+            pytest.skip(f"{name} came with Airflow {version[0]}.{version[1]}")
     if AIRFLOW < (3, 0):  # the three changes that docs/compatibility.md names
         block = block.replace("from airflow.sdk import", "from airflow.providers.common.compat.sdk import")
         block = block.replace("@dag\n", "@dag(schedule=None)\n")
