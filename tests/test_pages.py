@@ -70,7 +70,7 @@ def test_exceptions() -> None:
 @pytest.mark.parametrize("name", CLASSES)
 def test_retries(name: str) -> None:
     """The page says of each exception whether Airflow retries it."""
-    said = re.findall(r"\*\*Airflow retries:\*\* (.+?)\. \*\*", SECTIONS[name])
+    said = re.findall(r"^\*\*Airflow retries:\*\* (.+)\.$", SECTIONS[name], re.MULTILINE)
     retryable = getattr(exceptions, name).retryable
     depends = name in ("SourceError", "ThreeSixtyError")
     assert said == ["it depends on the cause" if depends else "yes" if retryable else "no"]
@@ -130,4 +130,18 @@ def test_alert() -> None:
         "Source: s3://a",
         "Project: https://360.example.com/project_url/3",
         "Log: https://airflow.example.com/log",
+    ]
+
+
+def test_llms_txt() -> None:
+    """The list for assistants has every page of the users' sidebar with its title, in the same order."""
+    listed = re.findall(r"^- \[(.+)\]\((.+)\)$", (DOCS / "llms.txt").read_text("utf-8"), re.MULTILINE)
+    pages = []
+    for toctree in re.findall(r"```\{toctree\}\n(.*?)```", (DOCS / "index.md").read_text("utf-8"), re.DOTALL):
+        for entry in toctree.split():
+            if (DOCS / f"{entry}.md").is_file() or "*" in entry:
+                pages += sorted(DOCS.glob(f"{entry}.md"))
+    titles = [re.findall(r"^# (.+)$", page.read_text("utf-8"), re.MULTILINE)[0] for page in pages]
+    assert listed == [
+        (title, page.relative_to(DOCS).as_posix()) for title, page in zip(titles, pages, strict=True)
     ]
