@@ -149,3 +149,11 @@ def test_decision_table() -> None:
     ]
     assert len(tables[0]) == 1
     assert tables[0] == tables[1]
+
+
+def test_changelog_of_the_first_release() -> None:
+    """As long as nothing was released, the changelog has one section, Added, of at most 40 lines."""
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    if re.findall(r"^## (.+)$", text, re.MULTILINE) == ["Unreleased"]:
+        assert re.findall(r"^### (.+)$", text, re.MULTILINE) == ["Added"]
+        assert len(text.split("### Added\n")[1].strip().splitlines()) <= 40
