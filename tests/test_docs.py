@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import tomllib
@@ -115,11 +116,52 @@ def test_everything_public_has_a_page() -> None:
     """Each public module is part of the reference, and each module there exists in the code."""
     pages = "".join(path.read_text("utf-8") for path in (DOCS / "reference").glob("*.md"))
     described = set(re.findall(r"^\.\. automodule:: (\S+)$", pages, re.MULTILINE))
+    described |= {name.rpartition(".")[0] for name in classes_in(pages)}
     paths = [path for floor in SKIN for path in (ROOT / "airflow_360").glob(floor)]
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths}
     packages = {name for name in modules if name.endswith(".__init__")}
     assert described >= modules - packages - INNER
     assert all(importlib.util.find_spec(name) for name in described)
+
+
+def classes_in(page: str) -> list[str]:
+    """Return the classes that a page describes one by one."""
+    return re.findall(r"^\.\. autoclass:: (\S+)$", page, re.MULTILINE)
+
+
+def test_every_operator_has_a_page() -> None:
+    """Each operator and the sensor have one page, with an example and the other sections."""
+    sections = ["Example", "Parameters", "XCom", "On retry", "On clear", "Errors"]
+    described = []
+    for path in (DOCS / "reference").glob("*.md"):
+        page = path.read_text("utf-8")
+        title = page.splitlines()[0].removeprefix("# ")
+        if title.endswith(("Operator", "Sensor")):
+            (name,) = classes_in(page)
+            described.append(name)
+            assert [
+                line for line in re.findall(r"^## (.+)$", page, re.MULTILINE) if line != "Options"
+            ] == sections
+            fields = re.search(r"^Templated fields: ([^.]+)\.$", page, re.MULTILINE)
+            module = importlib.import_module(name.rpartition(".")[0])
+            assert fields
+            assert tuple(re.findall(r"`(\w+)`", fields[1])) == getattr(module, title).template_fields
+    modules = ("operators.upload", "operators.project", "sensors.project")
+    assert sorted(described) == sorted(
+        f"airflow_360.{module}.{name}"
+        for module in modules
+        for name in importlib.import_module(f"airflow_360.{module}").__all__
+    )
+
+
+def test_slices_of_examples() -> None:
+    """Each example that a page includes in part has the lines at which the part begins and ends."""
+    for page in PAGES:
+        included = re.findall(r"```\{literalinclude\} (\S+)\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+        for file, options in included:
+            source = (page.parent / file).read_text("utf-8")
+            for mark in re.findall(r'^:(?:start-at|end-before): "(.+)"$', options, re.MULTILINE):
+                assert mark in source, f"{page.name}: {mark}"
 
 
 def test_every_example_is_shown() -> None:
