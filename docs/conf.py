@@ -31,3 +31,4 @@ autodoc_class_signature = "mixed"
 html_theme = "furo"
 html_title = "360 for you in Apache Airflow"
 html_show_sphinx = False
+html_extra_path = ["llms.txt"]
