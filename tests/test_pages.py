@@ -85,7 +85,7 @@ def test_messages(message: str) -> None:
 @pytest.mark.long  # the import of moto alone takes seconds
 def test_aws_secrets_manager(monkeypatch: pytest.MonkeyPatch) -> None:
     """The connection of the page, stored in AWS Secrets Manager, is one that the hook can use."""
-    import boto3
+    import boto3  # type: ignore[import-untyped]
     from airflow.providers.amazon.aws.secrets.secrets_manager import SecretsManagerBackend
     from moto import mock_aws
 
