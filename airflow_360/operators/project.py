@@ -28,14 +28,13 @@ from airflow_360.operators.base import (
 )
 from airflow_360.projects.contents import check_contents
 from airflow_360.projects.creation import CreationTimes, Pause, ProjectCreation
-from airflow_360.projects.waiting import WaitTimes, as_seconds, project_of, ready_record
+from airflow_360.projects.waiting import WaitTimes, as_seconds, late_text, project_of, ready_record
 from airflow_360.runtime.assets import add_asset_events
 from airflow_360.runtime.creation_records import PROJECT_REQUEST, LinkRecords, SessionRecords
 from airflow_360.runtime.lasting_store import lasting_inlets
 from airflow_360.runtime.results import results_of
 from airflow_360.runtime.scan_records import SCAN_KEYS, ScanRecord, listing_task_id
 from airflow_360.runtime.task_state import TaskState, is_waiting, time_left
-from airflow_360.texts import duration_text
 from airflow_360.triggers.pause import PauseTrigger
 from airflow_360.triggers.project import ProjectReadyTrigger
 from airflow_360.values import is_unset
@@ -201,7 +200,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
             page = context["ti"].xcom_pull(task_ids=self.task_id, key=ProjectLink.key)
             if not page or not self.wait_for_completion or str(error) == "Trigger failure":
                 raise
-            raise AirflowFailException(_too_late(str(page), self.timeout)) from None
+            raise AirflowFailException(late_text(str(page), self.timeout)) from None
 
     def _run(self, context: Context, resumed: Mapping[str, Any] | None = None) -> str:
         state = TaskState(context)
@@ -355,7 +354,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         """Return if the project is ready; until then give the slot back."""
         left = time_left(state, project_name, self.timeout)
         if left <= 1:
-            raise ProjectError(_too_late(self.hook.client.project_url(project_name), self.timeout))
+            raise ProjectError(late_text(self.hook.client.project_url(project_name), self.timeout))
         # Without saved state the next run of a rescheduled task could not know of the project.
         defers = self.deferrable or not state.available
         poll = poll_from_task(
@@ -396,8 +395,3 @@ class CreateProjectOperator(ThreeSixtyOperator):
         self._trace(page)
         ready_record(project, page, self.fail_on_errors)
         add_asset_events(context, self.outlets, project, page, self.uploads)
-
-
-def _too_late(page: str, seconds: float) -> str:
-    text = duration_text(seconds) if seconds > 600 else f"{seconds:.0f} s"
-    return f"The project was not ready within {text}: {page}. Clear this task to wait again."

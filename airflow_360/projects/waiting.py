@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from airflow_360.exceptions import NotFoundError, ProjectError, ProjectStatusError, ThreeSixtyError
+from airflow_360.texts import duration_text
 
 if TYPE_CHECKING:
     from airflow_360.api.records import Project
@@ -27,6 +28,7 @@ __all__ = [
     "WaitTimes",
     "as_seconds",
     "error_event",
+    "late_text",
     "log_status",
     "log_step",
     "next_step",
@@ -387,3 +389,9 @@ def _project_from(record: object) -> Project | None:
     except ThreeSixtyError:
         return None
     return project if project and project.ready else None
+
+
+def late_text(page: str, seconds: float) -> str:
+    """Return the message for a project that was not ready in time."""
+    text = duration_text(seconds) if seconds > 600 else f"{seconds:.0f} s"
+    return f"The project was not ready within {text}: {page}. Clear this task to wait again."
