@@ -18,7 +18,7 @@ from airflow_360.exceptions import SourceChangedError, SourceError, ThreeSixtyEr
 from airflow_360.hooks.errors import airflow_errors
 from airflow_360.hooks.parameters import AnyPath, path_text, require_rendered
 from airflow_360.sources.file_info import plain_etag
-from airflow_360.sources.listing import Globs, has_files, list_files, list_scans, snapshot_scan
+from airflow_360.sources.listing import Globs, globs_text, has_files, list_files, list_scans, snapshot_scan
 from airflow_360.sources.names import flat_names, printable
 from airflow_360.sources.path import PathLocation
 from airflow_360.sources.s3 import S3Location
@@ -233,6 +233,15 @@ class Paths:
         """
         location, found = self.find(path, aws_conn_id, size, etag, modified)
         return location.source(found)
+
+    def conditions_text(self, pattern: Globs, exclude: Globs) -> str:
+        """Return a text of the conditions for files, to follow "No files in a folder"."""
+        matching = f" that match {globs_text(pattern)}" if globs_text(pattern) else ""
+        return matching + (f" without {globs_text(exclude)}" if globs_text(exclude) else "")
+
+    def globs_text(self, globs: Globs) -> str:
+        """Return one glob or several as text; empty if there are none."""
+        return globs_text(globs)
 
     def flat_names(self, files: Sequence[FileInfo], names: str) -> Mapping[str, str]:
         """Return the name on the server of each file, by its path.

@@ -50,8 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CreateProjectOperator"]
 
-#: The possible origins of a project; exactly one must be set.
-ORIGINS = ("upload_id", "download_link", "download_from")
+ORIGINS = ("upload_id", "download_link", "download_from")  # exactly one must be set
 MAX_PATH_CHARACTERS = 200  # from the end of the path; they fit into a key of Airflow's task state
 LINK_SECONDS = 24 * 3600  # the time until the server fetches the object is not documented
 
@@ -204,6 +203,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
 
     def _run(self, context: Context, resumed: Mapping[str, Any] | None = None) -> str:
         state = TaskState(context)
+        self._clear_unset_templates()
         fields = self._fields()
         scan = ScanRecord(context, self._key(context))
         if made := scan.made_by_another_run():
@@ -285,11 +285,14 @@ class CreateProjectOperator(ThreeSixtyOperator):
             )
         return keys.get(self.path)
 
-    def _fields(self) -> dict[str, Any]:
-        """Return the body of the request, after checking the rendered templates."""
+    def _clear_unset_templates(self) -> None:
+        """Set parameters to None whose templates rendered to nothing."""
         for name in (*ORIGINS, "title"):
             if is_unset(getattr(self, name)):
                 setattr(self, name, None)
+
+    def _fields(self) -> dict[str, Any]:
+        """Return the body of the request, after checking the rendered templates."""
         if sum(bool(getattr(self, name)) for name in ORIGINS) != 1:
             raise ProjectError(
                 "A project is made of one thing, a session, a link or an object in S3: upload_id came out as "

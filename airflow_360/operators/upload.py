@@ -129,7 +129,7 @@ class ListFilesOperator(ThreeSixtyOperator):
             follow_links=self.follow_links,
         )
         if not files:
-            conditions = _conditions_text(self.pattern, self.exclude)
+            conditions = self.hook.paths.conditions_text(self.pattern, self.exclude)
             _raise_empty(self.on_empty, f"No files in {self.path}{conditions}", left_out)
         most = conf.getint("core", "max_map_length", fallback=1024)
         if len(files) > most:
@@ -233,7 +233,7 @@ class ListScansOperator(ThreeSixtyOperator):
             paths = self._new(scans, context, left_out) if self.only_new else [scan.path for scan in scans]
         if not paths:
             what = "new scans" if self.only_new else "scans"
-            conditions = _conditions_text(self.pattern, self.exclude)
+            conditions = self.hook.paths.conditions_text(self.pattern, self.exclude)
             _raise_empty(self.on_empty, f"No {what} in {self.path}{conditions}", left_out)
         noun = "new scan" if self.only_new else "scan"
         more = f"; left out: {left_out}" if str(left_out) else ""
@@ -284,8 +284,8 @@ class ListScansOperator(ThreeSixtyOperator):
 
     def _files_text(self) -> str | None:
         """Return the text of the patterns; a single pattern has the form that older versions used."""
-        pattern = self.pattern if isinstance(self.pattern, str) else _globs_text(self.pattern)
-        excluded = _globs_text(self.exclude)
+        pattern = self.pattern if isinstance(self.pattern, str) else self.hook.paths.globs_text(self.pattern)
+        excluded = self.hook.paths.globs_text(self.exclude)
         return f"{pattern or ''} without {excluded}" if excluded else pattern or None
 
     def _check_remembered(self) -> None:
@@ -378,7 +378,7 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
             exclude=self.exclude,
             follow_links=self.follow_links,
         ):
-            conditions = _conditions_text(self.pattern, self.exclude)
+            conditions = self.hook.paths.conditions_text(self.pattern, self.exclude)
             _raise_empty(self.on_empty, f"No files in {self.path}{conditions}")
         state, clears = TaskState(context), context["ti"].max_tries
         made = state.get(Key.SESSION) or {}
@@ -625,7 +625,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         left_out = LeftOut()
         files = self._files(left_out)
         if not files:
-            conditions = _conditions_text(self.pattern, self.exclude)
+            conditions = self.hook.paths.conditions_text(self.pattern, self.exclude)
             _raise_empty(self.on_empty, f"No files in {self.path or self.paths}{conditions}", left_out)
         summary = self._upload(files, shards, shard, context)
         if str(left_out):
@@ -761,18 +761,6 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
 def _folder_of(file: FileInfo) -> str:
     """Return the name of the listed folder, which the path may contain as a glob."""
     return file.path.removesuffix(file.relative).rstrip("/").rpartition("/")[2]
-
-
-def _conditions_text(pattern: Globs, exclude: Globs) -> str:
-    """Return a text of the conditions for files, to follow "No files in a folder"."""
-    matching = f" that match {_globs_text(pattern)}" if _globs_text(pattern) else ""
-    return matching + (f" without {_globs_text(exclude)}" if _globs_text(exclude) else "")
-
-
-def _globs_text(globs: Globs) -> str:
-    from airflow_360.sources.listing import globs_text  # not while a DAG file is parsed
-
-    return globs_text(globs)
 
 
 def _raise_empty(on_empty: str, said: str, left_out: LeftOut | None = None) -> NoReturn:
