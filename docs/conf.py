@@ -43,7 +43,7 @@ html_title = "360 for you in Apache Airflow"
 html_show_sphinx = False
 html_extra_path = ["llms.txt"]
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["site.css"]
 
 #: Words that people search for, by page and title: Sphinx finds index entries before other words. It ignores
 #: numbers, so that the HTTP status in the title of an error code is an entry too.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import json
 import re
 import shlex
@@ -21,6 +23,13 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 TROUBLESHOOTING = (DOCS / "troubleshooting.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", TROUBLESHOOTING, re.MULTILINE | re.DOTALL))
+OPERATORS = [
+    name
+    for path in sorted((DOCS / "reference").glob("*.md"))
+    for name in re.findall(
+        r"^\.\. autoclass:: (\S+(?:Operator|Sensor))$", path.read_text("utf-8"), re.MULTILINE
+    )
+]
 CLASSES = [name for name in exceptions.__all__ if isinstance(getattr(exceptions, name), type)]
 MESSAGES = sorted(
     set(re.findall(r"^- `+ ?(.+?) ?`+$", TROUBLESHOOTING, re.MULTILINE))
@@ -145,3 +154,12 @@ def test_llms_txt() -> None:
     assert listed == [
         (title, page.relative_to(DOCS).as_posix()) for title, page in zip(titles, pages, strict=True)
     ]
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_parameters(name: str) -> None:
+    """The page of an operator shows its docstring, and that describes each of its parameters."""
+    module, _, title = name.rpartition(".")
+    operator = getattr(importlib.import_module(module), title)
+    parameters = set(inspect.signature(operator.__init__).parameters) - {"self", "kwargs"}
+    assert set(re.findall(r"^\s*:param (\w+):", operator.__doc__, re.MULTILINE)) >= parameters
