@@ -192,21 +192,28 @@ class Site:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[table.RESULTS] = table.Results()
+    config.pluginmanager.register(_Collector(config.stash[table.RESULTS]))
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    results = item.config.stash.get(table.RESULTS, None)
-    if results is not None:
-        results.add(item, report)
+    report.user_properties += table.properties(item)
     return report
+
+
+class _Collector:
+    """Collects the reports of all processes in the first one."""
+
+    def __init__(self, results: table.Results) -> None:
+        self._results = results
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._results.add(report)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     path = os.environ.get("STORES_TABLE")
     results = session.config.stash.get(table.RESULTS, None)
-    if path and results is not None:
+    if path and results is not None and not hasattr(session.config, "workerinput"):
         results.write(Path(path))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-__all__ = ["RESULTS", "Results", "shows", "value"]
+__all__ = ["RESULTS", "Results", "properties", "shows", "value"]
 
 Test = TypeVar("Test", bound=Callable[..., Any])
 
@@ -41,41 +41,49 @@ def value(request: pytest.FixtureRequest, text: str) -> None:
     request.node.user_properties.append(("cell", text))
 
 
+def properties(item: pytest.Item) -> list[tuple[str, str]]:
+    """Return what a report must carry to fill a cell; it may come from another process."""
+    behaviour = getattr(getattr(item, "function", None), "behaviour", None)
+    if behaviour is None:
+        return []
+    store = getattr(item, "callspec").params["running"].name  # noqa: B009
+    return [("behaviour", behaviour), ("store", store), ("file", item.path.stem)]
+
+
 class Results:
     """Collects the results of the tests."""
 
     def __init__(self) -> None:
         self._rows: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        self._columns: list[str] = []
+        self._columns: set[str] = set()
         self._files: dict[str, int] = {}
 
-    def add(self, item: pytest.Item, report: pytest.TestReport) -> None:
+    def add(self, report: pytest.TestReport) -> None:
         """Add one test's report, if it fills a cell."""
-        behaviour = getattr(getattr(item, "function", None), "behaviour", None)
-        if behaviour is None or (report.when != "call" and report.passed):
+        said: dict[str, str] = {str(name): str(text) for name, text in report.user_properties}
+        if "behaviour" not in said or (report.when != "call" and report.passed):
             return
-        store = getattr(item, "callspec").params["running"].name  # noqa: B009
-        if store not in self._columns:
-            self._columns.append(store)
-        self._files[behaviour] = _FILES.index(item.path.stem)
-        said = [text for name, text in item.user_properties if name == "cell"]
+        self._columns.add(said["store"])
+        self._files[said["behaviour"]] = _FILES.index(said["file"])
         if report.failed:
             cell = _NO
         elif report.skipped:
             cell = _SKIPPED
         else:
-            cell = str(said[-1]) if said else _YES
-        self._rows[behaviour][store].append(cell)
+            cell = said.get("cell", _YES)
+        self._rows[said["behaviour"]][said["store"]].append(cell)
 
     def write(self, path: Path) -> None:
         """Write a Markdown table, or JSON if the path ends so."""
         in_order = sorted(self._rows.items(), key=lambda row: self._files[row[0]])
-        rows = {row: {store: _one(cells[store]) for store in self._columns} for row, cells in in_order}
+        rows = {
+            row: {store: _one(cells[store]) for store in sorted(self._columns)} for row, cells in in_order
+        }
         if path.suffix == ".json":
             path.write_text(json.dumps(rows, indent=1) + "\n")
             return
         lines = [
-            "| | " + " | ".join(self._columns) + " |",
+            "| | " + " | ".join(sorted(self._columns)) + " |",
             "|---" * (len(self._columns) + 1) + "|",
             *(f"| {row} | " + " | ".join(cells.values()) + " |" for row, cells in rows.items()),
         ]
