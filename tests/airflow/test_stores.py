@@ -17,6 +17,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowSkipException
 
 from airflow_360.emulator import Emulator
+from airflow_360.hooks import paths
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import (
     CreateUploadSessionOperator,
@@ -193,7 +194,7 @@ def test_an_unsettled_scan_is_left_to_a_later_run(
     task = ListScansOperator(task_id="list", path=site.url, settle_seconds=600)
     for seconds in (601, 60):
         monkeypatch.setattr(
-            listing,
+            paths,
             "snapshot_scan",
             lambda folder, path, _, seconds=seconds: look(folder, path, written + seconds),
         )
