@@ -132,12 +132,12 @@ class Uploads:
         require_rendered(upload_id=upload_id)
         files = list({file.path: file for file in files}.values())
         flat = flat_names(((file.path, file.relative) for file in files), names)
-        upload = f"{upload_id} files"
+        name = f"{upload_id} files"
         if shards > 1:
             counted = count_text(len(files), "file")
             self._log.info("Shard %d of %d, counted from 0, of %s", shard, shards, counted)
             files = [file for file in files if shard_of(flat[file.path], shards) == shard]
-            upload += f" of shard {shard} of {shards}"
+            name += f" of shard {shard} of {shards}"
         _warn_of_names(
             self._log,
             [
@@ -146,7 +146,7 @@ class Uploads:
             ],
         )
         check_readable(files)
-        record = SourceRecord(state, upload)
+        record = SourceRecord(state, name)
         record.check_unchanged("The folder", fingerprint_of(files), files)
         total = sum(file.size for file in files)
         counted = count_text(len(files), "file")
@@ -377,7 +377,6 @@ def _clear_the_listing_too(is_listed: bool) -> Iterator[None]:
 
 
 def _stopwatch() -> Callable[[], float]:
-
     began = time.monotonic()
     return lambda: time.monotonic() - began
 

@@ -309,7 +309,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
             "upload_id": self.upload_id,
             "download_link": self.download_link,
             "title": self.title or (self.path or "").rstrip("/").rpartition("/")[2],
-            "privacy_mode": self._checkedprivacy_mode_number(),
+            "privacy_mode": self._checked_privacy_mode(),
             "coordinate_system": self.coordinate_system,
         }
         fields = {name: value for name, value in given.items() if value not in (None, "")}
@@ -320,7 +320,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
             )
         return {**fields, **options}
 
-    def _checkedprivacy_mode_number(self) -> int:
+    def _checked_privacy_mode(self) -> int:
         try:
             return privacy_mode_number(self.privacy_mode)
         except ValueError as error:  # it came out of a template

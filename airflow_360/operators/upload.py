@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from airflow_360.hooks.parameters import AnyPath
     from airflow_360.sources import FileInfo, Scan
     from airflow_360.sources.listing import Globs
-    from airflow_360.texts import LeftOut
 
 __all__ = [
     "CreateUploadSessionOperator",

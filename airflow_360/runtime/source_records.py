@@ -24,8 +24,9 @@ class SourceRecord:
     def __init__(self, state: TaskState | None, upload: str) -> None:
         self._state = state or TaskState({})
         self._upload = upload
+        self._before = self._state.get(Key.SOURCE, upload)
         #: Whether an earlier attempt started this upload.
-        self.was_started = self._state.get(Key.SOURCE, upload) is not None
+        self.was_started = self._before is not None
         #: Whether an earlier attempt completed it.
         self.was_complete = self.was_started and bool(self._state.get(Key.COMPLETE, upload))
 
@@ -42,7 +43,9 @@ class SourceRecord:
         :param files: the files that contain the bytes.
         :raises SourceChangedError: if the bytes are not the same.
         """
-        before, here = self._state.get(Key.SOURCE, self._upload), _inodes(files)
+        if not self._state.available:
+            return
+        before, here = self._before, _inodes(files)
         host, digests = self._state.get(Key.INODES, self._upload) or ("", [])
         replaced = host == here[0] and not {*here[1]} <= {*digests}
         if before is not None and (fingerprint not in before or replaced):

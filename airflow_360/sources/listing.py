@@ -267,6 +267,8 @@ def globs_text(globs: Globs) -> str:
 
 def _globs(name: str, value: object) -> tuple[str, ...]:
     """Return one glob or several, in lower case and normalized Unicode."""
+    if isinstance(value, str) and value.isspace():  # a template that went wrong must not mean all files
+        raise SourceError(f"{name} must be a glob or a list of globs, not {value!r}.")
     if is_unset(value):
         return ()
     globs = (value,) if isinstance(value, str) else value

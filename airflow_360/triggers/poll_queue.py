@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 #: The share of the rate limit that waits use. The rest is for tasks, which poll once before they defer.
 MAX_LIMIT_SHARE = 0.9
+#: Waits that start together are spread over this share of their interval, even without a rate limit.
+SPREAD_SHARE = 0.5
+MAX_SLEEP_SECONDS = 1.0  # then the gap is computed again, because waits come and go
 MIN_INTERVAL_SECONDS = 0.01  # between two polls of a project
 MAX_THREADS = 4  # a poll takes a fraction of a second, and there is at most one a second
 
@@ -38,7 +41,7 @@ class PollQueue:
         self._endpoint = GET_PROJECT
         self._budget = budget
         self._lock = asyncio.Lock()  # its waiters are woken in the order in which they came
-        self._free_at = float("-inf")
+        self._last = float("-inf")
         self._threads = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="three-sixty")
         self.client: ThreeSixtyClient | None = None
         self.waits = 0
@@ -48,9 +51,9 @@ class PollQueue:
         """Return when the next poll may be sent."""
         now = asyncio.get_running_loop().time
         async with self._lock:
-            while (seconds := max(self._free_at - now(), self._budget.delay(self._endpoint))) > 0:
-                await asyncio.sleep(seconds)
-            self._free_at = now() + self.gap()
+            while (seconds := max(self._last + self._spread_gap() - now(), self._delay())) > 0:
+                await asyncio.sleep(min(seconds, MAX_SLEEP_SECONDS))
+            self._last = now()
 
     async def run(self, call: Callable[[ThreeSixtyClient], T]) -> T:
         """Call the server in one of the queue's threads."""
@@ -58,8 +61,14 @@ class PollQueue:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, self.client)
 
     def gap(self) -> float:
-        """Return the seconds between two polls."""
+        """Return the seconds between two polls that the rate limit requires."""
         return self._budget.gap(self._endpoint) / MAX_LIMIT_SHARE
+
+    def _spread_gap(self) -> float:
+        return max(self.gap(), SPREAD_SHARE / max(self.polls_per_second, 1e-9))
+
+    def _delay(self) -> float:
+        return self._budget.delay(self._endpoint)
 
     def close(self) -> None:
         """Close threads and connections, without waiting for a poll that was sent."""
