@@ -51,7 +51,7 @@ class PollResult:
 
     @property
     def ready(self) -> bool:
-        """Tell whether the project is ready."""
+        """Return whether the project is ready."""
         return self.project is not None
 
 

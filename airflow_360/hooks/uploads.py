@@ -224,7 +224,7 @@ class Uploads:
         record.check_unchanged(f"The content of {name}", source.fingerprint, files)
         kept = ArchiveChecksums(state or TaskState({}), f"{upload_id} {name}", source)
         self._log.info(
-            "%s: %s, made of %s, to session %s",
+            "%s: %s, a zip of %s, to session %s",
             name,
             size_text(source.size),
             count_text(len(files), "file"),

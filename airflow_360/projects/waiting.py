@@ -349,7 +349,7 @@ def as_seconds(value: float | timedelta | None, name: str) -> float | None:
 
 
 def _ends_wait(record: WaitRecord, error: ThreeSixtyError, now: float, times: WaitTimes) -> bool:
-    """Tell whether a failed poll, which the record already counts, ends the wait."""
+    """Return whether a failed poll, which the record already counts, ends the wait."""
     if record.missing:
         if record.missing >= times.missing_polls:
             return True
@@ -361,8 +361,8 @@ def _ends_wait(record: WaitRecord, error: ThreeSixtyError, now: float, times: Wa
 
 def _stalled(project: Project, seconds: float) -> ProjectError:
     return ProjectError(
-        f"Project {project.name} has stood at status {project.status} for {seconds / 60:.0f} minutes, longer "
-        "than stall_timeout allows. Check the project on the server. Clear this task to wait again."
+        f"Project {project.name} has stayed at status {project.status} for {seconds / 60:.0f} minutes, "
+        "longer than stall_timeout allows. Check the project on the server. Clear this task to wait again."
     )
 
 
@@ -376,7 +376,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _one_line(text: str) -> str:
-    """Return a text as one bounded line that every encoder accepts."""
+    """Return a string as one bounded line that every encoder accepts."""
     line = " ".join(text.encode("utf-8", "replace").decode().replace("\0", " ").split())
     return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[: MAX_MESSAGE_CHARS - 1]}…"
 

@@ -81,7 +81,7 @@ def list_files(
 def has_files(
     open_location: Open, path: str, pattern: Globs = None, recursive: bool = True, *, exclude: Globs = None
 ) -> bool:
-    """Tell whether a path has any file; the listing stops at the first one.
+    """Return whether a path has any file; the listing stops at the first one.
 
     The parameters are those of :func:`list_files`.
 
@@ -122,7 +122,7 @@ def list_scans(
     loose = sum(not is_litter(file.relative) for file in location.files(1))
     if loose:
         log.warning(
-            "%s: %s beside the folders will not be uploaded: no scan contains them.",
+            "%s: %s beside the folders will not be uploaded, because only folders are scans.",
             path,
             count_text(loose, "file"),
         )
@@ -160,7 +160,8 @@ def _age(file: FileInfo, now: float) -> float:
     age = now - (file.written or 0.0)
     if age < -MAX_CLOCK_DIFFERENCE_SECONDS:
         log.warning(
-            "%s is dated %s ahead. It counts as settled, because no clock differs by so much.",
+            "%s has a modification time %s in the future. It counts as settled, because no clock is wrong by "
+            "so much.",
             printable(file.path),
             count_text(round(-age / 86400), "day"),
         )
@@ -176,7 +177,7 @@ class _Wanted:
         self.exclude = _globs("exclude", exclude)
 
     def excludes(self, folder: FileInfo) -> bool:
-        """Tell whether ``exclude`` matches a folder that was not entered, or everything in it."""
+        """Return whether ``exclude`` matches a folder that was not entered, or everything in it."""
         return any(_matches_any(path, self.exclude) for path in (folder.relative, f"{folder.relative}/*"))
 
     def reason_against(self, relative: str) -> tuple[str, str] | None:
@@ -291,7 +292,7 @@ def _folded(text: str) -> str:
 
 
 def _fits(relative: str, glob: str, recursive: bool) -> bool:
-    """Tell whether a path below a folder is selected by a glob there, or, without a glob, by the folder."""
+    """Return whether a path below a folder is selected by a glob there, or, without a glob, by the folder."""
     if not glob:
         return recursive or "/" not in relative
     # An absolute pattern must match the whole absolute path, and its wildcards stop at "/".
@@ -303,7 +304,7 @@ def _fits(relative: str, glob: str, recursive: bool) -> bool:
 
 
 def _may_contain(folder: FileInfo, glob: str) -> bool:
-    """Tell whether a folder that was not entered may contain a file that matches a glob."""
+    """Return whether a folder that was not entered may contain a file that matches a glob."""
     beginning = PurePosixPath(glob).parts[: len(PurePosixPath(folder.relative).parts)]
     return _fits(folder.relative, "/".join(beginning), True)
 

@@ -59,7 +59,7 @@ def flat_name(name: str) -> str:
     flat = f"{stem.lstrip('._') or 'file'}.{last.lower()}" if dot else flat.lstrip("_") or "file"
     if len(flat) > MAX_FILENAME_BYTES:
         raise SourceError(
-            f"The name of {name!r} is longer than {MAX_FILENAME_BYTES} characters once it is flat: "
+            f"The flat name of {name!r} is longer than {MAX_FILENAME_BYTES} characters: "
             "rename the file, or give a shorter filename.",
             path=name,
         )
@@ -114,7 +114,7 @@ def shard_of(filename: str, shards: int) -> int:
 
 
 def is_utf8(name: str) -> bool:
-    """Tell whether a name is UTF-8 on the disk: Python decodes other bytes to lone surrogates."""
+    """Return whether a name is UTF-8 on the disk: Python decodes other bytes to lone surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -129,12 +129,12 @@ def printable(path: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file's or folder's name marks it as hidden."""
+    """Return whether a file's or folder's name marks it as hidden."""
     return name.startswith(".")
 
 
 def is_litter(relative: str) -> bool:
-    """Tell whether a listed file is hidden or litter, which is never uploaded.
+    """Return whether a listed file is hidden or litter, which is never uploaded.
 
     :param relative: its path below the listed folder.
     """

@@ -103,7 +103,7 @@ class ProgressLog:
             self._warned = True
             log.warning(
                 "%s: at %s/s the %s that are left take %s, and the server discards a session after %s. Use "
-                "a faster line, or several sessions.",
+                "a faster network, or several sessions.",
                 self._what,
                 size_text(numbers["rate"]),
                 size_text(self._size - numbers["received"]),

@@ -136,8 +136,8 @@ def test_changed_between_attempts(emulator: Emulator, upload_id: str, folder: Pa
     ("archive", "error"),
     [
         ("photos.rar", "archive must be a file name that ends in .zip, not 'photos.rar'"),
-        ("None", "archive came out as 'None'"),
-        ("", "archive came out as ''"),
+        ("None", "archive is 'None'"),
+        ("", "archive is ''"),
     ],
 )
 def test_a_name_without_zip_is_refused(
@@ -218,7 +218,7 @@ class TestArchiveChecksums:
         kept = ArchiveChecksums(TaskState(context(store=store)), "s photos.zip", archive, Steps(11.0))
         archive.catch_up(archive.size)
         kept.update()
-        assert "The checksums of s photos.zip could not be kept" in caplog.text
+        assert "The checksums of s photos.zip could not be saved" in caplog.text
         assert store == {}
         kept.update()
         ArchiveChecksums(TaskState(context(store=store)), "s photos.zip", later)

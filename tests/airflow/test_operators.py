@@ -317,7 +317,7 @@ class TestUploadFiles:
         """A file that the worker cannot read is an error before a byte of any file is sent."""
         # Root may read everything, so the question is answered for it.
         monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("b.las"))
-        with pytest.raises(AirflowFailException, match=r"may not read .*b\.las"):
+        with pytest.raises(AirflowFailException, match=r"not allowed to read .*b\.las"):
             upload_all("AAAAAAAA", folder)
         assert emulator.exchanges == []
 
@@ -404,7 +404,7 @@ class TestCreateProject:
     @pytest.mark.parametrize(
         ("uploads", "said"),
         [
-            pytest.param([], "uploads came out empty", id="nothing uploaded"),
+            pytest.param([], "uploads is empty", id="nothing uploaded"),
             pytest.param(
                 [{"filename": "a.e57", "size": 500}], "b.las is there and was not", id="one too much"
             ),
@@ -470,7 +470,7 @@ class TestCreateProject:
 
     def test_template_came_out_empty(self, emulator: Emulator) -> None:
         """A session that a template left empty is named, and the link is not shown."""
-        with pytest.raises(AirflowFailException, match="upload_id came out as None"):
+        with pytest.raises(AirflowFailException, match="upload_id is None"):
             self.create("").execute(context())
 
     @pytest.mark.parametrize("mode", ["private", "PRIVATE", 2, "2"], ids=str)
@@ -484,7 +484,7 @@ class TestCreateProject:
 
     def test_a_field_that_is_given_twice(self, emulator: Emulator) -> None:
         """An option for which the operator has a parameter fails before any request."""
-        with pytest.raises(AirflowFailException, match="options must not hold title"):
+        with pytest.raises(AirflowFailException, match="options must not contain title"):
             self.create("x", title="a", options={"title": "b"}).execute(context())
         assert emulator.exchanges == []
 

@@ -495,7 +495,7 @@ def test_age_of_a_scan(
         os.utime(tmp_path / f"{number}.e57", (NOW + seconds, NOW + seconds))
     assert snapshot_scan(PathLocation(tmp_path), str(tmp_path), NOW).age == age
     assert [record.levelname for record in caplog.records] == ["WARNING"] * warned
-    assert ("0.e57 is dated" in caplog.text) == warned
+    assert ("0.e57 has a modification time" in caplog.text) == warned
 
 
 # -- only on a disk
@@ -558,7 +558,7 @@ def test_taken_away_meanwhile(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     listed = list_files(lambda path: PathLocation(Busy(path)), str(tmp_path), recursive=True)
     assert [file.relative for file in listed] == ["scan/a.e57"]
     for name in ("gone.part", "gone folder", "scan/gone.part", "scan/gone folder"):
-        assert f"{tmp_path}/{name} was taken away or renamed" in caplog.text
+        assert f"{tmp_path}/{name} was removed or renamed" in caplog.text
 
 
 def test_a_file_as_a_folder(tmp_path: Path) -> None:
