@@ -293,7 +293,7 @@ def next_step(record: CreationRecord, facts: Facts, times: CreationTimes) -> Ste
 
     :param record: the saved record.
     :param facts: the facts from the server since the last wait.
-    :param times: the durations.
+    :param times: see :class:`CreationTimes`.
     """
     if facts.failure is not None:
         return _after_failure(record, facts, facts.failure, times)
@@ -491,7 +491,7 @@ class ProjectCreation:
     :param clears: changes if a person clears the task, but not on a retry.
     :param on_request: called with ``"asked"`` before a POST and while its result is unknown, and with
         ``"refused"`` if it certainly created nothing.
-    :param times: the durations.
+    :param times: see :class:`CreationTimes`.
     """
 
     call: Callable[[Callable[[ThreeSixtyClient], Any]], Any]

@@ -194,7 +194,7 @@ def next_step(
     :param outcome: the result or the error of the poll.
     :param now: seconds, on the clock of the record.
     :param stall_timeout: seconds for which the status may stay the same; None for no limit.
-    :param times: the durations.
+    :param times: how long failures are tolerated; see :class:`.WaitTimes`.
     """
     if isinstance(outcome, ThreeSixtyError):
         record = record.failed(outcome, now)
@@ -232,7 +232,7 @@ def poll_once(
 
     :param get_project: sends the request.
     :param record: the record before the poll.
-    :param clock: seconds; the clock of the record.
+    :param clock: returns the time in seconds, on the clock of the record.
     :param stall_timeout: see :func:`next_step`.
     :param times: see :func:`next_step`.
     :returns: the outcome of the poll, and the next step.
@@ -251,7 +251,7 @@ def pause_left(seconds: float, started: float | None, now: float, times: WaitTim
     :param seconds: the length of the pause.
     :param started: the start of the pause, on the worker's wall clock; None if it is not known.
     :param now: the wall clock of the triggerer.
-    :param times: the durations.
+    :param times: how long failures are tolerated; see :class:`.WaitTimes`.
     """
     if started is None or now - started < times.fresh_pause:
         return seconds
