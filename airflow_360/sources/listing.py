@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from airflow_360.exceptions import SourceError
 from airflow_360.sources import FileInfo, Location, Scan
 from airflow_360.sources.errors import refused
-from airflow_360.sources.names import KNOWN_EXTENSIONS, extension, is_hidden, is_litter, printable
+from airflow_360.sources.names import KNOWN_EXTENSIONS, extension, is_hidden, is_system_file, printable
 from airflow_360.texts import MAX_COUNTED_FILES, LeftOut, count_text
 from airflow_360.values import is_unset
 
@@ -119,7 +119,7 @@ def list_scans(
     """
     wanted = _Wanted(pattern, exclude)
     location = open_location(path)
-    loose = sum(not is_litter(file.relative) for file in location.files(1))
+    loose = sum(not is_system_file(file.relative) for file in location.files(1))
     if loose:
         log.warning(
             "%s: %s beside the folders will not be uploaded, because only folders are scans.",
@@ -137,7 +137,7 @@ def list_scans(
 
 
 def snapshot_scan(folder: Location, path: str, now: float) -> Scan:
-    """Return a snapshot of a scan's folder, at any depth; hidden files and litter do not count.
+    """Return a snapshot of a scan's folder, at any depth; hidden files and system files do not count.
 
     :param folder: the opened folder.
     :param path: its path from :func:`list_scans`.
@@ -146,7 +146,7 @@ def snapshot_scan(folder: Location, path: str, now: float) -> Scan:
     """
     digest, age, dated = sha256(), float("inf"), True
     for file in folder.files(None):
-        if not is_litter(file.relative):
+        if not is_system_file(file.relative):
             line = f"{file.relative} {file.version}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
             if not file.fault:  # the upload task refuses it
@@ -185,10 +185,10 @@ class _Wanted:
 
         :param relative: its path below the listed folder.
         """
-        if is_litter(relative):
+        if is_system_file(relative):
             if relative.endswith(("/", "_$folder$")) or not relative:
                 return "folder marker", ""
-            return ("hidden file" if any(map(is_hidden, relative.split("/"))) else "litter file"), ""
+            return ("hidden file" if any(map(is_hidden, relative.split("/"))) else "system file"), ""
         if self.pattern and not _matches_any(relative, self.pattern):
             return "file", "not matching pattern"
         if self.exclude and _matches_any(relative, self.exclude):

@@ -1,4 +1,4 @@
-"""Flat names, which the server does not change, and litter files, which are never uploaded. Pure.
+"""Flat names, which the server does not change, and system files, which are never uploaded. Pure.
 
 The server flattens names, and deployments do this in different ways. A name that is already flat stays the
 same on all of them.
@@ -24,7 +24,7 @@ __all__ = [
     "flat_name",
     "flat_names",
     "is_hidden",
-    "is_litter",
+    "is_system_file",
     "is_utf8",
     "printable",
     "shard_of",
@@ -35,7 +35,7 @@ KNOWN_EXTENSIONS = frozenset(
     "7z csv dat db e57 exr frag glb gpx ifc jpeg jpg json kml kmz ksplat las laz lgs lgsx mp4 mtl obj opt out"
     " pdf ply png pts ptx rad rar rmx sog splat spz stl tif tiff txt xyz zip".split()
 )
-LITTER = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
+SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 #: Maximum bytes of a name in common file systems.
 MAX_FILENAME_BYTES = 255
 
@@ -133,8 +133,8 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".")
 
 
-def is_litter(relative: str) -> bool:
-    """Return whether a listed file is hidden or litter, which is never uploaded.
+def is_system_file(relative: str) -> bool:
+    """Return whether a listed file is hidden, a folder marker or a system file: these are never uploaded.
 
     :param relative: its path below the listed folder.
     """
@@ -142,7 +142,7 @@ def is_litter(relative: str) -> bool:
     return (
         not parts[-1]
         or any(is_hidden(part) for part in parts)
-        or parts[-1].lower() in LITTER
+        or parts[-1].lower() in SYSTEM_FILES
         or parts[-1].endswith("_$folder$")
     )
 

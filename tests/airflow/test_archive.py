@@ -34,12 +34,12 @@ CHUNK = 10_000
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A photo set in folders, with litter files next to it."""
+    """A photo set in folders, with system files next to it."""
     for name, size in FILES.items():
         path = tmp_path / "set" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(some_bytes(size))
-    (tmp_path / "set" / "Thumbs.db").write_bytes(b"litter")
+    (tmp_path / "set" / "Thumbs.db").write_bytes(b"system")
     return tmp_path / "set"
 
 

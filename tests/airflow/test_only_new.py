@@ -349,7 +349,7 @@ def test_settle_seconds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
 
 
 def test_settle_seconds_of_hidden_files(tmp_path: Path) -> None:
-    """Litter and hidden files that were just written delay no scan, and make no scan new."""
+    """System and hidden files that were just written delay no scan, and make no scan new."""
     nights = Nights(tmp_path, None, settle_seconds=600)
     nights.put("bridge")
     dated(tmp_path / "bridge/sub/a.e57", -700)

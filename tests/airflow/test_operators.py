@@ -49,7 +49,7 @@ def sent(emulator: Emulator) -> list[str]:
 
 class TestListFiles:
     def test_entries_are_arguments_of_an_upload_task(self, folder: Path) -> None:
-        """Each entry has the keyword arguments of an upload task; hidden files and litter are left out."""
+        """Each entry has the keyword arguments of an upload task; hidden and system files are left out."""
         entries = ListFilesOperator(task_id="list", path=str(folder), recursive=False).execute(context())
         assert entries == [
             {
@@ -258,7 +258,7 @@ class TestUploadFiles:
         for said in (
             "Left out: ",
             "1 hidden file",
-            "1 litter file",
+            "1 system file",
             "1 file not matching pattern",
             "1 file matching exclude",
             "1 file in 1 subfolder (recursive=False)",
@@ -413,7 +413,9 @@ class TestCreateProject:
             ),
             pytest.param({"filename": "a.e57", "size": 1}, "a.e57 should have 1 byte and has 500", id="size"),
             pytest.param(
-                {"files": 1, "bytes": 1}, "holds 2 files of 1,000 bytes, and .* 1 file of 1 byte", id="count"
+                {"files": 1, "bytes": 1},
+                "contains 2 files of 1,000 bytes, and .* 1 file of 1 byte",
+                id="count",
             ),
             pytest.param(
                 {"files": 2, "bytes": 999}, "and the upload tasks sent 2 files of 999 bytes", id="bytes"
