@@ -276,8 +276,7 @@ class Uploads:
                 self._log.info("Session %s became project %s.", upload_id, page)
             else:
                 self._log.warning(
-                    "Session %s became project %s. It could not be checked whether this upload is "
-                    "part of it.",
+                    "Session %s became project %s. Cannot verify that this upload is part of it.",
                     upload_id,
                     page,
                 )

@@ -53,8 +53,8 @@ _FOLDER_LABEL = (
 class ListFilesOperator(ThreeSixtyOperator):
     """List the files of a path, one entry per upload task, without a request to the server.
 
-    Hidden files, folder markers and system files (``.DS_Store``, ``Thumbs.db``, ``desktop.ini``) are left out.
-    The log says how many.
+    Hidden files, folder markers and system files (``.DS_Store``, ``Thumbs.db``, ``desktop.ini``) are
+    left out. The log says how many.
 
     XCom: a list of ``{path, filename, size, etag, modified}``, the keyword arguments of
     :class:`UploadFileOperator`. ``etag`` and ``modified`` are None if the store does not have them.
