@@ -22,9 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser(
         "check",
-        help="tell whether a connection works, as its Test button does",
-        description="Tell whether a connection's server and key are good for an upload. Creates nothing; the "
-        "key is not shown. Ends with status 0 when they are, with 1 when they are not.",
+        help="check whether a connection works, as its Test button does",
+        description="Check whether an upload with a connection's server and key would work. Creates nothing "
+        "and never shows the key. The exit status is 0 if it would work, otherwise 1.",
     )
     check.add_argument(
         "--conn-id",

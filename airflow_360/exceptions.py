@@ -97,7 +97,7 @@ class AuthenticationError(ApiError):
 
 
 class QuotaError(ApiError):
-    """Raised when storage, tariff or a project limit forbids the call (402, 403): free some, or upgrade."""
+    """Raised when storage, tariff or a project limit forbids the call (402, 403)."""
 
 
 class InvalidRequestError(ApiError):
@@ -211,7 +211,7 @@ class UnexpectedReplyError(ApiError):
 
 
 class NoReplyError(ThreeSixtyError):
-    """Raised when no usable reply came: DNS, TLS, time-out, reset, or a reply that violates the contract.
+    """Raised when no usable reply came: DNS, TLS, timeout, reset, or a reply that violates the contract.
 
     :param message: see :class:`ThreeSixtyError`.
     :param sent: whether the server may have received the request; False if there was no connection.
@@ -248,7 +248,7 @@ class SourceError(ThreeSixtyError):
 
     :param message: see :class:`ThreeSixtyError`.
     :param path: the path as it was given.
-    :param retryable: whether a retry may succeed (after a time-out of the store) or not (no permission).
+    :param retryable: whether a retry may succeed (after a timeout of the store) or not (no permission).
     """
 
     def __init__(self, message: str = "", *, path: str = "", retryable: bool = False) -> None:

@@ -55,7 +55,7 @@ def get_provider_info() -> dict[str, object]:
     return {
         "package-name": "airflow-provider-360",
         "name": "360 for you",
-        "description": "Resumable uploads of scans to 360-for-you.com, and the projects made of them.",
+        "description": "Resumable uploads of scans to 360-for-you.com, and projects created from them.",
         "integrations": [
             {
                 "integration-name": "360 for you",

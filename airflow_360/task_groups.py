@@ -53,7 +53,7 @@ def scan_to_project(
     One task uploads the whole folder, because Airflow cannot map a task inside a mapped task group. If there
     is no file to upload, no session is created.
 
-    :param path: the scan: a folder, a prefix, a glob or a single file; a text, a ``Path`` or an
+    :param path: the scan: a folder, a prefix, a glob or a single file; a string, a ``Path`` or an
         ``ObjectStoragePath``.
     :param title: the project's title; by default the last part of the path.
     :param pattern: a glob or a list of globs for the files to upload, see

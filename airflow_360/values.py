@@ -11,5 +11,5 @@ MIB = 1024 * KIB
 
 
 def is_unset(value: Any) -> bool:
-    """Tell whether a parameter has no value: None, or a template that rendered to nothing or to "None"."""
+    """Return whether a parameter has no value: None, or a template that rendered to nothing or to "None"."""
     return value is None or (isinstance(value, str) and value.strip() in ("", "None"))

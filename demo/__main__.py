@@ -28,7 +28,7 @@ from zoneinfo import ZoneInfo
 import requests
 
 from airflow_360.emulator import Emulator
-from airflow_360.sources.names import is_litter
+from airflow_360.sources.names import is_system_file
 from airflow_360.texts import count_text, size_text
 from demo.report import UploadedFile, progress_line, table
 from demo.scans import make_scans
@@ -171,9 +171,9 @@ def _sources(folder: Path | None) -> list[Path]:
 
 
 def _visible_files(folder: Path) -> list[Path]:
-    """Return the files for the demo: those directly in the folder, without litter."""
-    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not is_litter(entry.name))
-    below = [entry for entry in folder.iterdir() if entry.is_dir() and not is_litter(entry.name)]
+    """Return the files for the demo: those directly in the folder, without system files."""
+    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not is_system_file(entry.name))
+    below = [entry for entry in folder.iterdir() if entry.is_dir() and not is_system_file(entry.name)]
     if not files:
         hint = f" It has {count_text(len(below), 'folder')}: give one of them." if below else ""
         raise DemoError(f"{folder} holds no files to upload.{hint}")

@@ -229,7 +229,7 @@ def _session_of(pid: int) -> int | None:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Tell whether a process has ended but was not reaped by its parent (which may never happen)."""
+    """Return whether a process has ended but was not reaped by its parent (which may never happen)."""
     try:
         return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     except psutil.Error:

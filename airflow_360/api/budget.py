@@ -146,7 +146,7 @@ class RequestBudget:
             if pause > 0:
                 what = f"{endpoint[0]} /{endpoint[1]}"
                 raise RateLimitedError(
-                    f"{what}: not sent, since the server asked to wait for {pause:.0f} s more.",
+                    f"{what}: not sent, because the server asked to wait for {pause:.0f} s more.",
                     retry_after=pause,
                 )
             self._sleep(max(wait, MIN_SLEEP_SECONDS))

@@ -65,7 +65,7 @@ class ThreeSixtyClient:
         return self._transport.budget
 
     def has_key_of(self, other: ThreeSixtyClient) -> bool:
-        """Tell whether another client uses the same key."""
+        """Return whether another client uses the same key."""
         return self._transport.has_key_of(other._transport)
 
     def project_url(self, project_name: str) -> str:
@@ -159,7 +159,7 @@ class ThreeSixtyClient:
         def delete() -> None:
             reply = _object(self._transport.request("DELETE", "uploads", upload_id))
             if reply.get("deleted") is not True:
-                raise NoReplyError(f"The server did not say that session {upload_id} is deleted.")
+                raise NoReplyError(f"The server did not confirm that session {upload_id} is deleted.")
 
         self.backoff.call(delete)
 
@@ -211,7 +211,7 @@ class ThreeSixtyClient:
         return self._transport.server_now()
 
     def close(self) -> None:
-        """Close the kept-alive connections."""
+        """Close the keep-alive connections."""
         self._transport.close()
 
     def _put(
@@ -231,12 +231,12 @@ def _files(reply: Mapping[str, Any]) -> list[FileProgress]:
         raise NoReplyError("The server's list of a session lacks 'files'; is this a 360 server?")
     progress = [FileProgress.from_reply(_object(entry)) for entry in files]
     if not all(file.name for file in progress):
-        raise NoReplyError("The server's list of a session holds files without a name.")
+        raise NoReplyError("The server's list of a session contains files without a name.")
     return progress
 
 
 def _surely_not_done(error: ThreeSixtyError) -> bool:
-    """Tell whether a POST can be retried in place: it surely had no effect, and the wait is short.
+    """Return whether a POST can be retried in place: it surely had no effect, and the wait is short.
 
     A limit with a known window is a limit per hour here. If its 429 names a time that is minutes away, the
     server gives all mapped tasks the same time, but only one request is possible then. So the tasks wait
@@ -250,5 +250,5 @@ def _surely_not_done(error: ThreeSixtyError) -> bool:
 
 def _object(reply: Any) -> Mapping[str, Any]:
     if not isinstance(reply, dict):
-        raise NoReplyError("The server answered with JSON that is no object; is this a 360 server?")
+        raise NoReplyError("The server answered with JSON that is not an object; is this a 360 server?")
     return reply

@@ -1,4 +1,4 @@
-"""Connections to one server: time-outs, kept or new connections, authentication.
+"""Connections to one server: timeouts, kept or new connections, authentication.
 
 Separate from the transport because these classes change how ``requests`` and ``urllib3`` send and read.
 """
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 MAX_INTERIM_REPLIES = 20  # 1xx before one final reply
 CLOSED_CONNECTION_ERRORS = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 SEND_TIMEOUT_SECONDS = 120.0  # for one block of a body: 9 KB/s
-IDLE_SECONDS = 1.0  # after this, a server may be closing a kept-alive connection
+IDLE_SECONDS = 1.0  # after this, a server may be closing a keep-alive connection
 USER_AGENT = f"airflow-provider-360/{__version__}"
 
 
@@ -55,7 +55,7 @@ class ReplyTimeout(TimeoutError):  # noqa: N818 - a TimeoutError by another name
 class _TimedReader(io.RawIOBase):
     """The bytes that arrive on a socket, until a deadline.
 
-    A socket's own time-out restarts with each byte, so a server that sends one now and then could block a
+    A socket's own timeout restarts with each byte, so a server that sends one now and then could block a
     thread forever.
 
     :param sock: the socket.
@@ -116,9 +116,9 @@ class _Response(http.client.HTTPResponse):
 
 
 class _SlowSendConnection(HTTPConnection):
-    """A connection with a separate time-out for sending, and a deadline for each reply.
+    """A connection with a separate timeout for sending, and a deadline for each reply.
 
-    The connect time-out would be too short to send one block of a body over a slow line. If the connection
+    The connect timeout would be too short to send one block of a body over a slow line. If the connection
     breaks after it was idle, after it served another request, or before a request was sent over it, the error
     says so.
 
@@ -133,7 +133,7 @@ class _SlowSendConnection(HTTPConnection):
         super().__init__(*args, **kwargs)
         self._reply_timeout = reply_timeout
 
-    def response_class(  # type: ignore[override] # as a class it could not know the connection's time-outs
+    def response_class(  # type: ignore[override] # as a class it could not know the connection's timeouts
         self, sock: socket.socket, *args: Any, **kwargs: Any
     ) -> http.client.HTTPResponse:
         reply = _Response(sock, *args, **kwargs)
@@ -157,7 +157,7 @@ class _SlowSendConnection(HTTPConnection):
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
         self._asked = time.monotonic()
-        if self.sock is not None:  # urllib3 resets a kept-alive connection to the connect time-out
+        if self.sock is not None:  # urllib3 resets a keep-alive connection to the connect timeout
             self.sock.settimeout(SEND_TIMEOUT_SECONDS)
         super().putrequest(*args, **kwargs)
 
@@ -216,7 +216,7 @@ class _Session(requests.Session):
 
 
 def new_session(key: str, user_agent: str, reply_timeout: float, connections: int) -> requests.Session:
-    """Return an HTTP session that adds the key to each request, keeps no cookies and repeats nothing.
+    """Return an HTTP session that adds the key to each request, keeps no cookies and retries nothing.
 
     :param key: the API key.
     :param user_agent: text to add to the User-Agent.

@@ -88,7 +88,7 @@ class Project:
 
     @property
     def ready(self) -> bool:
-        """Tell whether the project is ready (status 100)."""
+        """Return whether the project is ready (status 100)."""
         return self.status == 100
 
     @property
@@ -155,7 +155,7 @@ def _text(reply: Mapping[str, Any], key: str) -> str:
 
 
 def _is_name(value: object) -> TypeGuard[str]:
-    """Tell whether a value can be a name, which appears in logs, errors and URLs."""
+    """Return whether a value can be a name, which appears in logs, errors and URLs."""
     return isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable()
 
 

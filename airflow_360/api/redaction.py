@@ -58,7 +58,7 @@ class Redactor:
         return self if self.secrets.issuperset(more := set(secrets)) else Redactor(self.secrets | more)
 
     def redact(self, value: Any) -> Any:
-        """Return a text, or parsed JSON with all its keys and values, without secrets."""
+        """Return a string, or parsed JSON with all its keys and values, without secrets."""
         match value:
             case str():
                 return self._redacted(value)
@@ -149,7 +149,7 @@ def _is_signed(name: object, value: object) -> bool:
 
 
 def _as_bytes(text: str) -> str:
-    """Return a text with one character for each byte of its UTF-8, because ``%C3%BC`` encodes bytes."""
+    """Return a string with one character for each byte of its UTF-8, because ``%C3%BC`` encodes bytes."""
     return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("latin-1")
 
 

@@ -96,7 +96,7 @@ def read_content(reply: requests.Response) -> bytes:
     if encoding.lower() in ("gzip", "x-gzip"):
         return b"".join(_limited(_unzipped(received)))
     if encoding.lower() not in ("", "identity"):
-        raise UnusableReply(f"its Content-Encoding is {encoding!r} and only gzip was asked for")
+        raise UnusableReply(f"its Content-Encoding is {encoding!r} and only gzip was requested")
     return b"".join(received)
 
 
@@ -128,7 +128,7 @@ def _unzipped(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def read_json_or_none(text: str) -> Any:
-    """Return the JSON in a text, or None if it is not JSON."""
+    """Return the JSON in a string, or None if it is not JSON."""
     try:
         return read_json(text)
     except (ValueError, RecursionError):
@@ -136,7 +136,7 @@ def read_json_or_none(text: str) -> Any:
 
 
 def refusal(status: int, headers: Mapping[str, str], what: str, detail: dict[str, Any]) -> ThreeSixtyError:
-    """Return the error that a reply without success stands for.
+    """Return the error for a reply that is not a success.
 
     :param status: its HTTP status.
     :param headers: its headers, without secrets.
@@ -152,7 +152,7 @@ def refusal(status: int, headers: Mapping[str, str], what: str, detail: dict[str
     if kind is OffsetMismatchError:
         received = detail.get("received")
         if not isinstance(received, int) or isinstance(received, bool) or received < 0:
-            return NoReplyError(f"{what}: the server answered 409 without saying how much it holds.")
+            return NoReplyError(f"{what}: the server answered 409 without the number of bytes that it has.")
         data["received"] = received
     return kind(_sentence(what, status, code, detail, headers), **data)
 

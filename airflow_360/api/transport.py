@@ -1,7 +1,7 @@
 """Sends one request to the server and returns its JSON, or raises one error.
 
 It retries in one case only: a GET or DELETE whose connection broke, for example because the server had closed
-the kept-alive connection, is sent once more on a new connection.
+the keep-alive connection, is sent once more on a new connection.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Transport:
         the first one. Without a limit, a server that sends a byte now and then could block a thread forever.
     :param verify: True checks certificates against the environment's CAs, a path against that file, and
         False does not check them.
-    :param connections: the number of kept-alive connections; at least the number of threads that use this.
+    :param connections: the number of keep-alive connections; at least the number of threads that use this.
     :param user_agent: text to add to the User-Agent, such as Airflow's version.
     :param budget: the rate limiter, shared with other clients of the server and key; None by default.
     :param no_reuse_seconds: how long each PUT opens a new connection after one broke on a reused connection.
@@ -89,7 +89,9 @@ class Transport:
                 f"Keys are made at {self.server}/profile#api-keys."
             )
         if not key.isascii() or not key.isprintable() or " " in key:
-            raise ConfigurationError("The API key holds spaces, line breaks or other characters no key has.")
+            raise ConfigurationError(
+                "The API key contains spaces, line breaks or other characters that no key has."
+            )
         self._timeout = (connect_timeout, read_timeout)
         self._verify = verify
         # A request to this machine, perhaps over plain http, must not leave it through a proxy.
@@ -171,7 +173,7 @@ class Transport:
         return time.time() + self._clock_offset
 
     def has_key_of(self, other: Transport) -> bool:
-        """Tell whether another transport uses the same key."""
+        """Return whether another transport uses the same key."""
         return self._key == other._key
 
     def redact_also(self, secrets: Iterable[str]) -> None:
@@ -182,7 +184,7 @@ class Transport:
         self._redactor = self._redactor.also(secrets)
 
     def close(self) -> None:
-        """Close the kept-alive connections."""
+        """Close the keep-alive connections."""
         self._kept.close()
 
     def _redact(self, text: object) -> str:
@@ -204,7 +206,7 @@ class Transport:
         method = endpoint[0]
         outer = sys.exc_info()[1]
         try:
-            # A POST never uses a kept-alive connection: if the server is just closing it, the result would be
+            # A POST never uses a keep-alive connection: if the server is just closing it, the result would be
             # unknown. After this happened to a PUT, the next PUTs avoid it too: it costs them a chunk.
             if method in ("GET", "DELETE") or (method == "PUT" and time.monotonic() >= self._reuse_from):
                 with self.budget.turn(endpoint):
@@ -250,10 +252,10 @@ def server_url(address: str) -> str:
     odd = not url.isprintable() or " " in url
     if not host or odd or parts.scheme not in ("http", "https") or parts.query or parts.fragment:
         shown = one_line(address.rpartition("@")[2].partition("?")[0])  # the rest may be a secret
-        raise ConfigurationError(f"{shown!r} is no server URL; write it like {DEFAULT_SERVER}.")
+        raise ConfigurationError(f"{shown!r} is not a server URL; write it like {DEFAULT_SERVER}.")
     if "@" in parts.netloc:
         raise ConfigurationError(
-            "The server URL must not hold a user or password; the key is the password field."
+            "The server URL must not contain a user or password; the key is the password field."
         )
     if parts.scheme == "http" and not _is_loopback(host):
         raise ConfigurationError(
@@ -273,7 +275,7 @@ def _is_loopback(host: str) -> bool:
 def _segment(text: str) -> str:
     if text in ("", ".", "..") or not text.isprintable():
         raise ConfigurationError(
-            f"{one_line(text)!r} cannot be part of a URL: it is no ID and no file name.",
+            f"{one_line(text)!r} cannot be part of a URL: it is neither an ID nor a file name.",
             parameter="upload_id",
         )
     return quote(text, safe="")

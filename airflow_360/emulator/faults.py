@@ -61,7 +61,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "status": (lambda value: type(value) is int and 200 <= value <= 599, "a whole number from 200 to 599"),
     "when": (lambda value: value in ("before_body", "after_body"), "'before_body' or 'after_body'"),
     "headers": (_is_headers, "an object of strings"),
-    "body": (lambda value: isinstance(value, str | dict | list), "an object, a list or a text"),
+    "body": (lambda value: isinstance(value, str | dict | list), "an object, a list or a string"),
     "close": _FLAG,
     "after_bytes": _BYTES,
     "keep": _FLAG,
@@ -88,7 +88,7 @@ class Fault:
     :param when: (``status``, ``stall``) ``before_body``: before the request is read; ``after_body``: after it
         was carried out in full. None means before for ``status`` and after for ``stall``
     :param headers: (``status``) headers of the reply
-    :param body: (``status``, ``garbage``) the reply's body; an object or a list is sent as JSON, a text as
+    :param body: (``status``, ``garbage``) the reply's body; an object or a list is sent as JSON, a string as
         HTML
     :param close: (``status``) reply at once and close the connection, even while the body is still being sent
     :param after_bytes: (``reset``) how many bytes of the body are read before the connection is reset;
@@ -135,7 +135,7 @@ class Fault:
     retry_after: int = 1
 
     def matches(self, method: str, path: str, body_bytes: int, reused: bool) -> bool:
-        """Tell whether this fault matches a request.
+        """Return whether this fault matches a request.
 
         :param path: the path below ``/api/v1``, percent-decoded
         :param body_bytes: the length of the request's body, from its headers

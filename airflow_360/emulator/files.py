@@ -45,7 +45,7 @@ class StoredFile:
 
     @property
     def complete(self) -> bool:
-        """Tell whether every byte has arrived."""
+        """Return whether every byte has arrived."""
         return self.received == self.total
 
     def progress(self) -> dict[str, Any]:

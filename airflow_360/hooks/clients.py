@@ -73,7 +73,7 @@ class ConnectionSettings:
         )
 
     def client(self) -> ThreeSixtyClient:
-        """Return a client that repeats requests if that is safe.
+        """Return a client that retries requests if that is safe.
 
         :raises ThreeSixtyError: if there is no key.
         """
@@ -138,7 +138,7 @@ def _limit(extra: Mapping[str, Any]) -> float:
         limit = -1.0
     if not (limit == 0 or 1024 <= limit < 1e15):
         raise ConfigurationError(
-            "The extra field 'bandwidth_limit' must be a number of bytes a second, at least "
+            "The extra field 'bandwidth_limit' must be a number of bytes per second, at least "
             "1024, or 0 for no limit."
         )
     return limit

@@ -38,7 +38,7 @@ def require_rendered(**values: Any) -> None:
     for name, value in values.items():
         if not isinstance(value, str) or is_unset(value):
             raise ConfigurationError(
-                f"{name} came out as {value!r}: check its template, and that the task it comes from has run. "
+                f"{name} is {value!r}: check its template, and that the task it comes from has run. "
                 "If you marked that task as success, it returned nothing: clear it instead.",
                 parameter=name,
             )
@@ -57,7 +57,7 @@ def check_literal(name: str, value: Any, *allowed: str) -> None:
 
 
 def is_literal(value: Any) -> bool:
-    """Tell whether a value is known while the DAG is parsed: neither a template nor the output of a task."""
+    """Return whether a value is known when the DAG is parsed: neither a template nor the output of a task."""
     if isinstance(value, str):
         return "{{" not in value and "{%" not in value
     return value is None or isinstance(value, (int, float))
@@ -79,7 +79,7 @@ def _choice_text(name: str, value: Any, allowed: Sequence[str]) -> str:
 def path_text(path: Any) -> Any:
     """Return a path as text; a value that is not known before the task runs is returned unchanged.
 
-    :param path: a text, a ``Path``, an ``ObjectStoragePath``, or a list of them.
+    :param path: a string, a ``Path``, an ``ObjectStoragePath``, or a list of them.
     """
     if isinstance(path, (list, tuple)):
         return [path_text(item) for item in path]

@@ -93,7 +93,7 @@ class Paths:
         require_rendered(path=text)
         if WINDOWS_PATH.match(text):
             raise SourceError(
-                f"{printable(text)} is a path of Windows. Write smb://connection@/share/folder/, or the path "
+                f"{printable(text)} is a Windows path. Write smb://connection@/share/folder/, or the path "
                 "at which the share is mounted on the worker.",
                 path=text,
             )
@@ -143,7 +143,7 @@ class Paths:
         exclude: Globs = None,
         follow_links: bool = False,
     ) -> bool:
-        """Tell whether a path has any file; the listing stops at the first one.
+        """Return whether a path has any file; the listing stops at the first one.
 
         The parameters are those of :meth:`list_files`.
 
@@ -207,7 +207,8 @@ class Paths:
             link = getattr(location, "link", None)
             if link is None:
                 raise SourceError(
-                    f"{path} is a local file, and only object stores make links. Upload it instead.",
+                    f"{path} is a local file, and only object stores can create presigned URLs. "
+                    "Upload it instead.",
                     path=path_text(path),
                 )
             return str(link(seconds))
@@ -235,7 +236,7 @@ class Paths:
         return location.source(found)
 
     def conditions_text(self, pattern: Globs, exclude: Globs) -> str:
-        """Return a text of the conditions for files, to follow "No files in a folder"."""
+        """Return the conditions for files, to follow "No files in a folder"."""
         matching = f" that match {globs_text(pattern)}" if globs_text(pattern) else ""
         return matching + (f" without {globs_text(exclude)}" if globs_text(exclude) else "")
 

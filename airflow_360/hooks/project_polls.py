@@ -51,7 +51,7 @@ class PollResult:
 
     @property
     def ready(self) -> bool:
-        """Tell whether the project is ready."""
+        """Return whether the project is ready."""
         return self.project is not None
 
 
@@ -77,8 +77,8 @@ def poll_from_task(
     :param every: seconds between two polls.
     :param stall_timeout: seconds for which the status may stay the same; None for no limit.
     :param record: the record from the last poll, if the task cannot save its state.
-    :param times: the durations.
-    :param clock: seconds; the wall clock, because another worker may send the next poll.
+    :param times: how long failures are tolerated; see :class:`.WaitTimes`.
+    :param clock: returns the time in seconds; a wall clock, because another worker may send the next poll.
     :raises ThreeSixtyError: if the wait has failed.
     """
     saved = _SavedRecord(state, project_name)

@@ -60,7 +60,7 @@ class ThreeSixtyHook(BaseHook):
 
     @cached_property
     def paths(self) -> Paths:
-        """Return the opener of paths, which also lists them."""
+        """Return the object that opens and lists paths."""
         from airflow_360.hooks.paths import Paths  # the only import of all that reads bytes
 
         return Paths()

@@ -224,7 +224,7 @@ class Uploads:
         record.check_unchanged(f"The content of {name}", source.fingerprint, files)
         kept = ArchiveChecksums(state or TaskState({}), f"{upload_id} {name}", source)
         self._log.info(
-            "%s: %s, made of %s, to session %s",
+            "%s: %s, a zip of %s, to session %s",
             name,
             size_text(source.size),
             count_text(len(files), "file"),
@@ -276,8 +276,7 @@ class Uploads:
                 self._log.info("Session %s became project %s.", upload_id, page)
             else:
                 self._log.warning(
-                    "Session %s became project %s. It could not be checked whether this upload is "
-                    "part of it.",
+                    "Session %s became project %s. Cannot verify that this upload is part of it.",
                     upload_id,
                     page,
                 )

@@ -97,7 +97,7 @@ def seconds_to_wait(error: RateLimitedError | ServerError, mapped: bool) -> floa
 
 
 def is_mapped(context: Any) -> bool:
-    """Tell whether a task is one of several mapped task instances.
+    """Return whether a task is one of several mapped task instances.
 
     :param context: the task's context, or None.
     """

@@ -66,7 +66,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
 
     If the request to create the project gets no clear answer, the task searches for the project, without a
     worker slot after some seconds. If it does not appear, the request is sent again when that is safe:
-    15 minutes after a broken connection, 60 minutes after a time-out, at most twice. A project from a link
+    15 minutes after a broken connection, 60 minutes after a timeout, at most twice. A project from a link
     cannot be searched for: in doubt the task stops and lists the possible projects.
 
     **On retry and on clear** the existing project is reused, whether Airflow kept the task's saved state or
@@ -295,15 +295,15 @@ class CreateProjectOperator(ThreeSixtyOperator):
         """Return the body of the request, after checking the rendered templates."""
         if sum(bool(getattr(self, name)) for name in ORIGINS) != 1:
             raise ProjectError(
-                "A project is made of one thing, a session, a link or an object in S3: upload_id came out as "
-                f"{self.upload_id!r}, download_from as {self.download_from!r}, and download_link is "
-                f"{'set' if self.download_link else 'empty'}."
+                "A project is created from exactly one of a session, a link and an object in S3, but "
+                f"upload_id is {self.upload_id!r}, download_from is {self.download_from!r}, and "
+                f"download_link is {'set' if self.download_link else 'empty'}."
             )
         if self.download_link and not str(self.download_link).startswith(("http://", "https://")):
             raise ProjectError("download_link must begin with http:// or https://; it is not shown here.")
         if self._wants_uploads and not self.uploads:
             raise ProjectError(
-                "uploads came out empty: the upload tasks returned nothing. Clear them to run again."
+                "uploads is empty: the upload tasks returned nothing. Clear them to run again."
             )
         given = {
             "upload_id": self.upload_id,
@@ -316,14 +316,14 @@ class CreateProjectOperator(ThreeSixtyOperator):
         options = self._checked_options()
         if twice := sorted(set(fields) & set(options)):
             raise ProjectError(
-                f"options must not hold {', '.join(twice)}: the operator has parameters for it."
+                f"options must not contain {', '.join(twice)}: the operator has parameters for it."
             )
         return {**fields, **options}
 
     def _checked_privacy_mode(self) -> int:
         try:
             return privacy_mode_number(self.privacy_mode)
-        except ValueError as error:  # it came out of a template
+        except ValueError as error:  # it came from a template
             raise ProjectError(str(error)) from None
 
     def _checked_options(self) -> Mapping[str, Any]:

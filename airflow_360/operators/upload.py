@@ -52,16 +52,16 @@ _FOLDER_LABEL = (
 class ListFilesOperator(ThreeSixtyOperator):
     """List the files of a path, one entry per upload task, without a request to the server.
 
-    Hidden files, folder markers and litter (``.DS_Store``, ``Thumbs.db``, ``desktop.ini``) are left out. The
-    log says how many.
+    Hidden files, folder markers and system files (``.DS_Store``, ``Thumbs.db``, ``desktop.ini``) are
+    left out. The log says how many.
 
     XCom: a list of ``{path, filename, size, etag, modified}``, the keyword arguments of
     :class:`UploadFileOperator`. ``etag`` and ``modified`` are None if the store does not have them.
     On retry and on clear it lists again.
 
-    :param path: a file, a folder, a prefix or a glob; local or any ``scheme://`` (templated). A text, a
+    :param path: a file, a folder, a prefix or a glob; local or any ``scheme://`` (templated). A string, a
         ``Path`` or an ``ObjectStoragePath``.
-    :param pattern: a glob or a list of globs, without regard to case; None takes all. A glob without ``/`` is
+    :param pattern: a glob or a list of globs, case-insensitive; None takes all. A glob without ``/`` is
         compared with the file's name, one with ``/`` with its path below the folder (templated). A path to
         a single file selects this file, regardless of its name.
     :param exclude: a glob or a list of globs, compared in the same way; files that match are left out
@@ -133,7 +133,7 @@ class ListFilesOperator(ThreeSixtyOperator):
         most = conf.getint("core", "max_map_length", fallback=1024)
         if len(files) > most:
             raise ConfigurationError(
-                f"{self.path} holds {len(files):,} files, and Airflow maps at most {most:,} ([core] "
+                f"{self.path} contains {len(files):,} files, and Airflow maps at most {most:,} ([core] "
                 "max_map_length). Use UploadFilesOperator, which uploads a whole folder in one task.",
                 parameter="path",
             )
@@ -156,7 +156,7 @@ class ListScansOperator(ThreeSixtyOperator):
     XCom: a list of folder paths, to map a task group over. On retry and on clear it lists again. With
     ``only_new``, if you clear a run, scans that this run already processed count as new again.
 
-    :param path: a folder or prefix; local or any ``scheme://`` (templated). A text, a ``Path`` or an
+    :param path: a folder or prefix; local or any ``scheme://`` (templated). A string, a ``Path`` or an
         ``ObjectStoragePath``.
     :param pattern: a glob or a list of globs for the files that make a folder a scan, compared as in
         :class:`ListFilesOperator`; None counts any file (templated). It does not select the files to
@@ -167,7 +167,7 @@ class ListScansOperator(ThreeSixtyOperator):
         The :class:`~airflow_360.operators.project.CreateProjectOperator` that takes this task's output as its
         ``path`` records them, as in ``scan_to_project.expand(path=scans.output)``. If there are more folders
         than Airflow maps, later runs take the rest.
-    :param settle_seconds: skip folders with a file that was written within the last so many seconds; they may
+    :param settle_seconds: skip folders with a file that was written less than this many seconds ago; they may
         still be incomplete. 0 takes every folder.
     :param follow_links: whether to follow links that lead out of ``path`` or, with ``only_new`` and
         ``settle_seconds``, out of a scan; see :class:`ListFilesOperator`. By default the task fails and names
@@ -252,7 +252,7 @@ class ListScansOperator(ThreeSixtyOperator):
             else:
                 left_out.add("scan", "not settled")
                 self.log.info(
-                    "%s is left to a later run: a file in it was written %s ago.",
+                    "%s is skipped in this run: a file in it was written %s ago.",
                     scan.path,
                     duration_text(scan.age),
                 )
@@ -272,8 +272,8 @@ class ListScansOperator(ThreeSixtyOperator):
         if len(keys) > most:
             left_out.add("scan", "for later runs", len(keys) - most)
             self.log.warning(
-                "%s scans are new, and Airflow maps at most %s ([core] max_map_length): the rest is left to "
-                "later runs.",
+                "%s scans are new, and Airflow maps at most %s ([core] max_map_length): later runs take "
+                "the rest.",
                 f"{len(keys):,}",
                 f"{most:,}",
             )
@@ -382,7 +382,7 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
         state, clears = TaskState(context), context["ti"].max_tries
         made = state.get(Key.SESSION) or {}
         if made.get("clears") == clears and self._session_exists(made["upload_id"]):
-            self.log.info("Upload session %s, made by an earlier attempt, is used again.", made["upload_id"])
+            self.log.info("Upload session %s of an earlier attempt is reused.", made["upload_id"])
             return str(made["upload_id"])
         if made:
             self._log_abandoned(made["upload_id"])
@@ -405,17 +405,19 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
 
     def _log_abandoned(self, upload_id: str) -> None:
         """Log the old session and its project, if any. An error from the server is logged, not raised."""
-        self.log.info("Starting over: upload session %s is left to expire.", upload_id)
+        self.log.info("Starting over: upload session %s will expire by itself.", upload_id)
         client = self.hook.client
         try:
             project = client.without_retries().get_project(upload_id)
         except NotFoundError:
             return
         except ThreeSixtyError as error:
-            self.log.warning("Session %s may be a project already, which stays: %s", upload_id, error)
+            self.log.warning(
+                "Session %s may have become a project already, which is kept: %s", upload_id, error
+            )
             return
         self.log.warning(
-            "Session %s became a project already, which stays: %s. This run creates a second one.",
+            "Session %s already became a project, which is kept: %s. This run creates a second one.",
             upload_id,
             client.project_url(project.name),
         )
@@ -525,7 +527,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
     the bytes that were sent; on older versions a retry reads these bytes again.
 
     :param upload_id: the session (templated).
-    :param path: a file, a folder, a prefix or a glob; local or any ``scheme://`` (templated). A text, a
+    :param path: a file, a folder, a prefix or a glob; local or any ``scheme://`` (templated). A string, a
         ``Path`` or an ``ObjectStoragePath``.
     :param paths: several paths, instead of ``path`` (templated).
     :param pattern: a glob or a list of globs, as in :class:`ListFilesOperator` (templated).
@@ -661,7 +663,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         shards, shard = _parse_int("shards", self.shards, of=""), _parse_int("shard", self.shard, of="")
         if shards is None or shard is None or not 0 <= shard < shards:
             raise ConfigurationError(
-                f"shard must be from 0 to shards - 1, and came out as {self.shard!r} with shards="
+                f"shard must be from 0 to shards - 1, not {self.shard!r} with shards="
                 f"{self.shards!r}. Give the task shards=4 and map it with .expand(shard=[0, 1, 2, 3]).",
                 parameter="shard",
             )
@@ -734,7 +736,7 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
         raise AirflowSkipException(said) if self.is_teardown else ProjectError(said)
 
     def _is_in_doubt(self, context: Context) -> bool:
-        """Tell whether a project task of this DAG requested a project and does not know the result."""
+        """Return whether a project task of this DAG requested a project and does not know the result."""
         if not self.has_dag():  # type: ignore[no-untyped-call]
             return False
         # A mapped task only has the class of its operator; a subclass counts too.
@@ -772,7 +774,7 @@ def _raise_empty(on_empty: str, said: str, left_out: LeftOut | None = None) -> N
     said += f" (left out: {left_out})" if left_out and str(left_out) else ""
     if on_empty == "fail":
         raise SourceError(
-            f"{said}. Check path, pattern and exclude, or set on_empty to skip if this is no error."
+            f"{said}. Check path, pattern and exclude, or set on_empty to skip if this is not an error."
         )
     raise AirflowSkipException(f"{said}: skipping. Set on_empty to fail if this is an error.")
 

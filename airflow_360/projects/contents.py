@@ -36,8 +36,8 @@ def check_contents(
         faults += _differences({file.name: file.total for file in files}, uploads)
     if faults:
         raise ProjectError(
-            f"No project was made of session {upload_id}: {first_few(faults)}. Clear the upload tasks to run "
-            "them again, or clear the session task to start over."
+            f"No project was created from session {upload_id}: {first_few(faults)}. Clear the upload tasks "
+            "to run them again, or clear the session task to start over."
         )
 
 
@@ -62,7 +62,7 @@ def _differences(held: Mapping[str, int], uploads: Sequence[Mapping[str, Any]]) 
     if (len(held), sum(held.values())) != (count, size):
         held_text = f"{count_text(len(held), 'file')} of {count_text(sum(held.values()), 'byte')}"
         uploaded = f"{count_text(count, 'file')} of {count_text(size, 'byte')}"
-        faults.append(f"it holds {held_text}, and the upload tasks sent {uploaded}")
+        faults.append(f"it contains {held_text}, and the upload tasks sent {uploaded}")
     return faults
 
 

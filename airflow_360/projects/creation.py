@@ -72,7 +72,7 @@ class CreationTimes:
     :param shortest: the shortest wait between two requests.
     :param longest: the longest wait between two requests.
     :param after_break: from a 502, 503 or a broken connection until another POST is safe.
-    :param after_timeout: the same after a 504, a 408 or a time-out: behind a proxy the server may still be
+    :param after_timeout: the same after a 504, a 408 or a timeout: behind a proxy the server may still be
         working on the request. Also used if the records of earlier attempts are lost.
     :param without_session: how long to search if the session is gone or incomplete, before the task stops.
     :param record: how long to wait until the record of an existing project can be read.
@@ -293,7 +293,7 @@ def next_step(record: CreationRecord, facts: Facts, times: CreationTimes) -> Ste
 
     :param record: the saved record.
     :param facts: the facts from the server since the last wait.
-    :param times: the durations.
+    :param times: see :class:`CreationTimes`.
     """
     if facts.failure is not None:
         return _after_failure(record, facts, facts.failure, times)
@@ -355,7 +355,7 @@ def _before_the_first_post(record: CreationRecord, facts: Facts, times: Creation
 def _if_the_name_is_taken(
     record: CreationRecord, facts: Facts, project: Project, unsent: bool, times: CreationTimes
 ) -> Step:
-    """Return the next step if a project has the session's name: it may be this session's or a stranger's."""
+    """Return the next step if a project has the session's name: it may be this session's or another one's."""
     if facts.session is SessionState.NOT_ASKED:
         return ReadSession()
     if _is_a_strangers(project, record.session_created, facts.title):
@@ -380,7 +380,7 @@ def _if_the_name_is_taken(
 
 
 def _is_a_strangers(project: Project, session_created: float | None, title: str | None) -> bool:
-    """Tell whether a project's record proves that it belongs to another session."""
+    """Return whether a project's record proves that it belongs to another session."""
     if not project.ready:
         return False
     created = _seconds(project.record.get("created"))
@@ -491,7 +491,7 @@ class ProjectCreation:
     :param clears: changes if a person clears the task, but not on a retry.
     :param on_request: called with ``"asked"`` before a POST and while its result is unknown, and with
         ``"refused"`` if it certainly created nothing.
-    :param times: the durations.
+    :param times: see :class:`CreationTimes`.
     """
 
     call: Callable[[Callable[[ThreeSixtyClient], Any]], Any]
@@ -620,7 +620,7 @@ class ProjectCreation:
         """Send the POST, and record its result."""
         before = self._record
         if step.why:
-            log.warning("Sending the request to create a project of %s again: %s.", self.about, step.why)
+            log.warning("Sending the request to create a project from %s again: %s.", self.about, step.why)
         free = step.name_is_free and before.name_was_free
         self.on_request("asked")
         self._save(
@@ -733,7 +733,7 @@ def _asked_seconds(error: ThreeSixtyError) -> float:
 
 
 def _may_pass(error: ThreeSixtyError) -> bool:
-    """Tell whether a request that changes nothing may succeed later.
+    """Return whether a request that changes nothing may succeed later.
 
     A refusal without the API's JSON comes from a proxy or a portal and says nothing about session or project.
     """
@@ -741,7 +741,7 @@ def _may_pass(error: ThreeSixtyError) -> bool:
 
 
 def _is_doubtful(error: ThreeSixtyError) -> bool:
-    """Tell whether the server may have created a project although a POST failed with this error."""
+    """Return whether the server may have created a project although a POST failed with this error."""
     match error:
         case NoReplyError():
             return error.sent
@@ -755,7 +755,7 @@ def _is_doubtful(error: ThreeSixtyError) -> bool:
 
 
 def _may_still_run(error: ThreeSixtyError) -> bool:
-    """Tell whether the server may still be working on a request that failed with this error."""
+    """Return whether the server may still be working on a request that failed with this error."""
     timed_out = isinstance(error, NoReplyError) and error.timed_out
     return timed_out or (isinstance(error, ApiError) and error.status in (408, 504))
 

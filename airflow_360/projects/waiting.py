@@ -194,7 +194,7 @@ def next_step(
     :param outcome: the result or the error of the poll.
     :param now: seconds, on the clock of the record.
     :param stall_timeout: seconds for which the status may stay the same; None for no limit.
-    :param times: the durations.
+    :param times: how long failures are tolerated; see :class:`.WaitTimes`.
     """
     if isinstance(outcome, ThreeSixtyError):
         record = record.failed(outcome, now)
@@ -232,7 +232,7 @@ def poll_once(
 
     :param get_project: sends the request.
     :param record: the record before the poll.
-    :param clock: seconds; the clock of the record.
+    :param clock: returns the time in seconds, on the clock of the record.
     :param stall_timeout: see :func:`next_step`.
     :param times: see :func:`next_step`.
     :returns: the outcome of the poll, and the next step.
@@ -251,7 +251,7 @@ def pause_left(seconds: float, started: float | None, now: float, times: WaitTim
     :param seconds: the length of the pause.
     :param started: the start of the pause, on the worker's wall clock; None if it is not known.
     :param now: the wall clock of the triggerer.
-    :param times: the durations.
+    :param times: how long failures are tolerated; see :class:`.WaitTimes`.
     """
     if started is None or now - started < times.fresh_pause:
         return seconds
@@ -349,7 +349,7 @@ def as_seconds(value: float | timedelta | None, name: str) -> float | None:
 
 
 def _ends_wait(record: WaitRecord, error: ThreeSixtyError, now: float, times: WaitTimes) -> bool:
-    """Tell whether a failed poll, which the record already counts, ends the wait."""
+    """Return whether a failed poll, which the record already counts, ends the wait."""
     if record.missing:
         if record.missing >= times.missing_polls:
             return True
@@ -361,8 +361,8 @@ def _ends_wait(record: WaitRecord, error: ThreeSixtyError, now: float, times: Wa
 
 def _stalled(project: Project, seconds: float) -> ProjectError:
     return ProjectError(
-        f"Project {project.name} has stood at status {project.status} for {seconds / 60:.0f} minutes, longer "
-        "than stall_timeout allows. Check the project on the server. Clear this task to wait again."
+        f"Project {project.name} has stayed at status {project.status} for {seconds / 60:.0f} minutes, "
+        "longer than stall_timeout allows. Check the project on the server. Clear this task to wait again."
     )
 
 
@@ -376,7 +376,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _one_line(text: str) -> str:
-    """Return a text as one bounded line that every encoder accepts."""
+    """Return a string as one bounded line that every encoder accepts."""
     line = " ".join(text.encode("utf-8", "replace").decode().replace("\0", " ").split())
     return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[: MAX_MESSAGE_CHARS - 1]}…"
 

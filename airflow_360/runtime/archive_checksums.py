@@ -61,7 +61,7 @@ class ArchiveChecksums:
         try:
             self._save()
         except Exception as error:  # noqa: BLE001  (any error: the upload matters more)
-            log.warning("The checksums of %s could not be kept for a later attempt: %s", self._about, error)
+            log.warning("The checksums of %s could not be saved for a later attempt: %s", self._about, error)
         self._last = self._clock()
 
     def _save(self) -> None:

@@ -98,7 +98,7 @@ class LinkRecords:
         )
 
     def load(self) -> CreationRecord:
-        """Return the saved record, or that of an unsent link if no clear can have deleted a record."""
+        """Return the saved record. Without one: unsent if no clear can have deleted it, else unknown."""
         saved = self._all()
         if self._about in saved or self._resumed:
             return CreationRecord.from_json(saved.get(self._about) or self._resumed)

@@ -117,7 +117,7 @@ def _folder(uris: list[str]) -> str:
 
 
 def _has_readers() -> bool:
-    """Tell whether a plugin reads lineage; a task's process has already loaded its plugins."""
+    """Return whether a plugin reads lineage; a task's process has already loaded its plugins."""
     try:
         from airflow.sdk.plugins_manager import get_hook_lineage_readers_plugins
     except ImportError:  # before 3.2

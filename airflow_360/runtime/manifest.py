@@ -39,7 +39,7 @@ DIGEST_CHARACTERS = 12
 
 
 class Manifest:
-    """The rows of a manifest, one per file. If no manifest is wanted, it does nothing and costs nothing.
+    """The rows of a manifest, one per file. If no manifest is wanted, it does nothing.
 
     :param wanted: True for the log; a path for a file, or for a folder if it ends with ``/``; None or False
         for no manifest.

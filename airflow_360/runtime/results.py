@@ -59,13 +59,13 @@ def _fault(result: Mapping[str, Any]) -> str:
     if "filename" in result:
         numbers = ["size"]
         if not (isinstance(result["filename"], str) and result["filename"]):
-            return "has a filename that is no name"
+            return "has a filename that is not a name"
     else:
         numbers = ["files", "bytes", *(name for name in ("shards", "shard") if "shards" in result)]
     if missing := [name for name in numbers if name not in result]:
         return f"has no {' and no '.join(missing)}"
     wrong = [name for name in numbers if not _is_count(result[name])]
-    return f"has a {wrong[0]} that is no whole number" if wrong else ""
+    return f"has a {wrong[0]} that is not a whole number" if wrong else ""
 
 
 def _is_count(value: Any) -> bool:

@@ -32,7 +32,7 @@ class SourceRecord:
 
     @property
     def is_retried(self) -> bool:
-        """Tell whether this is a later attempt of the task, whatever is saved."""
+        """Return whether this is a later attempt of the task, whatever is saved."""
         return self._state.attempt > 1
 
     def check_unchanged(self, what: str, fingerprint: str, files: Sequence[FileInfo]) -> None:

@@ -64,7 +64,7 @@ class TaskState:
 
     @property
     def available(self) -> bool:
-        """Tell whether this Airflow saves task state."""
+        """Return whether this Airflow saves task state."""
         return self._store is not None
 
     def get(self, key: Key, *subject: str) -> Any:
@@ -93,7 +93,7 @@ class TaskState:
         try:
             self.set(Key.PROGRESS, value={**values, "attempt": self.attempt})
         except Exception as error:  # noqa: BLE001  (any error: the upload matters more)
-            log.warning("How far the task is could not be kept for Airflow's pages: %s", error)
+            log.warning("Could not save the progress for Airflow's UI: %s", error)
 
 
 def time_left(state: TaskState, project_name: str, timeout: float) -> float:
@@ -111,7 +111,7 @@ def time_left(state: TaskState, project_name: str, timeout: float) -> float:
 
 
 def is_waiting(state: TaskState, project_name: str) -> bool:
-    """Tell whether this task has started to wait for a project, and was not cleared since then."""
+    """Return whether this task has started to wait for a project, and was not cleared since then."""
     return state.get(Key.WAITING_SINCE, project_name, state.clears) is not None
 
 

@@ -122,7 +122,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         return self._ready(context, project_of(event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Continue after the wait in the triggerer; after a time-out, raise an error with the page's URL."""
+        """Continue after the wait in the triggerer; after a timeout, raise an error with the page's URL."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except AirflowSensorTimeout:
@@ -141,9 +141,9 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
             raise AirflowRescheduleException(max(planned.reschedule_date, allowed)) from None
 
     def _pause_within_timeout(self, context: Context) -> float:
-        """Return the pause that the server asked for, or the rest of the time-out if that is shorter.
+        """Return the pause that the server asked for, or the rest of the timeout if that is shorter.
 
-        A sensor that cannot save its state would poll at the end of the time-out, so it waits for the pause.
+        A sensor that cannot save its state would poll at the end of the timeout, so it waits for the pause.
         """
         state = TaskState(context)
         if not state.available:

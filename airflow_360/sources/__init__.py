@@ -45,7 +45,7 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Return a text that changes when the bytes change: an ETag, or size and modification time."""
+        """Return a string that changes when the bytes change: an ETag, or size and modification time."""
         ...
 
     def open(self, offset: int) -> Reader:
@@ -65,9 +65,9 @@ class FileInfo:
     :param relative: its path below the listed folder, with ``/`` between the parts.
     :param size: its length in bytes.
     :param etag: its ETag without quotes, or its generation in Google Cloud Storage; None if there is none.
-    :param modified: the time of its last change, in seconds since the epoch. None if the store does not tell
-        it, or has a better criterion: a generation, or the ETag of S3.
-    :param written: the time of its last write, in seconds since the epoch; None if the store does not tell
+    :param modified: the time of its last change, in seconds since the epoch. None if the store does not
+        report it, or has a better criterion: a generation, or the ETag of S3.
+    :param written: the time of its last write, in seconds since the epoch; None if the store does not report
         it. It is not compared; it shows whether somebody may still write the file.
     :param local: inode and change time of a local file, as text; empty for others. It is not compared,
         because another machine may see other values for the same file.
@@ -87,7 +87,7 @@ class FileInfo:
 
     @property
     def version(self) -> str:
-        """Return a text that changes when the file changes, as far as its store tells."""
+        """Return a string that changes when the file changes, as far as its store reports it."""
         return f"{self.size} {self.etag} {self.modified}"
 
 
@@ -98,7 +98,7 @@ class Scan:
     :param path: the folder's path as a user would write it.
     :param fingerprint: changes with the names, sizes, and ETags or modification times of its files.
     :param age: seconds since the latest write to one of its files. A file with a date far in the future does
-        not count, because it is not being written now. None if the store does not tell these times.
+        not count, because it is not being written now. None if the store does not report these times.
     """
 
     path: str
@@ -110,11 +110,11 @@ class Location(Protocol):
     """An opened path: a file, or a folder to list."""
 
     def is_file(self) -> bool:
-        """Tell whether the path is a file."""
+        """Return whether the path is a file."""
         ...
 
     def is_folder(self) -> bool:
-        """Tell whether the path is a folder, or a prefix that ends with ``/`` and is not empty."""
+        """Return whether the path is a folder, or a prefix that ends with ``/`` and is not empty."""
         ...
 
     def info(self) -> FileInfo:

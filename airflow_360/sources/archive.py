@@ -187,8 +187,8 @@ class ArchiveSource:
                 block = reader.read(min(end - at, skip - at if at < skip else wanted()))
                 if not block:
                     raise SourceChangedError(
-                        f"{source.path} ends at {at:,} bytes and had {entry.size:,} when it was listed. Let "
-                        "it be written to its end, then clear the session task to start over."
+                        f"{source.path} ends at {at:,} bytes and had {entry.size:,} when it was listed. "
+                        "Wait until it is completely written, then clear the session task to start over."
                     )
                 checksum = crc32(block, checksum)
                 at += len(block)
@@ -353,19 +353,19 @@ def _name(info: FileInfo) -> bytes:
     """
     if fault := _fault(info.relative):
         raise SourceError(
-            f"{info.path!r} cannot stand in an archive under its name: {fault}. Rename it, or leave it out "
-            "with pattern.",
+            f"{info.path!r} cannot be stored in an archive under its name: {fault}. Rename it, or leave it "
+            "out with pattern.",
             path=info.path,
         )
     return info.relative.encode()
 
 
 def _fault(name: str) -> str:
-    """Return the reason why a name is invalid, or an empty text."""
+    """Return the reason why a name is invalid, or an empty string."""
     if any(part in ("", ".", "..") for part in name.split("/")) or any(
         char < " " or char in "\\\x7f" for char in name
     ):
-        return "it holds empty or relative folders, a backslash or a control character"
+        return "it contains empty or relative folders, a backslash or a control character"
     try:
         encoded = name.encode()
     except UnicodeEncodeError:

@@ -44,7 +44,7 @@ class DigestedSource:
 
     @property
     def fingerprint(self) -> str:
-        """Return a text that changes when the bytes change."""
+        """Return a string that changes when the bytes change."""
         return self._source.fingerprint
 
     def open(self, offset: int) -> Reader:
@@ -70,14 +70,16 @@ class DigestedSource:
         """
         if self._digested < self.size:
             if self.size - self._digested >= NOTABLE_BYTES:
-                log.info("%s: read once more from byte %d for its SHA-256", self.path, self._digested)
+                log.info(
+                    "%s: reading it again from byte %d to compute its SHA-256", self.path, self._digested
+                )
             reader = self.open(self._digested)
             try:
                 while self._digested < self.size:
                     if not reader.read(min(BLOCK_BYTES, self.size - self._digested)):
                         raise SourceChangedError(
                             f"{self.path} ends at {self._digested:,} bytes and had {self.size:,} when the "
-                            "upload began. Clear the session task to start over."
+                            "upload started. Clear the session task to start over."
                         )
             finally:
                 reader.close()

@@ -28,7 +28,7 @@ def changed(path: str, before: FileInfo | None = None, now: FileInfo | None = No
     """
     what = f" ({_difference(before, now)})" if before and now else ""
     return SourceChangedError(
-        f"{printable(path)} changed after it was listed or its upload began{what}. Wait until it is "
+        f"{printable(path)} changed after it was listed or its upload started{what}. Wait until it is "
         "completely written, then clear the session task to start over."
     )
 
@@ -38,7 +38,7 @@ def _difference(before: FileInfo, now: FileInfo) -> str:
         old, new = getattr(before, field), getattr(now, field)
         if old != new:
             return f"its {name} was {old} and is {new}"
-    return "its inode or its change time is another"
+    return "its inode or change time is different"
 
 
 def refused(path: str, found: Sequence[FileInfo]) -> SourceError:

@@ -18,7 +18,7 @@ ETAG_KEYS = ("etag", "ETag", "e_tag")
 
 
 def modified_of(info: Mapping[str, Any]) -> float | None:
-    """Return the time of a file's last change, in seconds since the epoch; None if the store does not tell.
+    """Return the time of a file's last change in seconds since the epoch, or None if it is not known.
 
     :param info: the result of ``info`` or ``ls`` in the library.
     """
@@ -29,7 +29,7 @@ def modified_of(info: Mapping[str, Any]) -> float | None:
 
 
 def version_of(info: Mapping[str, Any]) -> str | None:
-    """Return a file's generation, or else its ETag; None if its store tells neither.
+    """Return a file's generation, or else its ETag; None if its store reports neither.
 
     A generation (Google Cloud Storage) changes only with the bytes, the ETag there also with the metadata.
     """
@@ -38,7 +38,7 @@ def version_of(info: Mapping[str, Any]) -> str | None:
 
 
 def etag_of(info: Mapping[str, Any]) -> str | None:
-    """Return a file's ETag in the form of :func:`plain_etag`; None if its store tells none."""
+    """Return a file's ETag in the form of :func:`plain_etag`; None if its store reports none."""
     for key in ETAG_KEYS:
         if etag := info.get(key):
             return plain_etag(str(etag))
@@ -51,7 +51,7 @@ def plain_etag(etag: str) -> str:
 
 
 def _seconds(value: object) -> float | None:
-    """Read seconds, a ``datetime`` or a text. Return None for 0 and for unreadable values."""
+    """Read seconds, a ``datetime`` or a string. Return None for 0 and for unreadable values."""
     if isinstance(value, str):
         value = _parsed(value)
     if isinstance(value, datetime):

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from airflow_360.exceptions import SourceError
 from airflow_360.sources import FileInfo, Location, Scan
 from airflow_360.sources.errors import refused
-from airflow_360.sources.names import KNOWN_EXTENSIONS, extension, is_hidden, is_litter, printable
+from airflow_360.sources.names import KNOWN_EXTENSIONS, extension, is_hidden, is_system_file, printable
 from airflow_360.texts import MAX_COUNTED_FILES, LeftOut, count_text
 from airflow_360.values import is_unset
 
@@ -81,7 +81,7 @@ def list_files(
 def has_files(
     open_location: Open, path: str, pattern: Globs = None, recursive: bool = True, *, exclude: Globs = None
 ) -> bool:
-    """Tell whether a path has any file; the listing stops at the first one.
+    """Return whether a path has any file; the listing stops at the first one.
 
     The parameters are those of :func:`list_files`.
 
@@ -119,10 +119,10 @@ def list_scans(
     """
     wanted = _Wanted(pattern, exclude)
     location = open_location(path)
-    loose = sum(not is_litter(file.relative) for file in location.files(1))
+    loose = sum(not is_system_file(file.relative) for file in location.files(1))
     if loose:
         log.warning(
-            "%s: %s beside the folders will not be uploaded: no scan contains them.",
+            "%s: %s beside the folders will not be uploaded, because only folders are scans.",
             path,
             count_text(loose, "file"),
         )
@@ -137,7 +137,7 @@ def list_scans(
 
 
 def snapshot_scan(folder: Location, path: str, now: float) -> Scan:
-    """Return a snapshot of a scan's folder, at any depth; hidden files and litter do not count.
+    """Return a snapshot of a scan's folder, at any depth; hidden files and system files do not count.
 
     :param folder: the opened folder.
     :param path: its path from :func:`list_scans`.
@@ -146,7 +146,7 @@ def snapshot_scan(folder: Location, path: str, now: float) -> Scan:
     """
     digest, age, dated = sha256(), float("inf"), True
     for file in folder.files(None):
-        if not is_litter(file.relative):
+        if not is_system_file(file.relative):
             line = f"{file.relative} {file.version}\n"
             digest.update(line.encode("utf-8", "surrogateescape"))
             if not file.fault:  # the upload task refuses it
@@ -160,7 +160,8 @@ def _age(file: FileInfo, now: float) -> float:
     age = now - (file.written or 0.0)
     if age < -MAX_CLOCK_DIFFERENCE_SECONDS:
         log.warning(
-            "%s is dated %s ahead. It counts as settled, because no clock differs by so much.",
+            "%s has a modification time %s in the future. It counts as settled, because no clock is wrong by "
+            "so much.",
             printable(file.path),
             count_text(round(-age / 86400), "day"),
         )
@@ -176,7 +177,7 @@ class _Wanted:
         self.exclude = _globs("exclude", exclude)
 
     def excludes(self, folder: FileInfo) -> bool:
-        """Tell whether ``exclude`` matches a folder that was not entered, or everything in it."""
+        """Return whether ``exclude`` matches a folder that was not entered, or everything in it."""
         return any(_matches_any(path, self.exclude) for path in (folder.relative, f"{folder.relative}/*"))
 
     def reason_against(self, relative: str) -> tuple[str, str] | None:
@@ -184,10 +185,10 @@ class _Wanted:
 
         :param relative: its path below the listed folder.
         """
-        if is_litter(relative):
+        if is_system_file(relative):
             if relative.endswith(("/", "_$folder$")) or not relative:
                 return "folder marker", ""
-            return ("hidden file" if any(map(is_hidden, relative.split("/"))) else "litter file"), ""
+            return ("hidden file" if any(map(is_hidden, relative.split("/"))) else "system file"), ""
         if self.pattern and not _matches_any(relative, self.pattern):
             return "file", "not matching pattern"
         if self.exclude and _matches_any(relative, self.exclude):
@@ -293,7 +294,7 @@ def _folded(text: str) -> str:
 
 
 def _fits(relative: str, glob: str, recursive: bool) -> bool:
-    """Tell whether a path below a folder is selected by a glob there, or, without a glob, by the folder."""
+    """Return whether a path below a folder is selected by a glob there, or, without a glob, by the folder."""
     if not glob:
         return recursive or "/" not in relative
     # An absolute pattern must match the whole absolute path, and its wildcards stop at "/".
@@ -305,7 +306,7 @@ def _fits(relative: str, glob: str, recursive: bool) -> bool:
 
 
 def _may_contain(folder: FileInfo, glob: str) -> bool:
-    """Tell whether a folder that was not entered may contain a file that matches a glob."""
+    """Return whether a folder that was not entered may contain a file that matches a glob."""
     beginning = PurePosixPath(glob).parts[: len(PurePosixPath(folder.relative).parts)]
     return _fits(folder.relative, "/".join(beginning), True)
 

@@ -1,4 +1,4 @@
-"""Flat names, which the server does not change, and litter files, which are never uploaded. Pure.
+"""Flat names, which the server does not change, and system files, which are never uploaded. Pure.
 
 The server flattens names, and deployments do this in different ways. A name that is already flat stays the
 same on all of them.
@@ -24,7 +24,7 @@ __all__ = [
     "flat_name",
     "flat_names",
     "is_hidden",
-    "is_litter",
+    "is_system_file",
     "is_utf8",
     "printable",
     "shard_of",
@@ -35,7 +35,7 @@ KNOWN_EXTENSIONS = frozenset(
     "7z csv dat db e57 exr frag glb gpx ifc jpeg jpg json kml kmz ksplat las laz lgs lgsx mp4 mtl obj opt out"
     " pdf ply png pts ptx rad rar rmx sog splat spz stl tif tiff txt xyz zip".split()
 )
-LITTER = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
+SYSTEM_FILES = frozenset({".ds_store", "thumbs.db", "desktop.ini"})
 #: Maximum bytes of a name in common file systems.
 MAX_FILENAME_BYTES = 255
 
@@ -59,7 +59,7 @@ def flat_name(name: str) -> str:
     flat = f"{stem.lstrip('._') or 'file'}.{last.lower()}" if dot else flat.lstrip("_") or "file"
     if len(flat) > MAX_FILENAME_BYTES:
         raise SourceError(
-            f"The name of {name!r} is longer than {MAX_FILENAME_BYTES} characters once it is flat: "
+            f"The flat name of {name!r} is longer than {MAX_FILENAME_BYTES} characters: "
             "rename the file, or give a shorter filename.",
             path=name,
         )
@@ -114,7 +114,7 @@ def shard_of(filename: str, shards: int) -> int:
 
 
 def is_utf8(name: str) -> bool:
-    """Tell whether a name is UTF-8 on the disk: Python decodes other bytes to lone surrogates."""
+    """Return whether a name is UTF-8 on the disk: Python decodes other bytes to lone surrogates."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -129,12 +129,12 @@ def printable(path: str) -> str:
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file's or folder's name marks it as hidden."""
+    """Return whether a file's or folder's name marks it as hidden."""
     return name.startswith(".")
 
 
-def is_litter(relative: str) -> bool:
-    """Tell whether a listed file is hidden or litter, which is never uploaded.
+def is_system_file(relative: str) -> bool:
+    """Return whether a listed file is hidden, a folder marker or a system file: these are never uploaded.
 
     :param relative: its path below the listed folder.
     """
@@ -142,7 +142,7 @@ def is_litter(relative: str) -> bool:
     return (
         not parts[-1]
         or any(is_hidden(part) for part in parts)
-        or parts[-1].lower() in LITTER
+        or parts[-1].lower() in SYSTEM_FILES
         or parts[-1].endswith("_$folder$")
     )
 

@@ -123,12 +123,12 @@ class PathLocation:
         return str(self._path)
 
     def is_file(self) -> bool:
-        """Tell whether the path is a file, or a pipe, socket or device, which :meth:`info` refuses."""
+        """Return whether the path is a file, or a pipe, socket or device, which :meth:`info` refuses."""
         with _reading(self._path):
             return self._path.is_file() or self._is_special()
 
     def is_folder(self) -> bool:
-        """Tell whether the path is a folder."""
+        """Return whether the path is a folder."""
         with _reading(self._path):
             return self._path.is_dir()
 
@@ -246,9 +246,7 @@ class _Walk:
                     raise
                 if _target(child):  # it may have been a folder
                     return _refused(child, relative, "is a broken link", many=True), []
-                log.warning(
-                    "%s was taken away or renamed while its folder was listed.", printable(str(child))
-                )
+                log.warning("%s was removed or renamed while its folder was listed.", printable(str(child)))
                 return None, []
         if status is None:
             return None, []
@@ -257,7 +255,7 @@ class _Walk:
         return _file_info(child, relative, status), []
 
     def _may_enter(self, folder: Path) -> bool:
-        """Tell whether to list a folder's files; behind a link only if nothing else lists them."""
+        """Return whether to list a folder's files; behind a link only if nothing else lists them."""
         if not (target := _target(folder)):
             return True
         if self._holds(target) or target in self._entered:
@@ -320,10 +318,10 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def check_readable(files: Sequence[FileInfo]) -> None:
-    """Fail before the first byte, and not hours later, if this worker may not read some local files."""
+    """Fail before the first byte, and not hours later, if this worker cannot read some local files."""
     local = [file.path for file in files if "://" not in file.path]
     if unreadable := [path for path in local if not os.access(path, os.R_OK)]:
         raise SourceError(
-            f"This worker may not read {first_few(unreadable, ', ')}. Nothing was sent: fix the permissions, "
-            "or leave the files out with exclude."
+            f"This worker is not allowed to read {first_few(unreadable, ', ')}. Nothing was sent: fix the "
+            "permissions, or leave the files out with exclude."
         )

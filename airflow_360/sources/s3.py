@@ -118,7 +118,7 @@ class S3Location:
         return self._path_of(self._key)
 
     def is_file(self) -> bool:
-        """Tell whether an object has exactly this key."""
+        """Return whether an object has exactly this key."""
         if not self._key or self._key.endswith("/"):
             return False
         try:
@@ -130,7 +130,7 @@ class S3Location:
         return True
 
     def is_folder(self) -> bool:
-        """Tell whether there is any key below this one, with one ListObjectsV2."""
+        """Return whether there is any key below this one, with one ListObjectsV2."""
         with _reading(self.path):
             reply = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._folder(), MaxKeys=1)
         return bool(reply.get("KeyCount"))
@@ -172,7 +172,9 @@ class S3Location:
                 name = prefix.removeprefix(self._folder())
                 if name == "/":
                     log.warning(
-                        "%s: no scan contains the objects below %s.", self.path, self._path_of(prefix)
+                        "%s: the objects below %s belong to no scan, because their folder has no name.",
+                        self.path,
+                        self._path_of(prefix),
                     )
                 elif not name.startswith("."):
                     yield self._path_of(prefix)

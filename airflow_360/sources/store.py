@@ -129,7 +129,7 @@ class Store:
         if version is None and written is None and info.get("type", "file") == "file" and not self._warned:
             self._warned = True
             log.warning(
-                "%s: this store tells neither a modification time nor an ETag of a file. The task cannot "
+                "%s: this store reports neither a modification time nor an ETag of a file. The task cannot "
                 "notice if a file is replaced by another one of the same size.",
                 path,
             )
@@ -179,7 +179,7 @@ class StoreSource:
 
     @property
     def fingerprint(self) -> str:
-        """Return size, version (generation or ETag) and modification time, if the store tells them."""
+        """Return size, version (generation or ETag) and modification time, if the store reports them."""
         return f"{self.info.size}-{self.info.etag}-{self.info.modified}"
 
     def open(self, offset: int) -> Reader:
@@ -271,12 +271,12 @@ class StoreLocation:
         return self._path
 
     def is_file(self) -> bool:
-        """Tell whether the path is a file."""
+        """Return whether the path is a file."""
         info = self._found()
         return bool(info) and not _is_folder(info) and not self._path.endswith("/")
 
     def is_folder(self) -> bool:
-        """Tell whether the path is a folder."""
+        """Return whether the path is a folder."""
         return _is_folder(self._found())
 
     def info(self) -> FileInfo:
@@ -335,8 +335,8 @@ class StoreLocation:
                 return str(fs.sign(self._store.inner(self._path), expiration=seconds))
             except NotImplementedError:
                 raise SourceError(
-                    f"{self._path}: the library of this store makes no links. Upload the file instead, or "
-                    "pass a link as download_link.",
+                    f"{self._path}: the library of this store cannot create presigned URLs. Upload the "
+                    "file instead, or pass a link as download_link.",
                     path=self._path,
                 ) from None
             except SETTING_ERRORS as error:
@@ -491,12 +491,12 @@ def _open(fs: Any, inner: str, offset: int) -> IO[bytes]:
 
 
 def _is_itself(entries: Sequence[Mapping[str, Any]], inner: str) -> bool:
-    """Tell whether a listing is that of a file: many libraries return the file itself."""
+    """Return whether a listing is that of a file: many libraries return the file itself."""
     return len(entries) == 1 and str(entries[0]["name"]) == inner and not _is_folder(entries[0])
 
 
 def _is_marker(info: Mapping[str, Any], has_folder: bool) -> bool:
-    """Tell whether an object stands for a folder: adlfs removes the slash from the marker's name."""
+    """Return whether an object stands for a folder: adlfs removes the slash from the marker's name."""
     return _is_folder(info) or (has_folder and not info.get("size"))
 
 

@@ -120,7 +120,7 @@ class _Upload:
     def run(self, ask: bool, progress: FileProgress | None, on_begin: Callable[[int], None]) -> FileProgress:
         self._learn(self._client.get_file_progress(*self._address) if ask else progress)
         if ask and self._progress and self._progress.complete:
-            log.info("%s: is complete on the server already, nothing is sent", self._address[1])
+            log.info("%s: already complete on the server, nothing to send", self._address[1])
         elif self._received and not (self._progress and self._progress.complete):
             received, size = size_text(self._received), size_text(self._source.size)
             log.info("%s: resumes at %s of %s (byte %d)", self._address[1], received, size, self._received)
@@ -211,7 +211,7 @@ class _Upload:
             return
         if progress.total != self._source.size:
             raise SourceChangedError(
-                f"{self._address[1]}: this upload began with {progress.total:,} bytes, and "
+                f"{self._address[1]}: this upload started with {progress.total:,} bytes, and "
                 f"{self._source.path} has {self._source.size:,} now. Clear the session task to start over.",
                 filename=self._address[1],
                 received=progress.received,
@@ -250,7 +250,7 @@ class _Upload:
 
 
 def _may_be_its_size(error: ThreeSixtyError) -> bool:
-    """Tell whether a PUT may have failed because it was large or took long."""
+    """Return whether a PUT may have failed because it was large or took long."""
     match error:
         case NoReplyError():
             return error.sent
@@ -281,7 +281,7 @@ class _Feed:
             if not block:
                 raise SourceChangedError(
                     f"{self._source.path} ends at {offset:,} bytes and had {self._source.size:,} when the "
-                    "upload began. Let it be written to its end, then clear the session task.",
+                    "upload started. Wait until it is completely written, then clear the session task.",
                     total=self._source.size,
                 )
             self._offset = self.reached = offset = offset + len(block)

@@ -102,7 +102,7 @@ def upload_many(
         raise UploadError(f"parallel must be at least 1, not {parallel}.")
     counts = Counter(job.filename.casefold() for job in jobs)
     if twice := sorted(name for name, count in counts.items() if count > 1):
-        raise UploadError(f"Several files of one session would be called {first_few(twice, ', ')}.")
+        raise UploadError(f"Several files of one session would have the same name: {first_few(twice, ', ')}.")
     known = {progress.name: progress for progress in client.list_files(upload_id)}
     workers = _Workers(client, upload_id, jobs, known, chunks or ChunkSizer(), parallel)
     with ThreadPoolExecutor(parallel, thread_name_prefix="upload") as pool:
@@ -153,7 +153,7 @@ class _Workers:
         self._stalls, self._max_stalls = 0, parallel
         self._failures: dict[str, ThreeSixtyError] = {}
         if done := sum(progress is not None and progress.complete for progress in self._known.values()):
-            log.info("%s of %s complete on the server already", f"{done:,}", count_text(len(jobs), "file"))
+            log.info("%s of %s already complete on the server", f"{done:,}", count_text(len(jobs), "file"))
 
     def work(self) -> None:
         """Upload one file after another until none is left or the upload is stopped."""
@@ -215,14 +215,14 @@ class _Workers:
         kind = extension(job.filename)
         if kind in self._refused or (self._allowed and kind not in self._allowed):
             raise FileRejectedError(
-                f"{job.filename}: not sent: this server does not take the extension {kind!r}.",
+                f"{job.filename}: not sent: this server does not accept the extension {kind!r}.",
                 status=415,
                 code="extension_not_allowed",
             )
         if self._limit is not None and job.size > self._limit:
             raise FileRejectedError(
-                f"{job.filename}: not sent: it has {size_text(job.size)}, and this server takes files of at "
-                f"most {size_text(self._limit)}. {SPLIT_ADVICE} {AFTER_SPLIT_ADVICE}",
+                f"{job.filename}: not sent: it has {size_text(job.size)}, and this server accepts files of "
+                f"at most {size_text(self._limit)}. {SPLIT_ADVICE} {AFTER_SPLIT_ADVICE}",
                 status=413,
                 code="file_too_large",
             )
@@ -271,7 +271,7 @@ def _is_refused_extension(error: ThreeSixtyError) -> bool:
 def _reason(filename: str, error: ThreeSixtyError) -> str:
     """Return why a file was not uploaded, without the list of extensions that every 415 repeats."""
     if _is_refused_extension(error):
-        return f"{filename}: this server does not take the extension {extension(filename)!r} (415)"
+        return f"{filename}: this server does not accept the extension {extension(filename)!r} (415)"
     return str(error)
 
 

@@ -102,8 +102,8 @@ class ProgressLog:
         if left > SESSION_SECONDS and not self._warned:
             self._warned = True
             log.warning(
-                "%s: at %s/s the %s that are left take %s, and the server discards a session after %s. Use "
-                "a faster line, or several sessions.",
+                "%s: at %s/s the remaining %s take %s, and the server discards a session after %s. Use "
+                "a faster network, or several sessions.",
                 self._what,
                 size_text(numbers["rate"]),
                 size_text(self._size - numbers["received"]),

@@ -34,12 +34,12 @@ CHUNK = 10_000
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A photo set in folders, with litter files next to it."""
+    """A photo set in folders, with system files next to it."""
     for name, size in FILES.items():
         path = tmp_path / "set" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(some_bytes(size))
-    (tmp_path / "set" / "Thumbs.db").write_bytes(b"litter")
+    (tmp_path / "set" / "Thumbs.db").write_bytes(b"system")
     return tmp_path / "set"
 
 
@@ -136,8 +136,8 @@ def test_changed_between_attempts(emulator: Emulator, upload_id: str, folder: Pa
     ("archive", "error"),
     [
         ("photos.rar", "archive must be a file name that ends in .zip, not 'photos.rar'"),
-        ("None", "archive came out as 'None'"),
-        ("", "archive came out as ''"),
+        ("None", "archive is 'None'"),
+        ("", "archive is ''"),
     ],
 )
 def test_a_name_without_zip_is_refused(
@@ -218,7 +218,7 @@ class TestArchiveChecksums:
         kept = ArchiveChecksums(TaskState(context(store=store)), "s photos.zip", archive, Steps(11.0))
         archive.catch_up(archive.size)
         kept.update()
-        assert "The checksums of s photos.zip could not be kept" in caplog.text
+        assert "The checksums of s photos.zip could not be saved" in caplog.text
         assert store == {}
         kept.update()
         ArchiveChecksums(TaskState(context(store=store)), "s photos.zip", later)

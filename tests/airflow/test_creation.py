@@ -280,7 +280,7 @@ class TestWithoutSlot:
     def test_without_saved_state_it_always_defers(
         self, emulator: Emulator, upload_id: str, deferrable: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Without saved state the doubt travels in the deferral, with a time-out."""
+        """Without saved state the doubt travels in the deferral, with a timeout."""
         emulator.faults.add({"on": POST, **DOWN})
         task = project_task(upload_id, deferrable=deferrable)
         with pytest.raises(TaskDeferred) as deferred:
@@ -550,7 +550,7 @@ class TestUploadAfterTheProject:
         consumed = emulator.store.sessions[upload_id].consumed
         said = capsys.readouterr().out
         assert (f"became project {emulator.url}/projects/{upload_id}" in said) is consumed
-        assert ("could not be checked" in said) is consumed
+        assert ("Cannot verify" in said) is consumed
 
     def test_saved_state_shows_that_it_is_complete(
         self, emulator: Emulator, upload_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -560,7 +560,7 @@ class TestUploadAfterTheProject:
         self.clear(upload_id, tmp_path, store)
         project_task(upload_id).execute(context())
         assert self.clear(upload_id, tmp_path, store)["size"] == 4
-        assert "could not be checked" not in capsys.readouterr().out
+        assert "Cannot verify" not in capsys.readouterr().out
 
     def test_saved_state_shows_that_it_is_not_complete(
         self, emulator: Emulator, upload_id: str, tmp_path: Path
@@ -620,7 +620,7 @@ class TestSession:
         store = StateStore()
         first = self.session(context(store=store))
         assert self.session(context(2, store, max_tries=4)) != first
-        assert f"upload session {first} is left to expire" in capsys.readouterr().out
+        assert f"upload session {first} will expire by itself" in capsys.readouterr().out
 
     def test_clear_after_the_project(
         self, emulator: Emulator, upload_id: str, capsys: pytest.CaptureFixture[str]
@@ -629,7 +629,7 @@ class TestSession:
         store = StateStore({"360 session": {"upload_id": upload_id, "clears": 2}})
         project_task(upload_id).execute(context())
         assert self.session(context(2, store, max_tries=4)) != upload_id
-        assert f"which stays: {emulator.url}/projects/{upload_id}" in capsys.readouterr().out
+        assert f"which is kept: {emulator.url}/projects/{upload_id}" in capsys.readouterr().out
 
 
 class TestSource:

@@ -135,8 +135,8 @@ def test_the_error_about_a_lost_reply_names_the_object(emulator: Emulator, s3: N
         ("s3://scans/missing.e57", r"s3://scans/missing\.e57 cannot be read: there is no such object"),
         ("s3://nowhere/a.e57", "s3://nowhere/a.e57 cannot be read: there is no such object or bucket"),
         ("s3://scans/2026 06/", "s3://scans/2026 06/"),
-        ("/data/a.e57", "/data/a.e57 is a local file, and only object stores make links"),
-        ("None", "download_from as None"),
+        ("/data/a.e57", "/data/a.e57 is a local file, and only object stores can create presigned URLs"),
+        ("None", "download_from is None"),
     ],
     ids=["object", "bucket", "folder", "local", "template"],
 )

@@ -94,9 +94,9 @@ def test_fields_from_the_environment(monkeypatch: pytest.MonkeyPatch, value: str
         pytest.param(
             {"host": "http://scans.example.org"}, "Plain http to scans.example.org", id="plain http"
         ),
-        pytest.param({"host": "ftp://scans.example.org"}, "no server URL", id="ftp"),
-        pytest.param({"host": "https://me:secret@scans.example.org"}, "must not hold a user", id="userinfo"),
-        pytest.param({"extra": {"read_timeout": "soon"}}, "'read_timeout' must be a number", id="time-out"),
+        pytest.param({"host": "ftp://scans.example.org"}, "not a server URL", id="ftp"),
+        pytest.param({"host": "https://me:secret@scans.example.org"}, "not contain a user", id="userinfo"),
+        pytest.param({"extra": {"read_timeout": "soon"}}, "'read_timeout' must be a number", id="timeout"),
         pytest.param({"extra": {"connect_timeout": 0}}, "'connect_timeout' must be a number", id="zero"),
         pytest.param({"extra": {"bandwidth_limit": "10 MB"}}, "'bandwidth_limit' must be", id="bandwidth"),
         pytest.param({"extra": {"bandwidth_limit": 10}}, "at least 1024", id="bandwidth in megabytes"),
@@ -300,7 +300,7 @@ def test_a_task_uploads_a_file_under_a_flat_name(emulator: Emulator, tmp_path: P
 @pytest.mark.parametrize(
     ("path", "said"),
     [
-        pytest.param("", "path came out as ''", id="empty"),
+        pytest.param("", "path is ''", id="empty"),
         pytest.param("s3:///key", "names no bucket", id="no bucket"),
         pytest.param("/no/such/scan.e57", "does not exist", id="missing"),
         pytest.param("{folder}", "is a folder, not a file", id="folder"),

@@ -341,7 +341,7 @@ def test_settle_seconds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
     # If a camera's clock is wrong, its scans must not be delayed for ever.
     assert operator.execute(given) == [str(tmp_path / "ahead"), str(tmp_path / "old")]
     assert (
-        f"{tmp_path / 'young'} is left to a later run: a file in it was written 60 s ago."
+        f"{tmp_path / 'young'} is skipped in this run: a file in it was written 60 s ago."
         in capfd.readouterr().out
     )
     operator.settle_seconds = 0
@@ -349,7 +349,7 @@ def test_settle_seconds(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
 
 
 def test_settle_seconds_of_hidden_files(tmp_path: Path) -> None:
-    """Litter and hidden files that were just written delay no scan, and make no scan new."""
+    """System and hidden files that were just written delay no scan, and make no scan new."""
     nights = Nights(tmp_path, None, settle_seconds=600)
     nights.put("bridge")
     dated(tmp_path / "bridge/sub/a.e57", -700)

@@ -52,7 +52,7 @@ def test_each_poll_is_one_request(emulator: Emulator) -> None:
 
 
 def test_it_ends_after_its_timeout(emulator: Emulator) -> None:
-    """A rescheduled wait fails permanently after its time-out, without another request."""
+    """A rescheduled wait fails permanently after its timeout, without another request."""
     emulator.store.processing_seconds = 3600
     store = StateStore()
     run_again(waiting(timeout=100), store)
@@ -138,7 +138,7 @@ def test_without_saved_state_it_defers(emulator: Emulator) -> None:
 def test_a_deferral_that_takes_too_long_says_what_it_waited_for(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A deferred wait fails permanently after its time-out, with the project's page."""
+    """A deferred wait fails permanently after its timeout, with the project's page."""
     task, given = waiting(timeout=100), context()
     given["ti"].pulled = {("p", "project_url"): f"{emulator.url}/projects/x"}
 

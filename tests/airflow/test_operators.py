@@ -49,7 +49,7 @@ def sent(emulator: Emulator) -> list[str]:
 
 class TestListFiles:
     def test_entries_are_arguments_of_an_upload_task(self, folder: Path) -> None:
-        """Each entry has the keyword arguments of an upload task; hidden files and litter are left out."""
+        """Each entry has the keyword arguments of an upload task; hidden and system files are left out."""
         entries = ListFilesOperator(task_id="list", path=str(folder), recursive=False).execute(context())
         assert entries == [
             {
@@ -258,7 +258,7 @@ class TestUploadFiles:
         for said in (
             "Left out: ",
             "1 hidden file",
-            "1 litter file",
+            "1 system file",
             "1 file not matching pattern",
             "1 file matching exclude",
             "1 file in 1 subfolder (recursive=False)",
@@ -317,7 +317,7 @@ class TestUploadFiles:
         """A file that the worker cannot read is an error before a byte of any file is sent."""
         # Root may read everything, so the question is answered for it.
         monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("b.las"))
-        with pytest.raises(AirflowFailException, match=r"may not read .*b\.las"):
+        with pytest.raises(AirflowFailException, match=r"not allowed to read .*b\.las"):
             upload_all("AAAAAAAA", folder)
         assert emulator.exchanges == []
 
@@ -404,7 +404,7 @@ class TestCreateProject:
     @pytest.mark.parametrize(
         ("uploads", "said"),
         [
-            pytest.param([], "uploads came out empty", id="nothing uploaded"),
+            pytest.param([], "uploads is empty", id="nothing uploaded"),
             pytest.param(
                 [{"filename": "a.e57", "size": 500}], "b.las is there and was not", id="one too much"
             ),
@@ -413,7 +413,9 @@ class TestCreateProject:
             ),
             pytest.param({"filename": "a.e57", "size": 1}, "a.e57 should have 1 byte and has 500", id="size"),
             pytest.param(
-                {"files": 1, "bytes": 1}, "holds 2 files of 1,000 bytes, and .* 1 file of 1 byte", id="count"
+                {"files": 1, "bytes": 1},
+                "contains 2 files of 1,000 bytes, and .* 1 file of 1 byte",
+                id="count",
             ),
             pytest.param(
                 {"files": 2, "bytes": 999}, "and the upload tasks sent 2 files of 999 bytes", id="bytes"
@@ -470,7 +472,7 @@ class TestCreateProject:
 
     def test_template_came_out_empty(self, emulator: Emulator) -> None:
         """A session that a template left empty is named, and the link is not shown."""
-        with pytest.raises(AirflowFailException, match="upload_id came out as None"):
+        with pytest.raises(AirflowFailException, match="upload_id is None"):
             self.create("").execute(context())
 
     @pytest.mark.parametrize("mode", ["private", "PRIVATE", 2, "2"], ids=str)
@@ -484,7 +486,7 @@ class TestCreateProject:
 
     def test_a_field_that_is_given_twice(self, emulator: Emulator) -> None:
         """An option for which the operator has a parameter fails before any request."""
-        with pytest.raises(AirflowFailException, match="options must not hold title"):
+        with pytest.raises(AirflowFailException, match="options must not contain title"):
             self.create("x", title="a", options={"title": "b"}).execute(context())
         assert emulator.exchanges == []
 

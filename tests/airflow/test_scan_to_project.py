@@ -151,6 +151,6 @@ class TestSession:
     def test_a_template_that_gives_no_path(self, emulator: Emulator) -> None:
         """A template that renders to no path fails the task and creates no session."""
         for empty in ("", "None"):
-            with pytest.raises(AirflowFailException, match="path came out as"):
+            with pytest.raises(AirflowFailException, match="path is"):
                 self.create(path=empty)
         assert emulator.exchanges == []

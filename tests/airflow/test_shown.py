@@ -109,7 +109,7 @@ def test_a_failed_save_fails_no_upload(
     state = TaskState(context(store=Broken()))
     sent = ThreeSixtyHook().upload(upload_id, str(path), chunk_size=1000, state=state)
     assert sent["size"] == 3000
-    assert "could not be kept for Airflow's pages: the API server is away" in caplog.text
+    assert "Could not save the progress for Airflow's UI: the API server is away" in caplog.text
 
 
 @pytest.mark.parametrize("wait", ["sensor", "operator"])

@@ -122,7 +122,7 @@ def test_reschedule_is_the_default() -> None:
 
 
 def test_a_deferrable_sensor_polls_once_and_defers(emulator: Emulator, project: str) -> None:
-    """A deferrable sensor polls once, then waits in the triggerer for as long as its time-out allows."""
+    """A deferrable sensor polls once, then waits in the triggerer for as long as its timeout allows."""
     with pytest.raises(TaskDeferred) as deferred:
         sensor(project, deferrable=True, timeout=100, poke_interval=5).execute(context())
     assert len(emulator.exchanges) == 1
@@ -397,19 +397,19 @@ def test_status_stands_still(emulator: Emulator, project: str) -> None:
     """With `stall_timeout` a status that does not change ends the wait, in the trigger and in poke mode."""
     emulator.store.projects[project].processing_seconds = 3600
     event = event_of(trigger(project, stall_timeout=0.3))
-    assert "has stood at status 0" in event["message"]
+    assert "has stayed at status 0" in event["message"]
     store = StateStore()
     stalled = sensor(project, stall_timeout=timedelta(seconds=0.2), mode="poke")
     assert not stalled.poke(context(store=store)).is_done
     time.sleep(0.3)
-    with pytest.raises(AirflowFailException, match="has stood at status 0"):
+    with pytest.raises(AirflowFailException, match="has stayed at status 0"):
         stalled.poke(context(store=store))
 
 
 def test_poking_without_saved_state_notices_a_stall(emulator: Emulator, project: str) -> None:
     """A sensor that pokes knows without saved state for how long the status has stood still."""
     emulator.store.projects[project].processing_seconds = 3600
-    with pytest.raises(AirflowFailException, match="has stood at status 0"):
+    with pytest.raises(AirflowFailException, match="has stayed at status 0"):
         sensor(project, stall_timeout=0.3, mode="poke", poke_interval=0.1, timeout=20).execute(context())
 
 
@@ -440,7 +440,7 @@ def test_a_clear_waits_anew(emulator: Emulator, project: str) -> None:
     stalled = sensor(project, stall_timeout=0.2)
     assert not stalled.poke(context(2, store)).is_done
     time.sleep(0.3)
-    with pytest.raises(AirflowFailException, match="has stood at status 0"):
+    with pytest.raises(AirflowFailException, match="has stayed at status 0"):
         stalled.poke(context(2, store))
     assert not stalled.poke(context(3, store, max_tries=4)).is_done
     with pytest.raises(TaskDeferred) as deferred:
@@ -468,7 +468,7 @@ def test_a_rescheduled_sensor_obeys_a_rate_limit(
 
 @pytest.mark.skipif(AIRFLOW < (3, 0), reason="Airflow 2 asks its database when it reschedules")
 def test_a_rate_limit_does_not_outlast_the_time_out(emulator: Emulator, project: str) -> None:
-    """If a pause is longer than the sensor's time-out, the sensor is rescheduled for the time-out's end."""
+    """If a pause is longer than the sensor's timeout, the sensor is rescheduled for the timeout's end."""
     emulator.faults.add(limited(3000))
     store = StateStore()
     with pytest.raises(AirflowRescheduleException) as rescheduled:

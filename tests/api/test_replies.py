@@ -75,7 +75,7 @@ def test_dripping_reply_ends_at_the_deadline(beginning: bytes, drop: bytes) -> N
 
 
 def test_a_reply_that_stops_ends_at_the_deadline() -> None:
-    """A reply that begins and then stops ends at the deadline, not after another whole read time-out."""
+    """A reply that begins and then stops ends at the deadline, not after another whole read timeout."""
     with DrippingServer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", b"") as server:
         began = time.monotonic()
         error = no_reply(impatient(server.url))
@@ -322,7 +322,7 @@ def test_a_request_without_a_connection_was_not_sent() -> None:
     ids=["drips", "refuses", "talks nonsense"],
 )
 def test_a_request_behind_a_broken_proxy_was_not_sent(monkeypatch: pytest.MonkeyPatch, reply: bytes) -> None:
-    """A proxy that makes no connection ends the request after the connect time-out, and nothing was sent."""
+    """A proxy that makes no connection ends the request after the connect timeout, and nothing was sent."""
     with DrippingServer(reply) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url)
         client = client_for("https://scans.example.org", connect_timeout=DEADLINE, tries=0)
@@ -433,4 +433,4 @@ def test_a_409_may_say_zero_bytes_but_not_nothing(emulator: Emulator) -> None:
     assert raised.value.received == 0
     with pytest.raises(NoReplyError) as silent:
         client.list_projects()
-    assert str(silent.value) == f"{HERE} 409 without saying how much it holds."
+    assert str(silent.value) == f"{HERE} 409 without the number of bytes that it has."

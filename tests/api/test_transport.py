@@ -1,4 +1,4 @@
-"""One request, one reply or one error: keys, certificates, proxies, redirects, addresses, time-outs."""
+"""One request, one reply or one error: keys, certificates, proxies, redirects, addresses, timeouts."""
 
 from __future__ import annotations
 
@@ -895,11 +895,11 @@ def test_the_reason_is_this_request_s_own(emulator: Emulator) -> None:
     assert "RemoteDisconnected" in str(error)
 
 
-# -- time-outs
+# -- timeouts
 
 
 def test_read_timeout(emulator: Emulator) -> None:
-    """A server that does not answer is given up after the read time-out."""
+    """A server that does not answer is given up after the read timeout."""
     emulator.faults.add({"on": "GET /projects", "do": "stall", "seconds": 5})
     client = client_for(emulator, read_timeout=0.2, connect_timeout=60, tries=0)
     began = time.monotonic()
@@ -909,7 +909,7 @@ def test_read_timeout(emulator: Emulator) -> None:
 
 
 def test_connect_timeout() -> None:
-    """A server that never answers the TLS handshake is given up after the connect time-out."""
+    """A server that never answers the TLS handshake is given up after the connect timeout."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = client_for(
             f"https://127.0.0.1:{silent.getsockname()[1]}", connect_timeout=0.2, read_timeout=60, tries=0
@@ -953,7 +953,7 @@ def test_every_call_has_a_time_out(
 
 @pytest.mark.parametrize("kept", [False, True], ids=["new connection", "kept connection"])
 def test_a_pause_while_sending_is_not_a_connect_timeout(emulator: Emulator, kept: bool) -> None:
-    """A server that stops reading for longer than the connect time-out does not break a PUT."""
+    """A server that stops reading for longer than the connect timeout does not break a PUT."""
     upload_id = client_for(emulator).create_upload_session().upload_id
     emulator.faults.add({"on": "PUT /uploads/*/*", "do": "stall", "when": "before_body", "seconds": 0.5})
     client = client_for(emulator, connect_timeout=0.2, read_timeout=10)

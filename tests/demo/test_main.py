@@ -28,7 +28,7 @@ def folder_of(tmp_path: Path, kind: str) -> Path:
     if kind == "a file":
         folder = folder / "scan.las"
         folder.touch()
-    if kind == "only litter":
+    if kind == "only system files":
         (folder / ".DS_Store").touch()
     if kind == "only folders":
         (folder / "inside").mkdir()
@@ -40,7 +40,7 @@ def folder_of(tmp_path: Path, kind: str) -> Path:
     [
         ("missing", "there is no folder"),
         ("empty", "holds no files to upload"),
-        ("only litter", "holds no files to upload"),
+        ("only system files", "holds no files to upload"),
         ("only folders", "It has 1 folder: give one of them"),
         ("a file", "is a file: give the folder that it lies in"),
     ],

@@ -71,7 +71,7 @@ def task_of(child: Child) -> int:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process runs; an orphan that has ended may stay in the table as a zombie."""
+    """Return whether a process runs; an orphan that has ended may stay in the table as a zombie."""
     try:
         os.kill(pid, 0)
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()

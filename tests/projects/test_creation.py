@@ -166,7 +166,7 @@ TABLE: list[tuple[str, CreationRecord, Facts, type[Step], dict[str, Any]]] = [
     ),
     ("but not for ever", DOUBT, at(30, session=GONE), Stop, {}),
     ("nor one that changed", DOUBT, at(30, session=NOT_WHOLE), Stop, {}),
-    ("after a time-out it waits longer", replace(DOUBT, patience=3600), at(29), Wait, {"until": NOW + 3600}),
+    ("after a timeout it waits longer", replace(DOUBT, patience=3600), at(29), Wait, {"until": NOW + 3600}),
     ("then reads the session", replace(DOUBT, patience=3600), at(30), ReadSession, {}),
     ("waits if it is whole", replace(DOUBT, patience=3600), at(30, session=WHOLE), Wait, {}),
     ("stops if it is gone", replace(DOUBT, patience=3600), at(30, session=GONE), Stop, {}),

@@ -107,7 +107,7 @@ def test_next_step(
 
 @pytest.mark.parametrize(("now", "ends"), [(59.0, False), (60.0, False), (61.0, True)])
 def test_a_status_that_stands_still_ends_the_wait(now: float, ends: bool) -> None:
-    """A status that stays the same for longer than the stall time-out ends the wait permanently."""
+    """A status that stays the same for longer than the stall timeout ends the wait permanently."""
     step = next_step(SEEN, project(7), now, stall_timeout=60)
     assert isinstance(step, GiveUp) == ends
     if isinstance(step, GiveUp):
@@ -116,7 +116,7 @@ def test_a_status_that_stands_still_ends_the_wait(now: float, ends: bool) -> Non
 
 
 def test_a_status_that_changes_does_not_stall() -> None:
-    """The stall time-out counts from the last change of the status."""
+    """The stall timeout counts from the last change of the status."""
     assert next_step(SEEN, project(8), 5000, stall_timeout=60) == PollAgain(WaitRecord(8, 5000))
 
 

@@ -149,7 +149,7 @@ BUGS = {
         Package(times=replace(TIMES, after_break=0.0, after_timeout=0.0)),
         Scenario(faults=_late("reset", 30.0)),
     ),
-    "waits too briefly after a time-out": Bug(
+    "waits too briefly after a timeout": Bug(
         Package(times=replace(TIMES, after_timeout=900.0)), Scenario(faults=_late("timed out", 3590.0))
     ),
     "reuses any project": Bug(Package(creation=_ReusesAnyProject), Scenario(stranger="visible")),

@@ -208,12 +208,12 @@ def check(simulation: Simulation) -> None:
 
 
 def _doubt(simulation: Simulation) -> bool:
-    """Tell whether the result of a POST may be unknown to the task."""
+    """Return whether the result of a POST may be unknown to the task."""
     return simulation.server.doubt or bool(simulation.interruptions.happened or simulation.scenario.clears)
 
 
 def needs_a_person(simulation: Simulation) -> bool:
-    """Tell whether the documentation allows the task to stop."""
+    """Return whether the documentation allows the task to stop."""
     scenario, server = simulation.scenario, simulation.server
     moments = simulation.interruptions.happened
     in_post = sum("POST /projects" in moment or "a save of sending" in moment for moment in moments)

@@ -50,7 +50,7 @@ class Answer:
 
     @property
     def doubtful(self) -> bool:
-        """Tell whether a POST with this answer may have had its effect."""
+        """Return whether a POST with this answer may have had its effect."""
         if self.status is None:
             return self.sent
         code = self.body.get("error") if isinstance(self.body, Mapping) else None
@@ -60,7 +60,7 @@ class Answer:
 
     @property
     def slow(self) -> bool:
-        """Tell whether the server may still be working on the request."""
+        """Return whether the server may still be working on the request."""
         return self.timed_out or self.status in (408, 504)
 
 
@@ -113,7 +113,7 @@ class Fault:
 
     @property
     def wasted(self) -> bool:
-        """Tell whether it is a POST that leaves doubt and creates nothing."""
+        """Return whether it is a POST that leaves doubt and creates nothing."""
         return ANSWERS[self.answer].doubtful and self.effect is Effect.NEVER
 
 

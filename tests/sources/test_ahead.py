@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 def eventually(true: Callable[[], bool]) -> bool:
-    """Tell whether something becomes true within some seconds."""
+    """Return whether something becomes true within some seconds."""
     for _ in range(500):
         if true():
             return True

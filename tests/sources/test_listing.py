@@ -279,7 +279,7 @@ def test_what_is_left_out_is_counted(empty: Store, caplog: pytest.LogCaptureFixt
         empty.files("/", ["*.e57"], True, exclude="old*", left_out=left_out)
     reasons = str(left_out)
     assert set(reasons.split(", ")) == {
-        "1 litter file",
+        "1 system file",
         "2 hidden files",
         "1 folder marker",
         "1 file not matching pattern",
@@ -417,7 +417,7 @@ def test_list_scans(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     [("*.e57", ["scan"]), ("*.LAS", ["scan2"]), ("*.jpg", ["photos"]), ("*.xyz", []), ("*.db", [])],
 )
 def test_list_scans_by_pattern(store: Store, pattern: str, scans: list[str]) -> None:
-    """A folder is a scan if a file's name matches the pattern, in any case; litter never counts."""
+    """A folder is a scan if a file's name matches the pattern, in any case; system files never count."""
     assert store.scans("/", pattern) == scans
 
 
@@ -429,7 +429,7 @@ def test_list_scans_with_exclude(store: Store) -> None:
 
 
 def test_folders_without_scans(empty: Store) -> None:
-    """Folders with only hidden files and litter are not scans."""
+    """Folders with only hidden files and system files are not scans."""
     empty.write({"a/.DS_Store": b"", "b/.cache/x.e57": b"", "c/sub/Thumbs.db": b"", ".d/x.e57": b""})
     assert empty.scans("/") == []
     empty.write({"c/sub/deep/x.e57": b""})
@@ -495,7 +495,7 @@ def test_age_of_a_scan(
         os.utime(tmp_path / f"{number}.e57", (NOW + seconds, NOW + seconds))
     assert snapshot_scan(PathLocation(tmp_path), str(tmp_path), NOW).age == age
     assert [record.levelname for record in caplog.records] == ["WARNING"] * warned
-    assert ("0.e57 is dated" in caplog.text) == warned
+    assert ("0.e57 has a modification time" in caplog.text) == warned
 
 
 # -- only on a disk
@@ -558,7 +558,7 @@ def test_taken_away_meanwhile(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     listed = list_files(lambda path: PathLocation(Busy(path)), str(tmp_path), recursive=True)
     assert [file.relative for file in listed] == ["scan/a.e57"]
     for name in ("gone.part", "gone folder", "scan/gone.part", "scan/gone folder"):
-        assert f"{tmp_path}/{name} was taken away or renamed" in caplog.text
+        assert f"{tmp_path}/{name} was removed or renamed" in caplog.text
 
 
 def test_a_file_as_a_folder(tmp_path: Path) -> None:

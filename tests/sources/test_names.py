@@ -1,4 +1,4 @@
-"""Flat names, collisions and litter."""
+"""Flat names, collisions and system files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_360.sources.names import (
     flat_name,
     flat_names,
     is_hidden,
-    is_litter,
+    is_system_file,
 )
 
 NAMES = {
@@ -228,7 +228,7 @@ def test_what_is_sent_is_unique(relatives: list[str], names: str) -> None:
     assert len({name.lower() for name in flat.values()}) == len(set(relatives))
 
 
-LITTER = {
+SYSTEM_FILES = {
     ".DS_Store": True,
     "sub/.DS_Store": True,
     "Thumbs.db": True,
@@ -251,10 +251,10 @@ LITTER = {
 }
 
 
-@pytest.mark.parametrize(("relative", "litter"), LITTER.items(), ids=LITTER.keys())
-def test_litter_is_not_uploaded(relative: str, litter: bool) -> None:
-    """Hidden files, folder markers and known litter are told from scans."""
-    assert is_litter(relative) is litter
+@pytest.mark.parametrize(("relative", "expected"), SYSTEM_FILES.items(), ids=SYSTEM_FILES.keys())
+def test_system_files_are_not_uploaded(relative: str, expected: bool) -> None:
+    """Hidden files, folder markers and system files are told from scans."""
+    assert is_system_file(relative) is expected
 
 
 def test_a_dot_at_the_front_hides_a_name() -> None:

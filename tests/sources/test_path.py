@@ -145,7 +145,7 @@ FAILURES: dict[str, tuple[Exception, bool]] = {
     "gone": (FileNotFoundError(2, "No such file"), False),
     "folder": (IsADirectoryError(21, "Is a directory"), False),
     "file as folder": (NotADirectoryError(20, "Not a directory"), False),
-    "time-out": (TimeoutError("timed out"), True),
+    "timeout": (TimeoutError("timed out"), True),
     "stale handle": (OSError(116, "Stale file handle"), True),
 }
 
@@ -285,7 +285,7 @@ def test_replaced_with_its_time_kept(path: Path, when: str) -> None:
     os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
     other.replace(path)
     assert path.stat().st_mtime_ns == before.st_mtime_ns
-    with pytest.raises(SourceChangedError, match="inode or its change time"):
+    with pytest.raises(SourceChangedError, match="inode or change time"):
         source.open(0) if when == "open" else source.check()
 
 

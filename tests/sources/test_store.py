@@ -522,7 +522,7 @@ FAULTS: dict[str, tuple[Exception, bool]] = {
     "folder": (IsADirectoryError(21, "Is a directory"), False),
     "file as folder": (NotADirectoryError(20, "Not a directory"), False),
     "no library": (ImportError("install asyncssh"), False),
-    "time-out": (TimeoutError("timed out"), True),
+    "timeout": (TimeoutError("timed out"), True),
     "store's own": (RuntimeError("503 Service Unavailable"), True),
     "a bug in the library": (TypeError("'NoneType' object"), True),
 }
@@ -682,7 +682,7 @@ def test_a_store_that_can_sign_returns_a_link(kind: str) -> None:
 
 def test_a_store_that_cannot_sign_names_an_alternative() -> None:
     """If the store's library cannot sign links, the error says so, and names an alternative."""
-    with pytest.raises(SourceError, match=r"makes no links.*download_link") as raised:
+    with pytest.raises(SourceError, match=r"cannot create presigned URLs.*download_link") as raised:
         Place(fakes.Sftp).file.link(3600)
     assert not raised.value.retryable
 

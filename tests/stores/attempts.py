@@ -61,12 +61,12 @@ class Outcome:
 
     @property
     def is_permanent(self) -> bool:
-        """Tell whether Airflow would use no retry for the error."""
+        """Return whether Airflow would use no retry for the error."""
         return "AirflowFailException" in self.errors
 
     @property
     def is_change(self) -> bool:
-        """Tell whether the error reports a changed source."""
+        """Return whether the error reports a changed source."""
         return self.is_permanent and "SourceChangedError" in self.errors
 
 
@@ -86,7 +86,7 @@ class Attempt:
 
     @property
     def is_alive(self) -> bool:
-        """Tell whether it still runs."""
+        """Return whether it still runs."""
         return self._process.is_alive()
 
     def kill(self) -> None:

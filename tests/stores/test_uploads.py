@@ -23,7 +23,7 @@ TREE = {"a.e57": 3_000, "b.jpg": 2_000, "sub/c.e57": 1_000, "sub/deep/d.e57": 50
 
 @pytest.fixture
 def tree(site: Site) -> Site:
-    """A folder with files in folders, and litter."""
+    """A folder with files in folders, and system files."""
     for name, size in {**TREE, ".DS_Store": 10}.items():
         site.put(name, some_bytes(size))
     return site

@@ -354,8 +354,8 @@ def test_clear_the_session(
     assert projects_of(site, upload_id) == [project]
     assert len(since("PUT", f"/uploads/{new_id}/")) == 6 * len(NAMES)
     log = site.airflow.log(*finished, "create_session")
-    assert f"upload session {upload_id} is left to expire" in log
-    assert f"Session {upload_id} became a project already" in log
+    assert f"upload session {upload_id} will expire by itself" in log
+    assert f"Session {upload_id} already became a project" in log
     assert f"{site.emulator.url}/projects/{project}" in log
 
 

@@ -78,7 +78,7 @@ def test_nights(site: Site, tmp_path: Path) -> None:
     log = site.airflow.log(*wednesday, "list_scans")
     assert f"{tmp_path}/bridge became project" in log
     assert f"in run only_new {monday[1]}" in log
-    assert f"{tmp_path}/young is left to a later run" in log
+    assert f"{tmp_path}/young is skipped in this run" in log
 
     projects = len(site.emulator.store.projects)
     site.airflow.clear_run(*monday)

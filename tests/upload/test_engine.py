@@ -166,7 +166,7 @@ def test_a_complete_file_costs_one_request(emulator: Emulator, caplog: pytest.Lo
     assert progress == session.progress[-1] == FileProgress(10, 10, True)
     assert (methods(emulator), again.opened) == (["GET"], [])
     assert session.bytes == b"0123456789"
-    assert "complete on the server already" in caplog.text
+    assert "already complete on the server" in caplog.text
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["asked", "known"])
@@ -412,7 +412,7 @@ def test_lost_reply_to_the_last_chunk(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("when", ["before_body", "after_body"])
 def test_a_silent_server_is_asked_again(emulator: Emulator, when: str) -> None:
-    """If the server is silent until the read time-out, it is asked again, and never gets two PUTs at once."""
+    """If the server is silent until the read timeout, it is asked again, and never gets two PUTs at once."""
     emulator.faults.add({"on": PUT, "do": "stall", "when": when, "seconds": 0.4, "skip": 1})
     session = Session(emulator, read_timeout=0.15)
     assert session.upload().complete
@@ -1023,7 +1023,7 @@ def test_log_of_a_new_upload_and_of_a_complete_one(emulator: Emulator, told: lis
     upload_id = client.create_upload_session().upload_id
     for _ in range(2):
         upload(client, upload_id, MemorySource(b"0123456789"), "scan.e57", chunks=ChunkSizer(4))
-    assert told == ["scan.e57: is complete on the server already, nothing is sent"]
+    assert told == ["scan.e57: already complete on the server, nothing to send"]
 
 
 def test_message_of_an_upload_that_stalls(emulator: Emulator) -> None:
@@ -1063,8 +1063,8 @@ def test_messages_about_a_source_that_fails_or_ends_early(emulator: Emulator, to
     with pytest.raises(SourceChangedError) as raised:
         upload(client, upload_id, MemorySource(b"012345", size=10), "b.e57", ask=False)
     assert str(raised.value) == (
-        "scans/scan.e57 ends at 6 bytes and had 10 when the upload began. Let it be written to its end, then "
-        "clear the session task."
+        "scans/scan.e57 ends at 6 bytes and had 10 when the upload started. Wait until it is "
+        "completely written, then clear the session task."
     )
 
 

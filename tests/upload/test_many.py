@@ -65,7 +65,7 @@ class Session:
         return [e.path.rpartition("/")[2] for e in requests_of(self.emulator, "PUT")]
 
     def arrived(self, *but: str) -> bool:
-        """Tell whether the server has exactly the files, except some, complete and with their bytes."""
+        """Return whether the server has exactly the files, except some, complete and with their bytes."""
         there = {file.name: file for file in self.client.list_files(self.upload_id)}
         wanted = {name: data for name, data in self.files.items() if name not in but}
         return set(there) - set(but) == set(wanted) and all(
@@ -300,7 +300,7 @@ def test_after_a_413_with_a_limit() -> None:
     files = {**{f"large{n}.e57": some_bytes(50 + n) for n in range(5)}, "small.e57": b"x"}
     with strict_emulator(max_file_bytes=10) as emulator:
         session = Session(emulator, files)
-        with pytest.raises(UploadError, match=r"5 of 6 files.*(?s:.*)takes files of at most 10 bytes"):
+        with pytest.raises(UploadError, match=r"5 of 6 files.*(?s:.*)accepts files of at most 10 bytes"):
             session.upload(parallel=1)
         assert sum(name.startswith("large") for name in session.puts) == 1
         assert session.arrived(*(name for name in files if name.startswith("large")))
@@ -456,7 +456,7 @@ def test_a_defect_stops_all(emulator: Emulator) -> None:
 
 
 def test_an_error_of_the_caller_stops_all(emulator: Emulator) -> None:
-    """An error in the callback, such as Airflow's time-out of a task, ends the threads and is raised."""
+    """An error in the callback, such as Airflow's timeout of a task, ends the threads and is raised."""
     session = Session(emulator, {f"f{n}.e57": some_bytes(400) for n in range(4)})
     emulator.faults.add({"on": session.on("f0.e57"), "do": "stall", "seconds": 1.5, "skip": 2})
 

@@ -162,7 +162,6 @@ def test_session_would_expire(caplog: pytest.LogCaptureFixture) -> None:
             log.update(mebibytes * MIB)
     (message,) = caplog.messages
     assert (
-        "at 102.4 KiB/s the 1,024.0 GiB that are left take" in message
-        or "the 1.0 TiB that are left" in message
+        "at 102.4 KiB/s the remaining 1,024.0 GiB take" in message or "the remaining 1.0 TiB take" in message
     )
     assert "discards a session after 72 h 00 min" in message
