@@ -245,7 +245,7 @@ def test_globs_with_accents(empty: Store) -> None:
     assert len(empty.files("", "B\u00dcRO.*")) == 1
 
 
-@pytest.mark.parametrize("wrong", [5, ["*.e57", 5], ["*.e57", ""], {"*.e57"}], ids=str)
+@pytest.mark.parametrize("wrong", [5, " ", ["*.e57", 5], ["*.e57", ""], {"*.e57"}], ids=str)
 def test_globs_of_another_kind_are_refused(store: Store, wrong: Any) -> None:
     """A pattern that is neither a text nor a list of texts is an error that names the parameter."""
     with pytest.raises(SourceError, match="pattern must be a glob or a list of globs"):
