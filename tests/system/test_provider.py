@@ -68,7 +68,7 @@ def test_secrets_backend(site: Site) -> None:
     """A connection that only a secrets backend knows serves a task and, while it is deferred, its trigger."""
     project = site.emulator.store.create_project({"download_link": "https://example.com/scan.e57"})["name"]
     site.emulator.store.projects[project].processing_seconds = 3600
-    states = set()
+    states: set[str] = set()
 
     def let_through(instances: list[dict[str, Any]]) -> None:
         states.update(instance["state"] for instance in instances)
