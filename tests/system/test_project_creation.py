@@ -217,8 +217,9 @@ def test_one_session_becomes_one_project(site: Site, outcomes: dict[str, Outcome
     assert site.airflow.xcom(*run, "create_project") == upload_id
     assert outcome.emulator.store.file_path(upload_id, "scan.e57").read_bytes() == CONTENT
     assert len(outcome.posts) == case.posts, log
-    # A busy scheduler may report the end of a wait as a failure (its "state attribute is queued").
-    assert site.airflow.task_instance(*run, "create_project")["try_number"] - case.attempts in (0, 1), log
+    # A busy scheduler may report the end of a wait as a failure (its "state attribute is queued"): with
+    # eighteen runs at once on two cores this happened twice to one task. Each costs one of its three retries.
+    assert site.airflow.task_instance(*run, "create_project")["try_number"] - case.attempts in range(3), log
     if case.waits:
         rescheduled = SAVES_STATE and case.dag_id in (RESCHEDULED, RESCHEDULED_AGAIN)
         assert ("up_for_reschedule" if rescheduled else "deferred") in outcome.states

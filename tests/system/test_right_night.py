@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,21 +24,44 @@ pytestmark = [
     pytest.mark.skipif((3, 0) <= AIRFLOW < (3, 3), reason="as on 3.3, and it takes a boot of its own"),
 ]
 
-NIGHTLY = "example_nightly_s3_scans"
+#: The DAGs with dated folders: the bucket, the file's place in the folder, the listing task, and its result.
+LISTINGS = {
+    "example_nightly_s3_scans": ("scans", "scan.e57", "list_files"),
+    "example_many_scans": ("many-scans", "bridge/scan.e57", "list_scans"),
+}
 
 
-@pytest.fixture
-def night(tmp_path: Path) -> Iterator[tuple[LocalAirflow, Emulator, str]]:
-    """An Airflow whose scheduler starts runs, and the folder of the last data interval with one file."""
+@dataclass
+class Night:
+    """An Airflow whose scheduler starts runs of one DAG, and the folder of the last data interval."""
+
+    airflow: LocalAirflow
+    emulator: Emulator
+    dag_id: str
+    day: str
+
+    def finish(self, run_id: str) -> None:
+        """Wait for a run, and check which folder it took; one at a time, because SQLite has one writer."""
+        self.airflow.wait(self.dag_id, run_id, timeout=240, must_succeed=True)
+        bucket, name, task_id = LISTINGS[self.dag_id]
+        (found,) = self.airflow.xcom(self.dag_id, run_id, task_id)
+        path = found["path"] if isinstance(found, dict) else f"{found.rstrip('/')}/scan.e57"
+        assert path == f"s3://{bucket}/{self.day}/{name}"
+
+
+@pytest.fixture(params=LISTINGS)
+def night(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Night]:
+    """An Airflow with one of the DAGs, and a bucket with one file of the last data interval."""
+    bucket, name, _ = LISTINGS[request.param]
     day = f"{_last_interval(datetime.now(UTC)):%Y-%m-%d}"
     dags = tmp_path / "dags"
     dags.mkdir()
-    shutil.copy(REPOSITORY / "dags" / f"{NIGHTLY}.py", dags)
+    shutil.copy(REPOSITORY / "dags" / f"{request.param}.py", dags)
     scan = tmp_path / "scan.e57"
     scan.write_bytes(b"scan")
     with Emulator(processing_seconds=0) as emulator, LocalS3(tmp_path / "s3") as s3:
-        s3.make_bucket("scans")
-        s3.put_file("scans", f"{day}/scan.e57", scan)
+        s3.make_bucket(bucket)
+        s3.put_file(bucket, f"{day}/{name}", scan)
         connection = {"conn_type": "three_sixty", "host": emulator.url, "password": "sk_night"}
         env = {
             "AIRFLOW_CONN_THREE_SIXTY_DEFAULT": json.dumps(connection),
@@ -45,25 +69,18 @@ def night(tmp_path: Path) -> Iterator[tuple[LocalAirflow, Emulator, str]]:
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
         }
         with LocalAirflow(tmp_path / "airflow", dags, env=env) as airflow:
-            airflow.wait_for_dag(NIGHTLY)
-            yield airflow, emulator, day
+            airflow.wait_for_dag(request.param)
+            yield Night(airflow, emulator, request.param, day)
 
 
-def finish(airflow: LocalAirflow, run_id: str, day: str) -> None:
-    """Wait for a run, and check which folder it took; one at a time, because SQLite has one writer."""
-    airflow.wait(NIGHTLY, run_id, timeout=240, must_succeed=True)
-    (file,) = airflow.xcom(NIGHTLY, run_id, "list_files")
-    assert file["path"] == f"s3://scans/{day}/scan.e57"
-
-
-def test_the_schedule_and_a_click_take_the_same_folder(night: tuple[LocalAirflow, Emulator, str]) -> None:
+def test_the_schedule_and_a_click_take_the_same_folder(night: Night) -> None:
     """Last night's run, and manual runs with a day or with a logical date, upload the same folder."""
-    airflow, emulator, day = night
-    airflow.unpause(NIGHTLY)
-    finish(airflow, airflow.wait_for_run(NIGHTLY, timeout=120), day)
+    airflow, dag_id = night.airflow, night.dag_id
+    airflow.unpause(dag_id)
+    night.finish(airflow.wait_for_run(dag_id, timeout=120))
     moment = None if AIRFLOW >= (3, 0) else datetime.now(UTC)  # a run of Airflow 2 always has one
-    finish(airflow, airflow.trigger(NIGHTLY, moment, {"day": day}), day)
-    finish(airflow, airflow.trigger(NIGHTLY, datetime.now(UTC).replace(microsecond=0)), day)
-    titles = {project.options["title"] for project in emulator.store.projects.values()}
-    assert titles == {f"Scan of {day}"}
-    assert len(emulator.store.projects) == 3
+    night.finish(airflow.trigger(dag_id, moment, {"day": night.day}))
+    night.finish(airflow.trigger(dag_id, datetime.now(UTC).replace(microsecond=0)))
+    titles = {project.options["title"] for project in night.emulator.store.projects.values()}
+    assert titles == {f"Scan of {night.day}" if dag_id == "example_nightly_s3_scans" else "bridge"}
+    assert len(night.emulator.store.projects) == 3
