@@ -28,7 +28,8 @@ IN_AIRFLOW = ("task-time", "task-memory")
         pytest.param(
             name,
             marks=[pytest.mark.system] * (name in IN_AIRFLOW)
-            + [pytest.mark.long] * (name in IN_AIRFLOW or name == "parsing"),  # 15 s of imports
+            + [pytest.mark.soak] * (name in IN_AIRFLOW)
+            + [pytest.mark.long] * (name == "parsing"),  # 15 s of imports
         )
         for name in SCENARIOS
     ],

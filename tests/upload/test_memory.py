@@ -68,9 +68,14 @@ def upload_in_a_process(emulator: Emulator, upload_id: str, path: Path, archive:
     return told
 
 
-@pytest.mark.long
 @LINUX
-@pytest.mark.parametrize("size", [4 * GIB, 8 * GIB], ids=["4", "8"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        pytest.param(4 * GIB, marks=pytest.mark.long, id="4"),
+        pytest.param(8 * GIB, marks=pytest.mark.soak, id="8"),
+    ],
+)
 def test_a_huge_file_needs_little_memory(folder: Path, size: int) -> None:
     """A process that uploads a huge file needs less than 150 MiB of memory in all, without Airflow."""
     if shutil.disk_usage(folder).free < size + GIB:
