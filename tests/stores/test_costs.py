@@ -63,7 +63,7 @@ def test_requests(site: Site, request: pytest.FixtureRequest) -> None:
     outcome = site.upload(**{**listed[0], "filename": "alone.jpg"})
     assert not outcome.errors, outcome
     alone = len(site.store.requests())
-    counted = f"{listing}; {folder:.1f} in one task, {alone} in a task of its own"
+    counted = f"{listing}; {folder:.1f} in one task, {alone} in a separate task"
     value(request, counted)
     assert listing <= site.store.most_list_requests, counted
     assert folder <= site.store.most_requests_per_file, counted
