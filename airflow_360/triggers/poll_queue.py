@@ -26,7 +26,7 @@ MAX_LIMIT_SHARE = 0.9
 SPREAD_SHARE = 0.5
 MAX_SLEEP_SECONDS = 1.0  # then the gap is computed again, because waits come and go
 MIN_INTERVAL_SECONDS = 0.01  # between two polls of a project
-MAX_THREADS = 4  # a poll takes a fraction of a second, and there is at most one a second
+MAX_THREADS = 4  # a poll takes a fraction of a second, and with the server's limits there is one a second
 
 
 class PollQueue:
