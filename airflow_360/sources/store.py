@@ -53,6 +53,8 @@ PERMANENT_NAMES = (
     "RefreshError",  # Google: the key is wrong or was revoked
 )
 PERMANENT_STATUSES = (401, 403)
+#: What sshfs says, with a :class:`ValueError`, if the connection breaks while it opens a channel.
+LOST_CHANNEL = "Can't create any SFTP connections"
 #: Errors that libraries raise during login or signing if the connection lacks a setting.
 SETTING_ERRORS = (AttributeError, KeyError, TypeError)
 
@@ -460,7 +462,7 @@ def store_error(error: Exception, path: str, conn_id: str, *, opening: bool = Fa
 
 def _is_permanent(error: Exception) -> bool:
     if isinstance(error, PERMANENT):
-        return True
+        return LOST_CHANNEL not in str(error)
     if isinstance(error, OSError) and str(error).startswith("Forbidden"):  # gcsfs
         return True
     statuses = (getattr(error, name, None) for name in ("status_code", "status", "code"))

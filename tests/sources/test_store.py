@@ -571,6 +571,22 @@ def test_a_long_reason_is_cut() -> None:
     assert "RuntimeError: a b" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [
+        (ValueError("Can't create any SFTP connections!"), True),
+        (ValueError("no such key"), False),
+        (PermissionError("denied"), False),
+        (OSError("Forbidden: https://store/a"), False),
+        (OSError("timed out"), True),
+        (TypeError("no setting"), True),
+    ],
+)
+def test_which_errors_are_temporary(error: Exception, retryable: bool) -> None:
+    """A line that breaks while sshfs opens a channel is temporary; a wrong value or a refusal is not."""
+    assert store.store_error(error, "sftp://nas@/a.e57", "nas").retryable is retryable
+
+
 def lossy() -> tuple[Any, StoreLocation]:
     fs = fakes.fresh(fakes.LostLine)
     fs.put("/scan/a.e57", TEN)
