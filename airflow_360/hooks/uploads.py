@@ -30,7 +30,7 @@ from airflow_360.sources.path import check_readable
 from airflow_360.texts import count_text, duration_text, first_few, size_text
 from airflow_360.upload.engine import upload
 from airflow_360.upload.many import Job, saying_what_is_too_large, upload_many
-from airflow_360.upload.progress import ProgressLog
+from airflow_360.upload.progress import PROGRESS_INTERVAL_SECONDS, ProgressLog, ProgressRecord
 from airflow_360.upload.ranges import ChunkSizer
 
 if TYPE_CHECKING:
@@ -47,10 +47,12 @@ class Uploads:
     """Uploads into sessions.
 
     :param hook: the hook of the connection.
+    :param progress_interval: the shortest time between two lines of progress, in seconds.
     """
 
-    def __init__(self, hook: ThreeSixtyHook) -> None:
+    def __init__(self, hook: ThreeSixtyHook, *, progress_interval: float = PROGRESS_INTERVAL_SECONDS) -> None:
         self._hook = hook
+        self._progress_interval = progress_interval
         self._log = hook.log
         self.three_sixty_conn_id = hook.three_sixty_conn_id
 
@@ -87,7 +89,7 @@ class Uploads:
         self._log.info("%s: %s from %s to session %s", name, size_text(source.size), own_path, upload_id)
         chunks = ChunkSizer(_positive(chunk_size))
         keep = _shown(state, chunks, file=name, upload_id=upload_id)
-        lines = ProgressLog(name, source.size, keep=keep)
+        lines = ProgressLog(name, source.size, keep=keep, every=self._progress_interval)
         on_progress = on_progress or (lambda progress: lines.update(progress.received))
         rows = self._manifest(manifest, aws_conn_id)
         sent = rows.digested(source)
@@ -158,7 +160,9 @@ class Uploads:
         ]
         chunks = ChunkSizer(_positive(chunk_size))
         keep = _shown(state, chunks, upload_id=upload_id)
-        lines = ProgressLog(f"session {upload_id}", total, files=len(files), keep=keep)
+        lines = ProgressLog(
+            f"session {upload_id}", total, files=len(files), keep=keep, every=self._progress_interval
+        )
         with self._after_the_project(upload_id, record):
             try:
                 self._hook.with_current_key(
@@ -232,7 +236,7 @@ class Uploads:
         )
         chunks = ChunkSizer(_positive(chunk_size))
         keep = _shown(state, chunks, file=name, upload_id=upload_id)
-        lines = ProgressLog(name, source.size, keep=keep)
+        lines = ProgressLog(name, source.size, keep=keep, every=self._progress_interval)
 
         def on_progress(progress: FileProgress) -> None:
             if not progress.complete:  # if it is complete, no checksum is needed any more
@@ -336,11 +340,11 @@ class Uploads:
 
 def _shown(
     state: TaskState | None, chunks: ChunkSizer, **about: str
-) -> Callable[[dict[str, Any]], None] | None:
+) -> Callable[[ProgressRecord], None] | None:
     """Return a function that saves an upload's progress for the UI, or None if the task has no state."""
     if state is None:
         return None
-    return lambda numbers: state.show(**numbers, **about, chunk_size=chunks.size)
+    return lambda record: state.show(**record, **about, chunk_size=chunks.size)
 
 
 def _positive(chunk_size: int | None) -> int | None:

@@ -8,6 +8,7 @@ then. So it is a loop, and not a decorator that retries the same request.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -54,6 +55,7 @@ def upload(
     progress: FileProgress | None = None,
     on_begin: Callable[[int], None] | None = None,
     on_progress: OnProgress | None = None,
+    stop: threading.Event | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> FileProgress:
     """Upload one file and return when the server has finalized it.
@@ -72,8 +74,9 @@ def upload(
     :param progress: the file's progress, if it is already known and ``ask`` is False; None for a new file.
     :param on_begin: called once, before the first byte is sent, with the number of bytes on the server.
     :param on_progress: called with the server's numbers.
+    :param stop: set it in another thread to end the upload after the request that is being sent.
     :param clock: returns the time in seconds, for the sizing of chunks.
-    :returns: the complete file's progress.
+    :returns: the complete file's progress; it may be incomplete only if ``stop`` was set.
     :raises SourceChangedError: if the upload started with another size, or the source ends early.
     :raises UploadStalledError: if the high-water mark did not grow in several rounds, or if the next bytes
         would bring the sent bytes to more than three times the file's size.
@@ -85,7 +88,7 @@ def upload(
     try:
         return _Upload(
             client, upload_id, filename, source, feed, chunks or ChunkSizer(), on_progress, clock
-        ).run(ask, progress, on_begin or _ignore)
+        ).run(ask, progress, on_begin or _ignore, stop or threading.Event())
     finally:
         feed.close()
 
@@ -117,17 +120,23 @@ class _Upload:
         self._highest = 0
         self._delays = client.backoff.delays()
 
-    def run(self, ask: bool, progress: FileProgress | None, on_begin: Callable[[int], None]) -> FileProgress:
+    def run(
+        self,
+        ask: bool,
+        progress: FileProgress | None,
+        on_begin: Callable[[int], None],
+        stop: threading.Event,
+    ) -> FileProgress:
         self._learn(self._client.get_file_progress(*self._address) if ask else progress)
-        if ask and self._progress and self._progress.complete:
+        if ask and self._complete:
             log.info("%s: already complete on the server, nothing to send", self._address[1])
-        elif self._received and not (self._progress and self._progress.complete):
+        elif self._received and not self._complete:
             received, size = size_text(self._received), size_text(self._source.size)
             log.info("%s: resumes at %s of %s (byte %d)", self._address[1], received, size, self._received)
         on_begin(self._received)
-        while self._progress is None or not self._progress.complete:
+        while not (self._complete or stop.is_set()):
             self._round()
-        return self._progress
+        return self._progress or FileProgress(0, self._source.size, complete=False)
 
     def _round(self) -> None:
         """Send the next bytes; if the server's high-water mark did not grow, wait, and finally give up."""
@@ -147,7 +156,7 @@ class _Upload:
         except ThreeSixtyError as error:
             self._failed(error)
             return
-        if self._received <= before and not (self._progress and self._progress.complete):
+        if self._received <= before and not self._complete:
             self._wait(self._stalled())
 
     def _failed(self, error: ThreeSixtyError) -> None:
@@ -230,6 +239,10 @@ class _Upload:
             raise error
         else:
             raise self._stalled(error) from error
+
+    @property
+    def _complete(self) -> bool:
+        return self._progress is not None and self._progress.complete
 
     @property
     def _received(self) -> int:

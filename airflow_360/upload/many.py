@@ -121,10 +121,6 @@ def upload_many(
     workers.report()
 
 
-class _StoppedError(Exception):
-    """Raised between two chunks to end a thread's upload, because another thread's error concerns all."""
-
-
 class _Workers:
     def __init__(
         self,
@@ -174,8 +170,6 @@ class _Workers:
                 if self._stalls > self._max_stalls:
                     self._stop.set()
                     raise
-            except _StoppedError:
-                return
             except BaseException:
                 self._stop.set()
                 raise
@@ -228,7 +222,7 @@ class _Workers:
             )
         source = job.open_source()
         with saying_what_is_too_large(job.filename, job.size):
-            upload(
+            progress = upload(
                 self._client,
                 self._upload_id,
                 source,
@@ -237,21 +231,19 @@ class _Workers:
                 ask=False,
                 progress=self._known[job.filename],
                 on_progress=lambda progress: self._learn(job, progress),
+                stop=self._stop,
             )
-        job.on_finished(job.filename, source)
+        if progress.complete:
+            job.on_finished(job.filename, source)
 
     def _wait(self, seconds: float) -> None:
-        """Wait, unless another thread's error concerns all files."""
+        """Wait before a retry, unless another thread's error concerns all files."""
         if not self._stop.is_set():
             self._sleep(seconds)
-        if self._stop.is_set():
-            raise _StoppedError
 
     def _learn(self, job: Job, progress: FileProgress) -> None:
         with self._lock:
             self._known[job.filename] = progress
-        if self._stop.is_set() and not progress.complete:
-            raise _StoppedError
 
     def _note(self, job: Job, error: ThreeSixtyError) -> None:
         with self._lock:

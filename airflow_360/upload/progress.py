@@ -5,16 +5,36 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from airflow_360.texts import duration_text, size_text
 
-__all__ = ["ProgressLog"]
+__all__ = ["PROGRESS_INTERVAL_SECONDS", "ProgressLog", "ProgressRecord"]
 
 log = logging.getLogger(__name__)
 
 PROGRESS_INTERVAL_SECONDS = 5.0  # between two lines; saving a value takes Airflow about 20 ms
-SESSION_SECONDS = 72 * 3600.0  # the lifetime of an upload session in the contract
+#: The lifetime of an upload session in the contract; only the task that creates the session is told its own.
+SESSION_SECONDS = 72 * 3600.0
+
+
+class ProgressRecord(TypedDict):
+    """The numbers of one progress line; the Airflow UI's page and people who read the task state use them.
+
+    ``progress`` is the line's text. ``received`` and ``size`` are bytes, ``rate`` is in bytes per second,
+    ``seconds_left`` is None if nothing moves, and ``resumed_from`` is the byte at which this attempt began.
+    ``files_done`` and ``files`` are only there for several files.
+    """
+
+    progress: str
+    received: int
+    size: int
+    percent: int
+    rate: int
+    seconds_left: int | None
+    resumed_from: int
+    files_done: NotRequired[int]
+    files: NotRequired[int]
 
 
 class ProgressLog:
@@ -25,7 +45,7 @@ class ProgressLog:
     :param files: the number of files; None for a single file.
     :param keep: called with the numbers of each line, as plain values, and with its text; also called with
         the final numbers if it was called before.
-    :param every: seconds between two lines; 5 by default.
+    :param every: the shortest time between two lines, in seconds; 5 by default.
     :param clock: returns the time in seconds.
     """
 
@@ -35,15 +55,15 @@ class ProgressLog:
         size: int,
         *,
         files: int | None = None,
-        keep: Callable[[dict[str, Any]], None] | None = None,
-        every: float | None = None,
+        keep: Callable[[ProgressRecord], None] | None = None,
+        every: float = PROGRESS_INTERVAL_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._what = what
         self._size = size
         self._files = files
         self._keep = keep or _ignore
-        self._every = PROGRESS_INTERVAL_SECONDS if every is None else every
+        self._every = every
         self._clock = clock
         self._began = self._last = clock()
         self._from: int | None = None
@@ -73,18 +93,18 @@ class ProgressLog:
         if (now - self._last < self._every or ended) and not (ended and self._kept):
             return
         self._last = now
-        numbers = self._numbers(received, files_done, now - self._began)
-        text = _text(numbers)
+        record = self._record(received, files_done, now - self._began)
         if not ended:
-            log.info("%s: %s", self._what, text)
-            self._warn(numbers)
+            log.info("%s: %s", self._what, record["progress"])
+            self._warn(record)
         self._kept = not ended
-        self._keep({"progress": text, **numbers})
+        self._keep(record)
 
-    def _numbers(self, received: int, files_done: int | None, seconds: float) -> dict[str, Any]:
+    def _record(self, received: int, files_done: int | None, seconds: float) -> ProgressRecord:
         begun = self._from or 0
         rate = (received - begun) / max(seconds, 0.001)
-        numbers: dict[str, Any] = {
+        record: ProgressRecord = {
+            "progress": "",
             "received": received,
             "size": self._size,
             "percent": 100 * received // self._size if self._size else 100,
@@ -93,33 +113,34 @@ class ProgressLog:
             "resumed_from": begun,
         }
         if self._files is not None:
-            numbers.update(files_done=files_done or 0, files=self._files)
-        return numbers
+            record |= {"files_done": files_done or 0, "files": self._files}
+        record["progress"] = _text(record)
+        return record
 
-    def _warn(self, numbers: dict[str, Any]) -> None:
+    def _warn(self, record: ProgressRecord) -> None:
         """Warn once if, at the current rate, the upload takes longer than its session lives."""
-        left = numbers["seconds_left"] or 0.0
+        left = record["seconds_left"] or 0.0
         if left > SESSION_SECONDS and not self._warned:
             self._warned = True
             log.warning(
                 "%s: at %s/s the remaining %s take %s, and the server discards a session after %s. Use "
                 "a faster network, or several sessions.",
                 self._what,
-                size_text(numbers["rate"]),
-                size_text(self._size - numbers["received"]),
+                size_text(record["rate"]),
+                size_text(self._size - record["received"]),
                 duration_text(left),
                 duration_text(SESSION_SECONDS),
             )
 
 
-def _text(numbers: dict[str, Any]) -> str:
-    files = f"{numbers['files_done']:,} of {numbers['files']:,} files, " if "files" in numbers else ""
-    left = f", {duration_text(numbers['seconds_left'])} left" if numbers["seconds_left"] is not None else ""
+def _text(record: ProgressRecord) -> str:
+    files = f"{record['files_done']:,} of {record['files']:,} files, " if "files" in record else ""
+    left = f", {duration_text(record['seconds_left'])} left" if record["seconds_left"] is not None else ""
     return (
-        f"{files}{size_text(numbers['received'])} of {size_text(numbers['size'])} ({numbers['percent']} %), "
-        f"{size_text(numbers['rate'])}/s{left}"
+        f"{files}{size_text(record['received'])} of {size_text(record['size'])} ({record['percent']} %), "
+        f"{size_text(record['rate'])}/s{left}"
     )
 
 
-def _ignore(numbers: dict[str, Any]) -> None:
+def _ignore(record: ProgressRecord) -> None:
     pass

@@ -10,10 +10,10 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_360.emulator import Emulator
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
+from airflow_360.hooks.uploads import Uploads
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.runtime.task_state import TaskState
 from airflow_360.sensors.project import ProjectReadySensor
-from airflow_360.upload import progress
 from tests.airflow.conftest import AirflowRescheduleException, StateStore, context
 
 SHOWN = "360 progress"
@@ -33,10 +33,16 @@ class Recorded(StateStore):
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Recorded:
-    """A task state store; each new number of the server counts as some seconds later."""
-    monkeypatch.setattr(progress, "PROGRESS_INTERVAL_SECONDS", 0.0)
+def store() -> Recorded:
     return Recorded()
+
+
+@pytest.fixture
+def hook() -> ThreeSixtyHook:
+    """A hook that shows each new number of the server at once."""
+    hook = ThreeSixtyHook()
+    hook.uploads = Uploads(hook, progress_interval=0.0)
+    return hook
 
 
 @pytest.fixture
@@ -45,12 +51,12 @@ def upload_id(emulator: Emulator) -> str:
 
 
 def test_an_upload_shows_the_numbers_of_the_server(
-    emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: str
+    emulator: Emulator, hook: ThreeSixtyHook, store: Recorded, tmp_path: Path, upload_id: str
 ) -> None:
     """An upload shows the server's numbers as plain values, and the text of its log lines."""
     path = tmp_path / "scan.e57"
     path.write_bytes(bytes(3000))
-    ThreeSixtyHook().upload(upload_id, str(path), chunk_size=1000, state=TaskState(context(store=store)))
+    hook.upload(upload_id, str(path), chunk_size=1000, state=TaskState(context(store=store)))
     assert [shown["received"] for shown in store.shown] == [1000, 2000, 3000]
     first = store.shown[0]
     assert first.pop("progress").startswith("1000 bytes of 2.9 KiB (33 %), ")
@@ -69,33 +75,32 @@ def test_an_upload_shows_the_numbers_of_the_server(
 
 
 def test_a_second_attempt_shows_where_it_continued(
-    emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: str
+    emulator: Emulator, hook: ThreeSixtyHook, store: Recorded, tmp_path: Path, upload_id: str
 ) -> None:
     """A second attempt shows that it is one, and the byte at which it continued."""
     path = tmp_path / "scan.e57"
     path.write_bytes(bytes(3000))
-    ThreeSixtyHook().client.put_chunk(upload_id, "scan.e57", bytes(1000), "bytes 0-999/3000")
+    hook.client.put_chunk(upload_id, "scan.e57", bytes(1000), "bytes 0-999/3000")
     given = context(try_number=2, store=store)
-    ThreeSixtyHook().upload(upload_id, str(path), chunk_size=1000, state=TaskState(given))
+    hook.upload(upload_id, str(path), chunk_size=1000, state=TaskState(given))
     assert [(shown["attempt"], shown["resumed_from"]) for shown in store.shown] == [(2, 1000)] * 2
 
 
 def test_a_folder_shows_how_many_files_are_done(
-    emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: str
+    emulator: Emulator, hook: ThreeSixtyHook, store: Recorded, tmp_path: Path, upload_id: str
 ) -> None:
     """A folder also shows how many of its files are done."""
     for name in ("a.e57", "b.e57"):
         (tmp_path / name).write_bytes(bytes(2000))
     # One file is held up for long enough to be told of between.
     emulator.faults.add({"on": f"PUT /uploads/{upload_id}/b.e57", "do": "stall", "seconds": 1.3})
-    hook = ThreeSixtyHook()
     hook.uploads.files(upload_id, hook.paths.list_files(str(tmp_path)), state=TaskState(context(store=store)))
     assert [(shown["files_done"], shown["files"]) for shown in store.shown] == [(1, 2), (2, 2)]
     assert store.shown[0]["progress"].startswith("1 of 2 files, 2.0 KiB of 3.9 KiB (50 %)")
 
 
 def test_a_failed_save_fails_no_upload(
-    emulator: Emulator, store: Recorded, tmp_path: Path, upload_id: str, caplog: pytest.LogCaptureFixture
+    hook: ThreeSixtyHook, tmp_path: Path, upload_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If Airflow cannot save the progress, this is logged, and no upload fails."""
 
@@ -107,7 +112,7 @@ def test_a_failed_save_fails_no_upload(
     path = tmp_path / "scan.e57"
     path.write_bytes(bytes(3000))
     state = TaskState(context(store=Broken()))
-    sent = ThreeSixtyHook().upload(upload_id, str(path), chunk_size=1000, state=state)
+    sent = hook.upload(upload_id, str(path), chunk_size=1000, state=state)
     assert sent["size"] == 3000
     assert "Could not save the progress for Airflow's UI: the API server is away" in caplog.text
 
