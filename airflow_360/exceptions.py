@@ -68,6 +68,11 @@ class ThreeSixtyError(Exception):
     #: Seconds that the server asked to wait, or None if it named no time.
     retry_after: float | None = None
 
+    @property
+    def error_id(self) -> str:
+        """Return the word at the end of the message in Airflow; the documentation lists the error under it."""
+        return type(self).__name__
+
 
 class ApiError(ThreeSixtyError):
     """Raised when the server refuses a request for a reason without a more specific class.
@@ -90,6 +95,11 @@ class ApiError(ThreeSixtyError):
         self.status = status
         self.code = code
         self.detail = detail or {}
+
+    @property
+    def error_id(self) -> str:
+        """Return the contract's error code, or the name of the class if the reply contained none."""
+        return self.code or super().error_id
 
 
 class AuthenticationError(ApiError):

@@ -13,10 +13,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException
 
 from airflow_360 import exceptions
 from airflow_360.api.replies import ADVICE
 from airflow_360.emulator.server import STATUS
+from airflow_360.hooks.errors import airflow_errors
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +63,18 @@ def test_error_codes(code: str) -> None:
     assert "**Next step:**" in SECTIONS[title]
     if code in STATUS:
         assert title == f"{STATUS[code]} {code}"
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_error_ids_are_headings(name: str) -> None:
+    """A message in Airflow ends with an id that is a heading of the page: the server's code, or the class."""
+    kind = getattr(exceptions, name)
+    with pytest.raises(AirflowException, match=rf"It broke\. \[error id: {name}\]$"), airflow_errors():
+        raise kind("It broke.")
+    assert name in SECTIONS
+    if issubclass(kind, exceptions.ApiError):
+        with pytest.raises(AirflowException, match=r"\[error id: file_too_large\]$"), airflow_errors():
+            raise kind("It broke.", code="file_too_large")
 
 
 def test_no_other_error_codes() -> None:

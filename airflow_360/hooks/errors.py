@@ -72,7 +72,8 @@ class airflow_errors(ContextDecorator):  # noqa: N801 - used like a function, as
     ) -> None:
         if isinstance(error, ThreeSixtyError):
             airflow_kind = AirflowException if error.retryable else AirflowFailException
-            raise airflow_kind(f"{error}{_connection_of(error, self._conn_id)}") from error
+            about = _connection_of(error, self._conn_id)
+            raise airflow_kind(f"{error}{about} [error id: {error.error_id}]") from error
 
 
 def _connection_of(error: ThreeSixtyError, conn_id: str | None) -> str:

@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from airflow.providers.common.compat.sdk import (
-    AirflowFailException,
     AirflowSkipException,
     conf,
 )
@@ -199,7 +198,8 @@ class CreateProjectOperator(ThreeSixtyOperator):
             page = context["ti"].xcom_pull(task_ids=self.task_id, key=ProjectLink.key)
             if not page or not self.wait_for_completion or str(error) == "Trigger failure":
                 raise
-            raise AirflowFailException(late_text(str(page), self.timeout)) from None
+            with airflow_errors(self.three_sixty_conn_id):
+                raise ProjectError(late_text(str(page), self.timeout)) from None
 
     def _run(self, context: Context, resumed: Mapping[str, Any] | None = None) -> str:
         state = TaskState(context)
