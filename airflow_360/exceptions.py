@@ -70,7 +70,7 @@ class ThreeSixtyError(Exception):
 
     @property
     def error_id(self) -> str:
-        """Return the word at the end of the message in Airflow; the documentation lists the error under it."""
+        """Return the last word of the message in Airflow; the documentation lists the error under it."""
         return type(self).__name__
 
 
