@@ -34,7 +34,7 @@ from demo.report import UploadedFile, progress_line, table
 from demo.scans import make_scans
 from harness.airflow import REPOSITORY, LocalAirflow
 from harness.airflow_api import TaskInstance
-from harness.processes import DemoError, TerminatedError, end_leftovers, endings_as_exceptions
+from harness.processes import HarnessError, TerminatedError, end_leftovers, endings_as_exceptions
 from harness.s3 import LocalS3
 
 STATE = REPOSITORY / ".demo"
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nStopped.")
         return _INTERRUPTED
-    except (DemoError, TimeoutError, requests.RequestException, OSError) as error:
+    except (HarnessError, TimeoutError, requests.RequestException, OSError) as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
     return 0
@@ -115,7 +115,7 @@ def _lock(holder: TextIO) -> None:
         fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder.seek(0)
-        raise DemoError(
+        raise HarnessError(
             f"another demo is running (process {holder.read().strip()}). Stop it with Ctrl-C first."
         ) from None
 
@@ -164,9 +164,9 @@ def _sources(folder: Path | None) -> list[Path]:
     if folder is None:
         return make_scans(STATE / "scans")
     if not folder.exists():
-        raise DemoError(f"there is no folder {folder}.")
+        raise HarnessError(f"there is no folder {folder}.")
     if not folder.is_dir():
-        raise DemoError(f"{folder} is a file: give the folder that it lies in.")
+        raise HarnessError(f"{folder} is a file: give the folder that it lies in.")
     return _visible_files(folder.resolve())
 
 
@@ -176,10 +176,10 @@ def _visible_files(folder: Path) -> list[Path]:
     below = [entry for entry in folder.iterdir() if entry.is_dir() and not is_system_file(entry.name)]
     if not files:
         hint = f" It has {count_text(len(below), 'folder')}: give one of them." if below else ""
-        raise DemoError(f"{folder} holds no files to upload.{hint}")
+        raise HarnessError(f"{folder} holds no files to upload.{hint}")
     unreadable = [file.name for file in files if not os.access(file, os.R_OK)]
     if unreadable:
-        raise DemoError(f"no permission to read {', '.join(unreadable)} in {folder}.")
+        raise HarnessError(f"no permission to read {', '.join(unreadable)} in {folder}.")
     if below:
         _say(
             f"Left out: {count_text(len(below), 'folder')} in {folder}. The demo takes only the files "
@@ -193,7 +193,7 @@ def _parallelism(files: Sequence[Path]) -> int:
     largest = max(file.stat().st_size for file in files)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if largest * 3 > memory:
-        raise DemoError(
+        raise HarnessError(
             f"the largest file has {size_text(largest)}. The demo's local S3 keeps whole objects in memory, "
             f"of which this machine has {size_text(memory)}: take smaller files. (The package itself has no "
             "such limit.)"
@@ -262,7 +262,7 @@ def _drive(stage: Stage, dag_id: str, run_id: str, total: int) -> None:
         received = _received(stage.emulator) - before
         screen.show(progress_line(instances, received, total, screen.width), last=snapshot.ended)
     if any(instance["state"] != "success" for instance in instances):
-        raise DemoError(f"the run of {dag_id} failed.\n{airflow.failures(dag_id, run_id)}")
+        raise HarnessError(f"the run of {dag_id} failed.\n{airflow.failures(dag_id, run_id)}")
 
 
 def _increment(stage: Stage, night: datetime, total: int) -> None:
@@ -291,9 +291,9 @@ def _conclude(stage: Stage, files: Sequence[UploadedFile], sources: Sequence[Pat
     _say(f"Took {seconds:.0f} s.")
     wrong = [file.name for file in files if not file.identical]
     if wrong:
-        raise DemoError(f"the server's copy differs from the source: {', '.join(wrong)}.")
+        raise HarnessError(f"the server's copy differs from the source: {', '.join(wrong)}.")
     if len(files) != len(sources):
-        raise DemoError(f"{len(sources)} files were to be uploaded, {len(files)} were.")
+        raise HarnessError(f"{len(sources)} files were to be uploaded, {len(files)} were.")
 
 
 def _uploaded(stage: Stage, run_id: str, sources: dict[str, Path]) -> list[UploadedFile]:

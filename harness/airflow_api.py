@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import requests
 
-from harness.processes import DemoError
+from harness.processes import HarnessError
 
 TaskInstance = dict[str, Any]
 OnChange = Callable[[list[TaskInstance]], None]
@@ -28,7 +28,7 @@ _POLL_SECONDS = 0.5
 _REQUEST_SECONDS = 30
 
 
-class AirflowApiError(DemoError):
+class AirflowApiError(HarnessError):
     """Raised when Airflow answers with an error status.
 
     :param status: the HTTP status
@@ -40,11 +40,11 @@ class AirflowApiError(DemoError):
         super().__init__(message)
 
 
-class DagImportError(DemoError):
+class DagImportError(HarnessError):
     """Raised when a DAG file cannot be imported; the message contains its traceback."""
 
 
-class RunFailedError(DemoError):
+class RunFailedError(HarnessError):
     """Raised when a run that must succeed has failed; the message contains the ends of its tasks' logs."""
 
 

@@ -28,12 +28,12 @@ _POLL_SECONDS = 0.1
 NOTES = "sessions.json"
 
 
-class DemoError(RuntimeError):
-    """The base class of errors that the demo raises; the message is for the person who started it."""
+class HarnessError(RuntimeError):
+    """The base class of the errors of demo and tests; the message is for the person who started them."""
 
 
-class PartFailedError(DemoError):
-    """Raised when one part of the demo does not start, or ends by itself.
+class PartFailedError(HarnessError):
+    """Raised when a process does not start, or ends by itself.
 
     :param part: the part, for example ``"scheduler"``
     :param reason: the event, as the rest of a sentence that begins with the part

@@ -1034,10 +1034,9 @@ def test_message_of_an_upload_that_stalls(emulator: Emulator) -> None:
     upload_id = client.create_upload_session().upload_id
     with pytest.raises(UploadStalledError) as raised:
         upload(client, upload_id, MemorySource(b"0123456789"), "scan.e57", chunks=ChunkSizer(4))
-    assert str(raised.value) == (
-        "scan.e57: upload stalled at 4 of 10 bytes: the server accepts no more. Run the task again to resume "
-        "from there."
-    )
+    for fact in ("scan.e57", "4 of 10 bytes", "Run the task again"):
+        assert fact in str(raised.value)
+    assert "last failure" not in str(raised.value)
 
 
 def test_log_of_a_chunk_that_a_proxy_refused(told: list[str]) -> None:
@@ -1047,11 +1046,10 @@ def test_log_of_a_chunk_that_a_proxy_refused(told: list[str]) -> None:
         upload_id = client.create_upload_session().upload_id
         source = MemorySource(bytes(3 << 20))
         upload(client, upload_id, source, "scan.e57", chunks=ChunkSizer(2 << 20), ask=False)
-    assert told == [
-        f"PUT /api/v1/uploads/{upload_id}/scan.e57: the server answered 413 (not a reply of the 360 API). It "
-        "is probably a proxy that limits the size of a request: set a smaller chunk_size, or raise its limit "
-        "(client_max_body_size in nginx). Sending at most 1.0 MiB at a time from here on."
-    ]
+    (line,) = told
+    for fact in (f"PUT /api/v1/uploads/{upload_id}/scan.e57", "413", "chunk_size", "client_max_body_size"):
+        assert fact in line
+    assert line.endswith("Sending at most 1.0 MiB at a time from here on.")
 
 
 def test_messages_about_a_source_that_fails_or_ends_early(emulator: Emulator, told: list[str]) -> None:
@@ -1062,10 +1060,8 @@ def test_messages_about_a_source_that_fails_or_ends_early(emulator: Emulator, to
     assert told == ["the store hung up Opening it again at byte 4."]
     with pytest.raises(SourceChangedError) as raised:
         upload(client, upload_id, MemorySource(b"012345", size=10), "b.e57", ask=False)
-    assert str(raised.value) == (
-        "scans/scan.e57 ends at 6 bytes and had 10 when the upload started. Wait until it is "
-        "completely written, then clear the session task."
-    )
+    for fact in ("scans/scan.e57", "ends at 6 bytes", "had 10", "clear the session task"):
+        assert fact in str(raised.value)
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["nothing known", "begun"])
