@@ -19,7 +19,7 @@ import requests
 from harness.processes import LOOPBACK, Child, clean_environment, end, free_port
 from tests.packaging.conftest import PINS, ROOT, Built, run, uv
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.soak
 
 PAGE = (ROOT / "docs" / "quickstart.md").read_text("utf-8")
 KEY = {"Authorization": "Bearer sk_demo"}

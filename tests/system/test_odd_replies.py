@@ -132,7 +132,7 @@ class Place:
 @pytest.fixture(
     params=[
         pytest.param("sqlite", marks=pytest.mark.long),
-        pytest.param("postgresql", marks=pytest.mark.long),
+        pytest.param("postgresql", marks=pytest.mark.soak),
     ],
 )
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
