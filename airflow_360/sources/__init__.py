@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-__all__ = ["FileInfo", "Location", "Reader", "Scan", "Source"]
+__all__ = ["FileInfo", "FileSource", "Location", "Reader", "Scan", "Source"]
 
 
 class Reader(Protocol):
@@ -54,6 +54,18 @@ class Source(Protocol):
 
     def check(self) -> None:
         """Raise :class:`~airflow_360.exceptions.SourceChangedError` if the bytes have changed."""
+        ...
+
+
+class FileSource(Source, Protocol):
+    """The bytes of one file as it is in its store, which can also be read in single ranges."""
+
+    def read_range(self, offset: int, length: int) -> bytes:
+        """Return the bytes of a range with one request, fewer only if the file ends in it.
+
+        :param offset: bytes from the start; less than ``size``.
+        :param length: the number of bytes.
+        """
         ...
 
 
@@ -146,6 +158,6 @@ class Location(Protocol):
         """
         ...
 
-    def source(self, info: FileInfo) -> Source:
+    def source(self, info: FileInfo) -> FileSource:
         """Return the bytes of a listed file in its listed version."""
         ...

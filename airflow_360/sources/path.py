@@ -10,7 +10,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -76,6 +76,11 @@ class PathSource:
                 file.close()
                 raise
         return _PathReader(file, self._path)
+
+    def read_range(self, offset: int, length: int) -> bytes:
+        """Return the bytes of a range; the errors are those of :meth:`open`."""
+        with closing(self.open(offset)) as reader:
+            return reader.read(length)
 
     def check(self) -> None:
         """Check the file again.

@@ -70,18 +70,27 @@ class S3Source:
         :raises SourceChangedError: if the object has another ETag now.
         :raises SourceError: if it cannot be read.
         """
-        condition = {} if _is_weak(self._etag) else {"IfMatch": f'"{self._etag}"'}
-        with _reading(self._path):
-            reply = self._client.get_object(
-                Bucket=self._bucket, Key=self._key, Range=f"bytes={offset}-", **condition
-            )
-        if plain_etag(reply.get("ETag", "")) != self._etag:
-            reply["Body"].close()
-            raise changed(self._path)
-        return reading_ahead(_S3Reader(reply["Body"], self._path), self._size - offset)
+        return reading_ahead(_S3Reader(self._get(f"bytes={offset}-"), self._path), self._size - offset)
+
+    def read_range(self, offset: int, length: int) -> bytes:
+        """Return the bytes of a range with one GetObject; the errors are those of :meth:`open`."""
+        reader = _S3Reader(self._get(f"bytes={offset}-{offset + length - 1}"), self._path)
+        try:
+            return reader.read(length)
+        finally:
+            reader.close()
 
     def check(self) -> None:
         """Do nothing: every read already checks the ETag."""
+
+    def _get(self, range_: str) -> Any:
+        condition = {} if _is_weak(self._etag) else {"IfMatch": f'"{self._etag}"'}
+        with _reading(self._path):
+            reply = self._client.get_object(Bucket=self._bucket, Key=self._key, Range=range_, **condition)
+        if plain_etag(reply.get("ETag", "")) != self._etag:
+            reply["Body"].close()
+            raise changed(self._path)
+        return reply["Body"]
 
 
 class _S3Reader:

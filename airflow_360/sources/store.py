@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -193,13 +193,23 @@ class StoreSource:
         """
         if offset or self.size > SMALL_BYTES:
             self.check()
-        reader: Reader
-        if self.store.is_object_store:
-            reader = _RangeReader(self, offset)
-        else:
-            with self.store.reading(self.path) as fs:
-                reader = _FileReader(self, fs, _open(fs, self.store.inner(self.path), offset))
+        reader = _RangeReader(self, offset) if self.store.is_object_store else self._open(offset)
         return reading_ahead(reader, self.size - offset)
+
+    def read_range(self, offset: int, length: int) -> bytes:
+        """Return the bytes of a range.
+
+        It does not ask whether the file has changed; an upload does that.
+
+        :raises SourceError: if it cannot be read.
+        """
+        if self.store.is_object_store:
+            return _RangeReader(self, offset).fetched(length)
+        data = b""
+        with closing(self._open(offset)) as reader:
+            while len(data) < length and (block := reader.read(length - len(data))):
+                data += block
+        return data
 
     def check(self) -> None:
         """Ask the store again, with one request, or two in Google Cloud Storage.
@@ -209,6 +219,10 @@ class StoreSource:
         now = self.store.file_info(self.store.info(self.path), self.path, self.info.relative)
         if _differ(self.info, now):
             raise changed(self.path, self.info, now)
+
+    def _open(self, offset: int) -> Reader:
+        with self.store.reading(self.path) as fs:
+            return _FileReader(self, fs, _open(fs, self.store.inner(self.path), offset))
 
 
 class _FileReader:
@@ -236,12 +250,13 @@ class _RangeReader:
 
     def read(self, size: int, /) -> bytes:
         if not self._block and (wanted := min(RANGE_BYTES, self._source.size - self._offset)):
-            self._block = memoryview(self._fetched(wanted))[:wanted]
+            self._block = memoryview(self.fetched(wanted))[:wanted]
             self._offset += len(self._block)
         piece, self._block = self._block[:size], self._block[size:]
         return bytes(piece)
 
-    def _fetched(self, wanted: int) -> bytes:
+    def fetched(self, wanted: int) -> bytes:
+        """Return the next bytes with one request."""
         inner = self._source.store.inner(self._source.path)
         try:
             with self._source.store.reading(self._source.path) as fs:

@@ -52,6 +52,17 @@ def test_reading(path: Path) -> None:
     ]
 
 
+def test_ranges(path: Path) -> None:
+    """A range of a file is read exactly, and never of another version than the listed one."""
+    path.write_bytes(b"0123456789")
+    location = PathLocation(path)
+    source = location.source(location.info())
+    assert [source.read_range(0, 4), source.read_range(8, 9)] == [b"0123", b"89"]
+    path.write_bytes(b"98765")
+    with pytest.raises(SourceChangedError):
+        source.read_range(0, 4)
+
+
 def test_reading_in_blocks(path: Path) -> None:
     """A reader returns at most the requested bytes, in order, and nothing at the end."""
     reader = source_of(path).open(1)

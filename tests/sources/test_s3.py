@@ -184,6 +184,24 @@ def test_reading(s3: Any, bucket: str) -> None:
         reader.close()
 
 
+def test_a_range_is_one_request_for_exactly_its_bytes(s3: Any, bucket: str) -> None:
+    """A range is read with one request for exactly its bytes, of the listed version only."""
+    put(s3, bucket, "a.e57")
+    location = S3Location(s3, bucket, "a.e57")
+    source = location.source(location.info())
+    asked: list[Any] = []
+    s3.meta.events.register("provide-client-params.s3.GetObject", lambda params, **_: asked.append(params))
+    assert [source.read_range(0, 4), source.read_range(7, 3), source.read_range(8, 9)] == [
+        b"0123",
+        b"789",
+        b"89",
+    ]
+    assert [request["Range"] for request in asked] == ["bytes=0-3", "bytes=7-9", "bytes=8-16"]
+    put(s3, bucket, "a.e57", body=b"9876543210")
+    with pytest.raises(SourceChangedError):
+        source.read_range(0, 4)
+
+
 @pytest.mark.parametrize("size", [10, 11, 9], ids=["same size", "longer", "shorter"])
 def test_replaced_object(s3: Any, bucket: str, size: int) -> None:
     """An object that was replaced after its listing is never read, at any size and offset."""

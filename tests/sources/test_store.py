@@ -76,6 +76,15 @@ def place(request: pytest.FixtureRequest) -> Place:
     return Place(fakes.TELLING[request.param])
 
 
+def test_ranges(place: Place) -> None:
+    """A range of a file is read exactly; an object store gets one request for it."""
+    source = place.file.source(place.info("file"))
+    place.fs.requests.clear()
+    assert [source.read_range(0, 4), source.read_range(7, 3)] == [TEN[:4], TEN[7:]]
+    if place.store.is_object_store:
+        assert len(place.fs.requests) == 2
+
+
 def read(source: Source, offset: int = 0, size: int = 1 << 20) -> bytes:
     reader = source.open(offset)
     try:
