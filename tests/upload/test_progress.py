@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
 
 import pytest
 
 from airflow_360.texts import duration_text, size_text
-from airflow_360.upload.progress import ProgressLog
+from airflow_360.upload.progress import ProgressLog, ProgressRecord
 from tests.fakes import Steps
 
 MIB = 1 << 20
@@ -122,14 +121,15 @@ def test_a_line_has_the_number_of_complete_files(caplog: pytest.LogCaptureFixtur
 
 def test_the_callback_gets_the_numbers_of_each_line(caplog: pytest.LogCaptureFixture) -> None:
     """The callback gets the numbers of each line, its text, and at the end the final numbers."""
-    kept: list[dict[str, Any]] = []
+    kept: list[ProgressRecord] = []
     with caplog.at_level(logging.INFO):
         log = ProgressLog("session Bx0xyTjt", 100, files=3, keep=kept.append, clock=Steps(0, 10))
         log.begin(20)
         for received, files in ((30, 1), (60, 1), (100, 3)):
             log.update(received, files)
-    assert [f"session Bx0xyTjt: {numbers.pop('progress')}" for numbers in kept[:2]] == caplog.messages
+    assert [f"session Bx0xyTjt: {numbers['progress']}" for numbers in kept[:2]] == caplog.messages
     assert kept[1] == {
+        "progress": caplog.messages[1].partition(": ")[2],
         "received": 60,
         "size": 100,
         "percent": 60,
@@ -145,7 +145,7 @@ def test_the_callback_gets_the_numbers_of_each_line(caplog: pytest.LogCaptureFix
 
 def test_nothing_to_keep() -> None:
     """An upload that is over before its first line costs no write."""
-    kept: list[dict[str, Any]] = []
+    kept: list[ProgressRecord] = []
     for size in (0, 100):
         log = ProgressLog("scan.e57", size, keep=kept.append, clock=Steps(1))
         log.begin(0)
