@@ -11,7 +11,7 @@ UNIT := -q -m "not long and not soak and not system" -p no:cacheprovider --durat
 # it uses libraries on the lowest versions; but for what reads the source or measures, which `make test` does.
 ON_AIRFLOW := tests/airflow tests/test_docs.py
 WITH_LIBRARIES := tests/api tests/demo tests/harness tests/sources tests/upload
-CORE := $(WITH_LIBRARIES) tests/emulator tests/projects tests/reliability
+CORE := $(WITH_LIBRARIES) tests/emulator tests/inspection tests/projects tests/reliability
 TYPED := $(wildcard airflow_360 dags demo harness tests benchmarks docs/conf.py)
 unexport PYTHONPATH
 
