@@ -20,6 +20,7 @@ import this module, and it imports nothing from the package.
     ├─ NoReplyError                      no usable reply (.sent .timed_out)        retryable
     ├─ ConfigurationError                the connection or a .parameter is wrong
     ├─ SourceError                       the bytes cannot be read: .path           retryable or not
+    ├─ InspectionError                   files are damaged, and inspect is "fail" (.files)
     ├─ ProjectError                      the session or project is not as requested
     │  └─ ProjectStatusError             the status is not within 0 to 100 (.status)
     └─ UploadError                       the upload has failed: .filename .received .total
@@ -38,6 +39,7 @@ __all__ = [
     "AuthenticationError",
     "ConfigurationError",
     "FileRejectedError",
+    "InspectionError",
     "InvalidRequestError",
     "NoReplyError",
     "NotFoundError",
@@ -265,6 +267,18 @@ class SourceError(ThreeSixtyError):
         super().__init__(message)
         self.path = path
         self.retryable = retryable
+
+
+class InspectionError(ThreeSixtyError):
+    """Raised when files are damaged and ``inspect`` is ``"fail"``: replace them, or leave them out.
+
+    :param message: see :class:`ThreeSixtyError`; it lists the files and what is wrong with each.
+    :param files: the paths of the damaged files, at most 1,000.
+    """
+
+    def __init__(self, message: str = "", *, files: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.files = list(files)
 
 
 class ProjectError(ThreeSixtyError):

@@ -37,6 +37,7 @@ def scan_to_project(
     coordinate_system: str | None = None,
     options: Mapping[str, Any] | None = None,
     on_empty: str = "skip",
+    inspect: str = "warn",
     fail_on_errors: bool = False,
     stall_timeout: float | timedelta | None = None,
     deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -71,9 +72,12 @@ def scan_to_project(
     :param manifest: True, or a folder's path that ends with ``/``, writes a list of the sent files with their
         SHA-256, see :class:`~airflow_360.operators.upload.UploadFilesOperator`.
     :param privacy_mode: see :class:`~airflow_360.operators.project.CreateProjectOperator`.
-    :param coordinate_system: for example ``"EPSG:25832"``.
+    :param coordinate_system: for example ``"EPSG:25832"``; ``"auto"`` takes the one that the files state, see
+        :class:`~airflow_360.operators.project.CreateProjectOperator`.
     :param options: any other fields of the server's API.
     :param on_empty: ``"skip"`` skips all tasks if there is no file to upload; ``"fail"`` fails.
+    :param inspect: ``"warn"``, ``"fail"`` or ``"off"``, see
+        :class:`~airflow_360.operators.upload.UploadFilesOperator`.
     :param fail_on_errors: whether a ready project with processing errors is a failure.
     :param stall_timeout: seconds or a timedelta for which the status may stay the same; off by default, see
         :class:`~airflow_360.sensors.project.ProjectReadySensor`.
@@ -107,6 +111,7 @@ def scan_to_project(
         archive=archive,
         parallel=parallel,
         chunk_size=chunk_size,
+        inspect=inspect,
         manifest=manifest,
         **files,
         **shared,

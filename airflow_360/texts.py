@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["MAX_COUNTED_FILES", "LeftOut", "count_text", "duration_text", "first_few", "size_text"]
+__all__ = [
+    "MAX_COUNTED_FILES",
+    "MAX_NAMED_FAULTS",
+    "LeftOut",
+    "count_text",
+    "duration_text",
+    "first_few",
+    "size_text",
+]
 
 MAX_NAMED_FAULTS = 20  # in one message
 #: The most files in subfolders to count for a warning; an object store may have millions.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 
-from benchmarks import in_airflow, parsing, transfers
+from benchmarks import in_airflow, inspecting, parsing, transfers
 from benchmarks.report import Result, text
 from benchmarks.stage import GIB, Sizes, Stage, stage
 
@@ -21,6 +21,7 @@ SCENARIOS: dict[str, Callable[[Stage], Result]] = {
     "many-files": transfers.many_files,
     "paced-files": transfers.paced_files,
     "parsing": parsing.imports,
+    "inspecting": inspecting.inspections,
     "task-time": in_airflow.time_of_a_task,
     "task-memory": in_airflow.memory_of_a_task,
 }

@@ -33,12 +33,16 @@ def talk(folder: Path, connection: socket.socket) -> None:
 
 def answer(folder: Path, connection: socket.socket, request: Request) -> None:
     path = folder / request.path[-1]
+    if not path.is_file():
+        connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        return
     size = path.stat().st_size
-    start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+    first, _, last = request.headers.get("range", "bytes=0-").removeprefix("bytes=").partition("-")
+    start, end = int(first), min(int(last or size - 1), size - 1) + 1
     lines = [
         "HTTP/1.1 206 Partial Content" if "range" in request.headers else "HTTP/1.1 200 OK",
-        f"Content-Length: {size - start}",
-        f"Content-Range: bytes {start}-{size - 1}/{size}",
+        f"Content-Length: {end - start}",
+        f"Content-Range: bytes {start}-{end - 1}/{size}",
         f"ETag: {ETAG}",
         "Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT",
         "Content-Type: application/octet-stream",
@@ -46,7 +50,7 @@ def answer(folder: Path, connection: socket.socket, request: Request) -> None:
     connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
     if request.method == "GET":
         with path.open("rb") as file:
-            connection.sendfile(file, start)
+            connection.sendfile(file, start, end - start)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ def ours_s3(server: str, verify: str, upload_id: str, endpoint: str, key: str) -
     from airflow_360.sources.s3 import S3Location
     from airflow_360.upload.engine import upload
 
-    location = S3Location(_boto3(endpoint), BUCKET, key)
+    location = S3Location(boto3_client(endpoint), BUCKET, key)
     source = location.source(location.info())
     assert upload(_client(server, verify), upload_id, source, NAME).complete
 
@@ -73,7 +73,7 @@ def guide(server: str, verify: str, upload_id: str, path: str) -> None:
 
 
 def guide_s3(server: str, verify: str, upload_id: str, endpoint: str, key: str) -> None:
-    reply = _boto3(endpoint).get_object(Bucket=BUCKET, Key=key)
+    reply = boto3_client(endpoint).get_object(Bucket=BUCKET, Key=key)
     with _guide_session(verify) as http:
         url = f"{server}/api/v1/uploads/{upload_id}/{NAME}"
         _guide_upload(http, url, reply["Body"], reply["ContentLength"])
@@ -152,10 +152,10 @@ def _blocks(file: Any) -> Iterator[bytes]:
 
 
 def boto3_upload(endpoint: str, path: str) -> None:
-    _boto3(endpoint).upload_file(path, BUCKET, NAME)
+    boto3_client(endpoint).upload_file(path, BUCKET, NAME)
 
 
-def _boto3(endpoint: str) -> Any:
+def boto3_client(endpoint: str) -> Any:
     import boto3  # type: ignore[import-untyped]
 
     return boto3.client(

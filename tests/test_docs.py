@@ -24,7 +24,15 @@ SKIN = (*CORE, "retry_policy.py", *(f"{kind}/*.py" for kind in KINDS))
 INNER = {
     *(
         f"airflow_360.hooks.{name}"
-        for name in ("clients", "connection", "errors", "parameters", "project_polls", "task_mixin")
+        for name in (
+            "clients",
+            "connection",
+            "errors",
+            "inspections",
+            "parameters",
+            "project_polls",
+            "task_mixin",
+        )
     ),
     "airflow_360.triggers.poll_queue",
 }

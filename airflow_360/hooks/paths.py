@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_360.exceptions import SourceChangedError, SourceError, ThreeSixtyError
 from airflow_360.hooks.errors import airflow_errors
+from airflow_360.hooks.inspections import Inspector
 from airflow_360.hooks.parameters import AnyPath, path_text, require_rendered
 from airflow_360.sources.file_info import plain_etag
 from airflow_360.sources.listing import Globs, globs_text, has_files, list_files, list_scans, snapshot_scan
@@ -28,7 +29,7 @@ from airflow_360.texts import count_text
 from airflow_360.version_compat import AIRFLOW_VERSION
 
 if TYPE_CHECKING:
-    from airflow_360.sources import FileInfo, Location, Scan, Source
+    from airflow_360.sources import FileInfo, FileSource, Location, Scan
     from airflow_360.texts import LeftOut
 
 __all__ = ["Paths"]
@@ -220,7 +221,7 @@ class Paths:
         size: int | None = None,
         etag: str | None = None,
         modified: float | None = None,
-    ) -> Source:
+    ) -> FileSource:
         """Open one file for reading.
 
         :param path: local, ``s3://`` or any ``scheme://``.
@@ -252,6 +253,14 @@ class Paths:
         :raises SourceError: if two files would have the same name.
         """
         return flat_names(((file.path, file.relative) for file in files), names)
+
+    def inspector(self, mode: str, aws_conn_id: str | None = "aws_default") -> Inspector:
+        """Return the inspector of one task.
+
+        :param mode: ``"warn"``, ``"fail"`` or ``"off"``.
+        :param aws_conn_id: see :meth:`open`.
+        """
+        return Inspector(self, mode, aws_conn_id)
 
     def find(
         self,

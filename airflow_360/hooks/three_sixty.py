@@ -127,6 +127,7 @@ class ThreeSixtyHook(BaseHook):
         modified: float | None = None,
         is_first_attempt: bool = False,
         state: TaskState | None = None,
+        inspect: str = "warn",
         manifest: bool | str | None = None,
     ) -> dict[str, Any]:
         """Upload one file into a session, or resume its upload; you can also call this inside a ``@task``.
@@ -143,9 +144,12 @@ class ThreeSixtyHook(BaseHook):
         :param is_first_attempt: True to send a file of one chunk without asking first what the server has.
         :param state: the task's saved state; used to verify that the source has not changed since the first
             attempt.
+        :param inspect: ``"warn"`` logs if the file is empty, truncated or damaged, ``"fail"`` fails then
+            before the first byte, ``"off"`` does not look.
         :param manifest: True writes name, size and SHA-256 of the sent file to the log; a path writes them to
             a file, see :class:`~airflow_360.operators.upload.UploadFileOperator`.
-        :returns: ``{filename, path, size}``; ``filename`` is the file's name on the server.
+        :returns: ``{filename, path, size}``; ``filename`` is the file's name on the server. An inspection may
+            add ``coordinate_system``, ``damaged`` and ``doubtful``.
         :raises AirflowFailException: if a retry cannot help.
         :raises AirflowException: if a retry may help.
         """
@@ -161,6 +165,7 @@ class ThreeSixtyHook(BaseHook):
             modified=modified,
             is_first_attempt=is_first_attempt,
             state=state,
+            inspect=inspect,
             manifest=manifest,
         )
 

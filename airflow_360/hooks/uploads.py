@@ -35,6 +35,7 @@ from airflow_360.upload.ranges import ChunkSizer
 
 if TYPE_CHECKING:
     from airflow_360.api.records import FileProgress
+    from airflow_360.hooks.inspections import Inspector
     from airflow_360.hooks.parameters import AnyPath
     from airflow_360.hooks.three_sixty import ThreeSixtyHook
     from airflow_360.sources import FileInfo, Source
@@ -71,6 +72,7 @@ class Uploads:
         modified: float | None = None,
         is_first_attempt: bool = False,
         state: TaskState | None = None,
+        inspect: str = "warn",
         manifest: bool | str | None = None,
     ) -> dict[str, Any]:
         """Upload one file into a session, or resume its upload: see :meth:`.ThreeSixtyHook.upload`."""
@@ -87,17 +89,20 @@ class Uploads:
         with _clear_the_listing_too(is_listed):
             record.check_unchanged(own_path, source.fingerprint, [found])
         self._log.info("%s: %s from %s to session %s", name, size_text(source.size), own_path, upload_id)
+        inspector = self._hook.paths.inspector(inspect, aws_conn_id)
+        inspector.inspect([found], is_scan=False)
         chunks = ChunkSizer(_positive(chunk_size))
         keep = _shown(state, chunks, file=name, upload_id=upload_id)
         lines = ProgressLog(name, source.size, keep=keep, every=self._progress_interval)
         on_progress = on_progress or (lambda progress: lines.update(progress.received))
         rows = self._manifest(manifest, aws_conn_id)
-        sent = rows.digested(source)
+        sent = rows.digested(inspector.while_sent(found, lambda: source)())
         with _clear_the_listing_too(is_listed), self._after_the_project(upload_id, record):
             self._send(upload_id, sent, name, chunks, lines.begin, on_progress, is_first_attempt)
             rows.add(name, sent)
             self._finish(upload_id, rows, name, [own_path])
-        return {"filename": name, "path": own_path, "size": source.size}
+        inspector.report()
+        return {"filename": name, "path": own_path, "size": source.size, **inspector.findings.result}
 
     @airflow_errors()
     def files(
@@ -112,8 +117,9 @@ class Uploads:
         shards: int = 1,
         shard: int = 0,
         state: TaskState | None = None,
+        inspector: Inspector | None = None,
         manifest: bool | str | None = None,
-    ) -> dict[str, int]:
+    ) -> dict[str, Any]:
         """Upload several files into a session in parallel, or resume their upload.
 
         :param upload_id: the session.
@@ -126,8 +132,9 @@ class Uploads:
         :param shards: how many tasks share the files; each task gets the full list and uploads its part.
         :param shard: the number of this task, from 0.
         :param state: see :meth:`.ThreeSixtyHook.upload`; it contains one digest of the shard's files.
+        :param inspector: inspects the files, see :meth:`.Paths.inspector`; None inspects nothing.
         :param manifest: see :meth:`.ThreeSixtyHook.upload`.
-        :returns: ``{files, bytes}``.
+        :returns: ``{files, bytes}``; an inspection may add ``coordinate_system``, ``damaged``, ``doubtful``.
         :raises AirflowFailException: if a retry cannot help; the message names each refused file.
         :raises AirflowException: if a retry may help.
         """
@@ -152,10 +159,12 @@ class Uploads:
         record.check_unchanged("The folder", fingerprint_of(files), files)
         total = sum(file.size for file in files)
         counted = count_text(len(files), "file")
+        inspector = inspector or self._hook.paths.inspector("off")
+        inspector.inspect(files, is_scan=shards == 1)
         self._log.info("%s, %s, to session %s", counted, size_text(total), upload_id)
         seconds, rows = _stopwatch(), self._manifest(manifest, aws_conn_id)
         jobs = [
-            Job(flat[file.path], file.size, rows.opener(self._opener(file, aws_conn_id)), rows.add)
+            Job(flat[file.path], file.size, rows.opener(self._opener(file, aws_conn_id, inspector)), rows.add)
             for file in files
         ]
         chunks = ChunkSizer(_positive(chunk_size))
@@ -188,7 +197,7 @@ class Uploads:
             )
             part = f"{upload_id}-{shard}-of-{shards}" if shards > 1 else upload_id
             self._finish(upload_id, rows, part, (file.path for file in files))
-        return {"files": len(files), "bytes": total}
+        return {"files": len(files), "bytes": total, **inspector.findings.result}
 
     @airflow_errors()
     def archive(
@@ -200,8 +209,9 @@ class Uploads:
         chunk_size: int | None = None,
         aws_conn_id: str | None = "aws_default",
         state: TaskState | None = None,
+        inspector: Inspector | None = None,
         manifest: bool | str | None = None,
-    ) -> dict[str, int]:
+    ) -> dict[str, Any]:
         """Upload several files into a session as one uncompressed zip, or resume its upload.
 
         The zip is computed while it is sent. To resume it, the checksums of the sent files are needed. They
@@ -213,8 +223,9 @@ class Uploads:
         :param chunk_size: see :meth:`.ThreeSixtyHook.upload`.
         :param aws_conn_id: see :meth:`.ThreeSixtyHook.upload`.
         :param state: see :meth:`.ThreeSixtyHook.upload`.
+        :param inspector: see :meth:`files`.
         :param manifest: see :meth:`.ThreeSixtyHook.upload`; the zip is one file.
-        :returns: ``{files, bytes}`` of the session: one file, and the bytes of the zip.
+        :returns: ``{files, bytes}`` of the session: one file, and its bytes; more as in :meth:`files`.
         :raises AirflowFailException: if a retry cannot help.
         :raises AirflowException: if a retry may help.
         """
@@ -223,7 +234,10 @@ class Uploads:
         _warn_of_names(self._log, [(archive, name)])
         files = list({file.path: file for file in files}.values())
         check_readable(files)
-        source = ArchiveSource(name, [Member(file, self._opener(file, aws_conn_id)) for file in files])
+        inspector = inspector or self._hook.paths.inspector("off")
+        inspector.inspect(files)
+        members = [Member(file, self._opener(file, aws_conn_id, inspector)) for file in files]
+        source = ArchiveSource(name, members)
         record = SourceRecord(state, f"{upload_id} {name}")
         record.check_unchanged(f"The content of {name}", source.fingerprint, files)
         kept = ArchiveChecksums(state or TaskState({}), f"{upload_id} {name}", source)
@@ -254,7 +268,7 @@ class Uploads:
                 raise
             rows.add(name, sent)
             self._finish(upload_id, rows, name, (file.path for file in files))
-        return {"files": 1, "bytes": source.size}
+        return {"files": 1, "bytes": source.size, **inspector.findings.result}
 
     @contextmanager
     def _after_the_project(self, upload_id: str, record: SourceRecord) -> Iterator[None]:
@@ -332,10 +346,10 @@ class Uploads:
         """Return the manifest; it does nothing if no manifest is wanted."""
         return Manifest(manifest, lambda conn_id: self._hook.paths.s3_client(conn_id or aws_conn_id))
 
-    def _opener(self, file: FileInfo, aws_conn_id: str | None) -> Callable[[], Source]:
+    def _opener(self, file: FileInfo, aws_conn_id: str | None, inspector: Inspector) -> Callable[[], Source]:
         # Opened here, in the task's main thread: another thread must not look up an AWS connection.
         location = self._hook.paths.open(file.path, aws_conn_id)
-        return lambda: location.source(file)
+        return inspector.while_sent(file, lambda: location.source(file))
 
 
 def _shown(

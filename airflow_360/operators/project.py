@@ -31,7 +31,7 @@ from airflow_360.projects.waiting import WaitTimes, as_seconds, late_text, proje
 from airflow_360.runtime.assets import add_asset_events
 from airflow_360.runtime.creation_records import PROJECT_REQUEST, LinkRecords, SessionRecords
 from airflow_360.runtime.lasting_store import lasting_inlets
-from airflow_360.runtime.results import results_of
+from airflow_360.runtime.results import coordinate_system_of, results_of
 from airflow_360.runtime.scan_records import SCAN_KEYS, ScanRecord, listing_task_id
 from airflow_360.runtime.task_state import TaskState, is_waiting, time_left
 from airflow_360.triggers.pause import PauseTrigger
@@ -88,7 +88,9 @@ class CreateProjectOperator(ThreeSixtyOperator):
         exists, and it is skipped if another run has created its project in the meantime (templated).
     :param privacy_mode: ``"private"`` (the owner and invited users), ``"link"``, ``"public"``, or the
         server's number. Private by default, as in the vendor's own client (templated).
-    :param coordinate_system: for example ``"EPSG:25832"`` (templated).
+    :param coordinate_system: for example ``"EPSG:25832"``. ``"auto"`` takes the one that the files in
+        ``uploads`` state: if they state different ones, the task fails and lists them; if they state none, a
+        warning says so, and the project has none (templated).
     :param options: any other fields of the server's API, sent unchanged (templated).
     :param wait_for_completion: whether to wait, without a worker slot, until the project is ready.
     :param poll_interval: seconds (or a timedelta) between two polls of that wait. 60 by default: the server
@@ -310,7 +312,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
             "download_link": self.download_link,
             "title": self.title or (self.path or "").rstrip("/").rpartition("/")[2],
             "privacy_mode": self._checked_privacy_mode(),
-            "coordinate_system": self.coordinate_system,
+            "coordinate_system": self._coordinate_system(),
         }
         fields = {name: value for name, value in given.items() if value not in (None, "")}
         options = self._checked_options()
@@ -319,6 +321,16 @@ class CreateProjectOperator(ThreeSixtyOperator):
                 f"options must not contain {', '.join(twice)}: the operator has parameters for it."
             )
         return {**fields, **options}
+
+    def _coordinate_system(self) -> str | None:
+        if self.coordinate_system != "auto":
+            return self.coordinate_system
+        system, warning = coordinate_system_of(results_of(self.uploads) or [])
+        if warning:
+            self.log.warning("%s", warning)
+        else:
+            self.log.info("Coordinate system of the uploaded files: %s.", system)
+        return system
 
     def _checked_privacy_mode(self) -> int:
         try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -28,6 +29,7 @@ from airflow_360.values import is_unset
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
+    from airflow_360.hooks.inspections import Inspector
     from airflow_360.hooks.parameters import AnyPath
     from airflow_360.sources import FileInfo, Scan
     from airflow_360.sources.listing import Globs
@@ -43,6 +45,9 @@ __all__ = [
 
 ON_EMPTY = ("skip", "fail")
 NAMES = ("path", "basename")
+INSPECT = ("warn", "fail", "off")
+#: The XCom with the findings of an inspection; the page in Airflow's UI shows it.
+INSPECTION = "inspection"
 _FOLDER_LABEL = (
     "{{ task.path or task.upload_id }}"
     "{% if task.shards | int > 1 %}, shard {{ task.shard }} of {{ task.shards }}{% endif %}"
@@ -56,8 +61,9 @@ class ListFilesOperator(ThreeSixtyOperator):
     left out. The log says how many.
 
     XCom: a list of ``{path, filename, size, etag, modified}``, the keyword arguments of
-    :class:`UploadFileOperator`. ``etag`` and ``modified`` are None if the store does not have them.
-    On retry and on clear it lists again.
+    :class:`UploadFileOperator`. ``etag`` and ``modified`` are None if the store does not have them. If files
+    were inspected, the XCom ``inspection`` is ``{damaged, doubtful, files}``: two numbers of files, and texts
+    about the first twenty of them. On retry and on clear it lists and inspects again.
 
     :param path: a file, a folder, a prefix or a glob; local or any ``scheme://`` (templated). A string, a
         ``Path`` or an ``ObjectStoragePath``.
@@ -74,6 +80,9 @@ class ListFilesOperator(ThreeSixtyOperator):
         the last part of the path (templated).
     :param on_empty: ``"skip"`` skips this task and those after it if there is no file, so that a night
         without scans is not a failure; ``"fail"`` fails (templated).
+    :param inspect: ``"warn"`` reads head and tail of each file and logs files that are empty, truncated or
+        damaged; ``"fail"`` fails and names all of them, so that nothing of a bad scan is uploaded; ``"off"``
+        does not read files. With ``"warn"`` the upload tasks inspect photos while they are sent (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
     """
 
@@ -83,6 +92,7 @@ class ListFilesOperator(ThreeSixtyOperator):
         "exclude",
         "names",
         "on_empty",
+        "inspect",
         "aws_conn_id",
         "three_sixty_conn_id",
     )
@@ -97,11 +107,13 @@ class ListFilesOperator(ThreeSixtyOperator):
         follow_links: bool = False,
         names: str = "path",
         on_empty: str = "skip",
+        inspect: str = "warn",
         aws_conn_id: str | None = "aws_default",
         **kwargs: Any,
     ) -> None:
         check_literal("names", names, *NAMES)
         check_literal("on_empty", on_empty, *ON_EMPTY)
+        check_literal("inspect", inspect, *INSPECT)
         super().__init__(**kwargs)
         self.path: str = path_text(path)
         self.pattern = pattern
@@ -110,6 +122,7 @@ class ListFilesOperator(ThreeSixtyOperator):
         self.follow_links = follow_links
         self.names = names
         self.on_empty = on_empty
+        self.inspect = inspect
         self.aws_conn_id = aws_conn_id
 
     @airflow_errors()
@@ -117,6 +130,7 @@ class ListFilesOperator(ThreeSixtyOperator):
         """List the files; fail before any byte is sent if two have the same name."""
         require_choice("names", self.names, *NAMES)
         require_choice("on_empty", self.on_empty, *ON_EMPTY)
+        require_choice("inspect", self.inspect, *INSPECT)
         left_out = LeftOut()
         files = self.hook.paths.list_files(
             self.path,
@@ -138,6 +152,8 @@ class ListFilesOperator(ThreeSixtyOperator):
                 parameter="path",
             )
         flat = self.hook.paths.flat_names(files, self.names)
+        with _reported(context, self.hook.paths.inspector(self.inspect, self.aws_conn_id)) as inspector:
+            inspector.inspect(files)
         return [
             {
                 "path": file.path,
@@ -426,7 +442,8 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
 class UploadFileOperator(ThreeSixtyOperator):
     """Upload one file into a session in resumable chunks; usually mapped, with one task per file.
 
-    XCom: ``{filename, path, size}``; ``filename`` is the file's name on the server.
+    XCom: ``{filename, path, size}``; ``filename`` is the file's name on the server. ``coordinate_system`` is
+    added if the file states one, and ``damaged`` or ``doubtful`` with the number 1 if something is wrong.
 
     On retry and on clear, on any worker, it asks the server how many bytes it has and continues from there.
     If the file is already complete, this takes one request and sends nothing.
@@ -442,6 +459,9 @@ class UploadFileOperator(ThreeSixtyOperator):
     :param chunk_size: bytes of a chunk. By default it adapts to the speed of the network, so that a chunk
         takes some seconds and an interruption costs no more than that (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
+    :param inspect: ``"warn"`` reads head and tail of the file and logs if it is empty, truncated or damaged;
+        a photo is inspected while it is sent. ``"fail"`` fails before the first byte, ``"off"`` does not look
+        (templated).
     :param manifest: True writes name, size and SHA-256 of the sent file into the log. A path, local or any
         ``scheme://``, writes them there as CSV after the upload. A path that ends with ``/`` is a folder, in
         which each task writes its own file, named after the uploaded file; use this for mapped tasks. The
@@ -459,6 +479,7 @@ class UploadFileOperator(ThreeSixtyOperator):
         "modified",
         "chunk_size",
         "aws_conn_id",
+        "inspect",
         "manifest",
         "three_sixty_conn_id",
     )
@@ -474,10 +495,12 @@ class UploadFileOperator(ThreeSixtyOperator):
         modified: float | str | None = None,
         chunk_size: int | str | None = None,
         aws_conn_id: str | None = "aws_default",
+        inspect: str = "warn",
         manifest: bool | str | None = None,
         map_index_template: str | None = "{{ task.filename or task.path }}",
         **kwargs: Any,
     ) -> None:
+        check_literal("inspect", inspect, *INSPECT)
         super().__init__(map_index_template=map_index_template, **kwargs)
         self.upload_id = cast("str", upload_id)
         self.path: str = path_text(path)
@@ -487,11 +510,13 @@ class UploadFileOperator(ThreeSixtyOperator):
         self.modified = modified
         self.chunk_size = chunk_size
         self.aws_conn_id = aws_conn_id
+        self.inspect = inspect
         self.manifest = manifest
 
     @waits_out_rate_limits
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the file."""
+        require_choice("inspect", self.inspect, *INSPECT)
         return self.hook.upload(
             self.upload_id,
             self.path,
@@ -503,6 +528,7 @@ class UploadFileOperator(ThreeSixtyOperator):
             modified=_parse_seconds("modified", self.modified),
             is_first_attempt=context["ti"].try_number == 1,
             state=TaskState(context),
+            inspect=self.inspect,
             manifest=self.manifest,
         )
 
@@ -511,7 +537,9 @@ class UploadFilesOperator(ThreeSixtyOperator):
     """Upload all files of a folder into a session in one task, several in parallel or as one zip.
 
     XCom: ``{files, bytes}``, a summary of fixed size for any number of files; with ``shards`` also
-    ``{shard, shards}``; with ``archive`` the summary of the zip, which is one file.
+    ``{shard, shards}``; with ``archive`` the summary of the zip, which is one file. ``coordinate_system`` is
+    added if files state one, and ``damaged`` and ``doubtful``, numbers of files, if something is wrong. The
+    XCom ``inspection`` is as in :class:`ListFilesOperator`.
 
     You can spread one folder over several workers: with ``shards=4``, mapped with
     ``.expand(shard=[0, 1, 2, 3])``, each task lists the folder and takes a share that depends only on the
@@ -543,6 +571,9 @@ class UploadFilesOperator(ThreeSixtyOperator):
     :param chunk_size: bytes of a chunk, as in :class:`UploadFileOperator` (templated).
     :param on_empty: ``"skip"`` or ``"fail"``, as in :class:`ListFilesOperator`; it applies to the whole
         folder, not to a shard (templated).
+    :param inspect: ``"warn"`` reads head and tail of each file and logs files that are empty, truncated or
+        damaged; photos are inspected while they are sent. ``"fail"`` fails before the first byte and names
+        all of them, ``"off"`` does not look (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
     :param manifest: as in :class:`UploadFileOperator`, one row per file; in a folder it is named after the
         session, and after the shard or the archive (templated).
@@ -564,6 +595,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         "on_empty",
         "shards",
         "shard",
+        "inspect",
         "aws_conn_id",
         "manifest",
         "three_sixty_conn_id",
@@ -584,6 +616,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         parallel: int = 4,
         chunk_size: int | str | None = None,
         on_empty: str = "skip",
+        inspect: str = "warn",
         aws_conn_id: str | None = "aws_default",
         shards: int | str = 1,
         shard: int | str = 0,
@@ -593,6 +626,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
     ) -> None:
         check_literal("names", names, *NAMES)
         check_literal("on_empty", on_empty, *ON_EMPTY)
+        check_literal("inspect", inspect, *INSPECT)
         super().__init__(map_index_template=map_index_template, **kwargs)
         if (path is None) == (paths is None):
             raise ValueError(f"{self.task_id}: give either path or paths, and not both.")
@@ -608,16 +642,18 @@ class UploadFilesOperator(ThreeSixtyOperator):
         self.parallel = parallel
         self.chunk_size = chunk_size
         self.on_empty = on_empty
+        self.inspect = inspect
         self.aws_conn_id = aws_conn_id
         self.manifest = manifest
         self.shards = shards
         self.shard = shard
 
     @waits_out_rate_limits
-    def execute(self, context: Context) -> dict[str, int]:
+    def execute(self, context: Context) -> dict[str, Any]:
         """List the files, and upload all of them or those of this shard."""
         require_choice("names", self.names, *NAMES)
         require_choice("on_empty", self.on_empty, *ON_EMPTY)
+        require_choice("inspect", self.inspect, *INSPECT)
         shards, shard = self._shard_position()
         if self.archive is not None and shards > 1:
             raise ConfigurationError(
@@ -633,7 +669,18 @@ class UploadFilesOperator(ThreeSixtyOperator):
             self.log.info("Left out: %s.", left_out)
         return summary
 
-    def _upload(self, files: Sequence[FileInfo], shards: int, shard: int, context: Context) -> dict[str, int]:
+    def _upload(self, files: Sequence[FileInfo], shards: int, shard: int, context: Context) -> dict[str, Any]:
+        with _reported(context, self.hook.paths.inspector(self.inspect, self.aws_conn_id)) as inspector:
+            return self._send(files, shards, shard, context, inspector)
+
+    def _send(
+        self,
+        files: Sequence[FileInfo],
+        shards: int,
+        shard: int,
+        context: Context,
+        inspector: Inspector,
+    ) -> dict[str, Any]:
         if self.archive is not None:
             return self.hook.uploads.archive(
                 self.upload_id,
@@ -642,6 +689,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
                 chunk_size=_parse_int("chunk_size", self.chunk_size),
                 aws_conn_id=self.aws_conn_id,
                 state=TaskState(context),
+                inspector=inspector,
                 manifest=self.manifest,
             )
         summary = self.hook.uploads.files(
@@ -654,6 +702,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
             shards=shards,
             shard=shard,
             state=TaskState(context),
+            inspector=inspector,
             manifest=self.manifest,
         )
         return {**summary, "shard": shard, "shards": shards} if shards > 1 else summary
@@ -757,6 +806,17 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
             return self.hook.client.get_project(self.upload_id).name
         except NotFoundError:
             return None
+
+
+@contextmanager
+def _reported(context: Context, inspector: Inspector) -> Iterator[Inspector]:
+    """Log what an inspection found and save it for Airflow's UI, also if the task fails because of it."""
+    try:
+        yield inspector
+    finally:
+        inspector.report()
+        if inspector.findings.files:
+            context["ti"].xcom_push(key=INSPECTION, value=inspector.shown)
 
 
 def _folder_of(file: FileInfo) -> str:

@@ -28,7 +28,10 @@ class Row {
 
   update(ti) {
     const again = !ti.state || this.ti?.try_number !== ti.try_number; // cleared or retried
-    if (again) Object.assign(this, { numbers: undefined, percent: undefined, page: undefined, result: undefined, fields: {} });
+    if (again) {
+      const none = { numbers: undefined, percent: undefined, page: undefined, result: undefined, problems: undefined };
+      Object.assign(this, none, { fields: {} });
+    }
     if (again || this.ti?.state !== ti.state) this.settled = false;
     this.ti = ti;
     this.fields = { ...this.fields, ...ti.rendered_fields };
@@ -144,9 +147,10 @@ export class Run {
   /** Sets names and sizes of uploads that have not started, if their task is mapped over an unchanged listing. */
   async readListings() {
     for (const list of this.of("list")) {
-      if (list.group === "done" && !list.settled) {
+      if ((list.group === "done" || list.group === "failed") && !list.settled) {
         list.settled = true;
-        list.result = await xcom(list.ti, "return_value");
+        if (list.group === "done") list.result = await xcom(list.ti, "return_value");
+        list.problems = await xcom(list.ti, "inspection");
       }
       if (!Array.isArray(list.result)) continue;
       const uploads = this.of("file").filter((row) => row.ti.map_index >= 0);
@@ -175,6 +179,9 @@ export class Run {
       row.fields = (await maybe(path))?.rendered_fields ?? {};
     }
     if (row.uploads && group === "done") row.result = await xcom(ti, "return_value");
+    if (row.kind === "folder" && (group === "failed" || row.result?.damaged || row.result?.doubtful)) {
+      row.problems = await xcom(ti, "inspection");
+    }
     if (this.remembers && unfinished) {
       const path = `${taskPath(ti)}/state-store/${part("360 progress")}`;
       row.numbers = (await maybe(path, { map_index: ti.map_index }))?.value ?? row.numbers;
@@ -189,6 +196,20 @@ export class Run {
       row.percent = (inLog ? await statusInLog(ti) : told) ?? row.percent;
     }
     row.settled = group !== "active";
+  }
+
+  /** Returns the numbers of damaged and doubtful files that the inspections found, and texts of the first ones. */
+  problems() {
+    const sum = { damaged: 0, doubtful: 0, files: [] };
+    for (const row of this.rows.values()) {
+      const found = row.problems ?? (row.kind === "file" && row.result);
+      if (!found || !(found.damaged || found.doubtful)) continue;
+      sum.damaged += found.damaged ?? 0;
+      sum.doubtful += found.doubtful ?? 0;
+      if (Array.isArray(found.files)) sum.files.push(...found.files);
+      else sum.files.push(`${row.name}: see the log of its task`);
+    }
+    return sum;
   }
 
   /** Returns bytes, files and rate over all uploads, from the known numbers. */

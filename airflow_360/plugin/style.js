@@ -30,6 +30,7 @@ export const STYLE = `
   .small { font-size: .875rem; }
   .muted { color: var(--muted); }
   .note { border: 1px solid var(--line); border-radius: .375rem; padding: .75rem 1rem; color: var(--muted); }
+  .problems { overflow-wrap: anywhere; }
   .bar { height: .5rem; border-radius: .25rem; margin: .375rem 0; overflow: hidden;
     background: var(--chakra-colors-bg-emphasized, #e4e4e7); }
   .card .bar { height: .75rem; border-radius: .375rem; margin: .625rem 0; }

@@ -98,9 +98,12 @@ export class RunPage {
     this.uploadPages = pager(() => this.show());
     this.projects = el("ul");
     this.projectPages = pager(() => this.show());
+    this.problemCount = el("p", {});
+    this.problems = el("ul", { className: "problems" });
     this.parts = {
       total: el("section", { className: "card" },
         el("div", { className: "line" }, this.headline, this.live), this.total, this.detail),
+      problems: el("section", {}, el("h2", {}, "Inspection"), this.problemCount, this.problems),
       projects: el("section", {}, el("h2", {}, "Projects"), this.projects, this.projectPages),
       uploads: el("section", {}, el("h2", {}, "Uploads"), this.chips, this.uploads, this.uploadPages),
     };
@@ -135,6 +138,7 @@ export class RunPage {
     parts.projects.hidden = !projects.length;
     this.visible = new Set();
     if (uploads.length) this.showTotal(uploads);
+    this.showProblems(this.model.problems());
     this.showUploads(uploads);
     this.showProjects(projects, uploads);
   }
@@ -161,6 +165,15 @@ export class RunPage {
     this.total.show(percent, none ? "skipped" : all ? "done" : failed ? "failed" : "active", "All uploads");
     this.live.textContent = this.model.over ? "This run is over" : "Live";
     this.live.dataset.live = !this.model.over;
+  }
+
+  showProblems({ damaged, doubtful, files }) {
+    this.parts.problems.hidden = !files.length;
+    this.problemCount.textContent = joined(
+      damaged && `${count(damaged, "file")} damaged`, doubtful && `${count(doubtful, "file")} doubtful`);
+    const shown = files.slice(0, ROWS_PER_PAGE);
+    if (shown.length < damaged + doubtful) shown.push("More are in the logs of the tasks");
+    this.problems.replaceChildren(...shown.map((text) => el("li", {}, text)));
   }
 
   showUploads(uploads) {

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_360.exceptions import ProjectError
+from airflow_360.texts import first_few
 
-__all__ = ["count_files", "results_of"]
+__all__ = ["coordinate_system_of", "count_files", "results_of"]
 
 MAX_SHOWN_CHARACTERS = 200
+MAX_NAMED_FILES = 3  # per coordinate system
+CODE = re.compile(r"EPSG:\d{1,7}")
 NEXT_STEP = (
     "Pass the output of UploadFileOperator or UploadFilesOperator, or results of the hook's upload methods. "
     "If you marked an upload task as success, or set its XCom by hand, clear it: complete files are not sent "
@@ -40,6 +44,39 @@ def count_files(uploads: Any) -> int | None:
     """
     results = results_of(uploads)
     return None if results is None else sum(int(result.get("files", 1)) for result in results)
+
+
+def coordinate_system_of(results: Sequence[Mapping[str, Any]]) -> tuple[str | None, str]:
+    """Return the coordinate system that the uploaded files state, and a warning; empty if there is none.
+
+    :param results: see :func:`results_of`.
+    :raises ProjectError: if the files state different ones; the message lists them.
+    """
+    files: dict[str, list[str]] = {}
+    for result in results:
+        for system in filter(None, str(result.get("coordinate_system") or "").split(", ")):
+            files.setdefault(system, []).append(str(result.get("filename") or ""))
+    codes = sorted(system for system in files if CODE.fullmatch(system))
+    if len(codes) > 1:
+        stated = [f"{code}{_names_text(files[code])}" for code in codes]
+        raise ProjectError(
+            f"The files state different coordinate systems: {first_few(stated)}. Make a project of each, or "
+            "set coordinate_system yourself."
+        )
+    if codes:
+        return codes[0], ""
+    why = "only as WKT without an EPSG code" if files else "at all"
+    return None, (
+        f"No uploaded file states its coordinate system {why}: the project is created without one. If you "
+        "know it, set coordinate_system."
+    )
+
+
+def _names_text(names: Sequence[str]) -> str:
+    """Return the first of several names in brackets; empty if they are unknown."""
+    known = [name for name in names if name]
+    more = ["…"] if len(known) > MAX_NAMED_FILES else []
+    return f" ({', '.join([*known[:MAX_NAMED_FILES], *more])})" if known else ""
 
 
 def _flat(value: Any, what: str) -> list[Mapping[str, Any]]:

@@ -291,7 +291,13 @@ def test_a_task_uploads_a_file_under_a_flat_name(emulator: Emulator, tmp_path: P
     scan.write_bytes(b"x" * 3000)
     hook, seen = ThreeSixtyHook(), []
     upload_id = hook.client.create_upload_session().upload_id
-    result = hook.upload(upload_id, str(scan), chunk_size=1000, on_progress=lambda p: seen.append(p.received))
+    result = hook.upload(
+        upload_id,
+        str(scan),
+        chunk_size=1000,
+        on_progress=lambda p: seen.append(p.received),
+        inspect="off",
+    )
     assert result == {"filename": "Grosse_1.e57", "path": str(scan), "size": 3000}
     assert emulator.store.file_path(upload_id, "Grosse_1.e57").read_bytes() == scan.read_bytes()
     assert seen == [1000, 2000, 3000]

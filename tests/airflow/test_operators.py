@@ -135,7 +135,7 @@ class TestUploadFile:
     def test_the_result_has_the_name_on_the_server(self, emulator: Emulator, folder: Path) -> None:
         """The result contains the file's name on the server."""
         operator = UploadFileOperator(
-            task_id="upload", upload_id=session(emulator), path=str(folder / "a.E57")
+            task_id="upload", upload_id=session(emulator), path=str(folder / "a.E57"), inspect="off"
         )
         assert operator.execute(context()) == {
             "filename": "a.e57",
@@ -236,7 +236,7 @@ class TestUploadFiles:
     def test_the_result_is_a_summary_of_fixed_size(self, emulator: Emulator, folder: Path) -> None:
         """The result is a summary of fixed size; the session is listed once and each file sent once."""
         upload_id = session(emulator)
-        assert upload_all(upload_id, folder) == {"files": 3, "bytes": 1900}
+        assert upload_all(upload_id, folder, inspect="off") == {"files": 3, "bytes": 1900}
         assert sent(emulator)[1] == f"GET /uploads/{upload_id}"
         names = ("a.e57", "b.las", "sub_c.las")
         assert sorted(sent(emulator)[2:]) == [f"PUT /uploads/{upload_id}/{name}" for name in names]
@@ -284,7 +284,10 @@ class TestUploadFiles:
     def test_several_paths_go_into_one_session(self, emulator: Emulator, folder: Path) -> None:
         """Several paths are uploaded into one session."""
         operator = UploadFilesOperator(
-            task_id="upload", upload_id=session(emulator), paths=[str(folder / "a.E57"), str(folder / "sub")]
+            task_id="upload",
+            upload_id=session(emulator),
+            paths=[str(folder / "a.E57"), str(folder / "sub")],
+            inspect="off",
         )
         assert operator.execute(context()) == {"files": 2, "bytes": 1400}
 

@@ -123,7 +123,9 @@ class TestPaths:
         assert (sent["filename"], sent["path"]) == ("a.e57", path_text(file))
         assert isinstance(sent["path"], str)
         for given in ({"path": scan}, {"paths": [scan]}):
-            whole = UploadFilesOperator(task_id="t", upload_id=upload_id, names="basename", **given)
+            whole = UploadFilesOperator(
+                task_id="t", upload_id=upload_id, names="basename", inspect="off", **given
+            )
             assert whole.execute(context()) == {"files": 2, "bytes": 3}
         project = CreateProjectOperator(task_id="t", upload_id=upload_id, path=scan)
         name = project.execute(context())

@@ -50,7 +50,7 @@ def run(**given: Any) -> dict[str, Any]:
 class TestScanToProject:
     def test_a_folder_becomes_a_project(self, emulator: Emulator, folder: Path) -> None:
         """Everything below a folder is uploaded, and the project has the folder's name."""
-        results = run(path=str(folder))
+        results = run(path=str(folder), inspect="off")
         assert results["upload"] == {"files": 3, "bytes": 15}
         names = {file.name for file in emulator.store.sessions[results["create_session"]].files.values()}
         assert names == {"a.e57", "raw_b.e57", "notes.txt"}
@@ -58,7 +58,7 @@ class TestScanToProject:
 
     def test_a_single_file_becomes_a_project(self, emulator: Emulator, folder: Path) -> None:
         """A path may lead to one file, whose name is the title."""
-        results = run(path=folder / "a.e57", pattern="*.las")
+        results = run(path=folder / "a.e57", pattern="*.las", inspect="off")
         assert results["upload"] == {"files": 1, "bytes": 5}
         assert emulator.store.projects[results["create_project"]].options["title"] == "a.e57"
 

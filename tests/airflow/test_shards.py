@@ -40,7 +40,13 @@ def upload(
 ) -> dict[str, int]:
     """Run one mapped row."""
     return UploadFilesOperator(
-        task_id="upload", upload_id=upload_id, path=str(folder), shards=shards, shard=shard, **more
+        task_id="upload",
+        upload_id=upload_id,
+        path=str(folder),
+        shards=shards,
+        shard=shard,
+        inspect="off",
+        **more,
     ).execute(context(store=store))
 
 

@@ -13,6 +13,7 @@ from airflow_360.exceptions import (
     AuthenticationError,
     ConfigurationError,
     FileRejectedError,
+    InspectionError,
     InvalidRequestError,
     NoReplyError,
     NotFoundError,
@@ -34,6 +35,7 @@ from airflow_360.exceptions import (
 ERRORS: list[tuple[ThreeSixtyError, bool]] = [
     (ThreeSixtyError("a setting"), False),
     (ApiError("418", status=418, code="teapot", detail={"a": [1]}), False),
+    (InspectionError("damaged", files=["a.laz"]), False),
     (AuthenticationError("401", status=401, code="invalid_api_key"), False),
     (QuotaError("402", status=402, code="storage_quota_exceeded"), False),
     (InvalidRequestError("400", status=400, code="invalid_filename"), False),

@@ -14,7 +14,7 @@ PARAMS = {"folder": Param("", type="string"), "title": Param("", type="string")}
 def one_task_per_file(dag_id: str, pool: str) -> None:
     @dag(dag_id, schedule=None, params=PARAMS)
     def made() -> None:
-        files = ListFilesOperator(task_id="list_files", path="{{ params.folder }}")
+        files = ListFilesOperator(task_id="list_files", path="{{ params.folder }}", inspect="off")
         session = CreateUploadSessionOperator(task_id="create_session")
         uploads = UploadFileOperator.partial(
             task_id="upload",
@@ -22,6 +22,7 @@ def one_task_per_file(dag_id: str, pool: str) -> None:
             chunk_size=1024 * 1024,
             three_sixty_conn_id="three_sixty_slow",
             pool=pool,
+            inspect="off",
         ).expand_kwargs(files.output)
         project = CreateProjectOperator(
             task_id="create_project",
