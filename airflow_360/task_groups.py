@@ -89,6 +89,8 @@ def scan_to_project(
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves.
     :param outlets: an asset or an alias, or a list of them, whose event names the ready project.
     """
+    if coordinate_system == "auto" and inspect == "off":
+        raise ValueError('coordinate_system="auto" needs the inspection: set inspect to "warn" or "fail".')
     shared: dict[str, Any] = {"three_sixty_conn_id": three_sixty_conn_id, "deferrable": deferrable}
     if pool is not None:
         shared["pool"] = pool

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from airflow_360.exceptions import InspectionError, SourceError, ThreeSixtyError
+from airflow_360.exceptions import InspectionError, SourceChangedError, SourceError, ThreeSixtyError
 from airflow_360.inspection.findings import NO_CODE, Findings
+from airflow_360.inspection.formats import is_known
 from airflow_360.inspection.inspected_source import InspectedSource, inspect_source
 from airflow_360.inspection.photos import PHOTO_EXTENSIONS
 from airflow_360.inspection.prj import read_prj
 from airflow_360.inspection.results import CoordinateSystem, Inspection
 from airflow_360.sources.names import extension, printable
+from airflow_360.sources.path import PathLocation
 from airflow_360.texts import MAX_NAMED_FAULTS, count_text, first_few
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ PARALLEL_READS = 8
 #: Formats whose coordinate system may be in a .prj file beside them.
 WITH_PRJ = frozenset(("las", "laz", "ply", "tif", "tiff"))
 MAX_PRJ_BYTES = 64 * 1024
+BATCH_FILES = 1000  # that are opened at a time
 
 
 class Inspector:
@@ -63,32 +66,37 @@ class Inspector:
         :raises InspectionError: with ``fail``, if files are damaged.
         :raises SourceError: with ``fail``, if a file cannot be read.
         """
-        if self._mode == "off":
+        if not self.is_on:
             return
         self._is_scan, self._photos = is_scan, sum(map(_is_photo, files))
-        due = [file for file in files if self._mode == "fail" or not _is_photo(file)]
+        due = [file for file in files if self._is_due(file)]
+        if len(due) > BATCH_FILES:
+            log.info("Inspecting %s", count_text(len(due), "file"))
         for file, result in self.results(due):
             if not isinstance(result, ThreeSixtyError):
                 continue
             if self._mode == "fail":
-                raise result
-            log.warning("%s could not be inspected: %s", printable(file.path), result)
+                raise _unreadable(file, result)
+            self.findings.unread += 1
+            log.warning("%s could not be inspected: %s", printable(file.path), printable(str(result)))
         self._log_problems()
         if self._mode == "fail" and self.findings.damaged:
-            raise _refusal(self.findings, len(due))
+            raise _refusal(self.findings, len(files))
 
     def results(self, files: Sequence[FileInfo]) -> Iterator[tuple[FileInfo, Inspection | ThreeSixtyError]]:
         """Yield each file with the result of its inspection, or with the error that made it impossible.
 
         :param files: the files, in the order of the results; several are read at a time.
         """
-        # Opened here, in the task's main thread: another thread must not look up a connection.
-        opened = [(file, self._location(file.path), self._prj(file)) for file in files]
         with ThreadPoolExecutor(PARALLEL_READS, thread_name_prefix="inspect") as pool:
-            for file, result in zip(files, pool.map(lambda job: _inspect(*job), opened), strict=True):
-                if isinstance(result, Inspection):
-                    self.findings.add(file.path, result)
-                yield file, result
+            for start in range(0, len(files), BATCH_FILES):
+                batch = files[start : start + BATCH_FILES]
+                # Opened here, in the task's main thread: another thread must not look up a connection.
+                opened = [(file, self._location(file.path), self._prj(file)) for file in batch]
+                for file, result in zip(batch, pool.map(lambda job: _inspect(*job), opened), strict=True):
+                    if isinstance(result, Inspection):
+                        self.findings.add(file.path, result)
+                    yield file, result
 
     def while_sent(self, file: FileInfo, open_source: Callable[[], FileSource]) -> Callable[[], Source]:
         """Return a function that opens a file so that a photo is inspected while it is sent.
@@ -121,6 +129,11 @@ class Inspector:
             log.info("%s.", found)
 
     @property
+    def is_on(self) -> bool:
+        """Return whether files are inspected."""
+        return self._mode != "off"
+
+    @property
     def shown(self) -> dict[str, Any]:
         """Return the numbers of damaged and doubtful files, and the texts of the first twenty of them."""
         found = self.findings
@@ -136,6 +149,12 @@ class Inspector:
             for path, text in files[self._logged[kind] :]:
                 log.log(at, "%s%s: %s.", printable(path), said, text)
             self._logged[kind] = len(files)
+
+    def _is_due(self, file: FileInfo) -> bool:
+        """Return whether a file is inspected before the upload."""
+        if not file.size:  # nothing of it will pass while it is sent
+            return True
+        return is_known(file.path) and (self._mode == "fail" or not _is_photo(file))
 
     def _location(self, path: str) -> Location:
         return self._paths.open(path, self._aws_conn_id)
@@ -156,10 +175,20 @@ def _inspect(file: FileInfo, location: Location, prj: Location | None) -> Inspec
 
 
 def _system_beside(prj: Location) -> CoordinateSystem | None:
+    """Return the coordinate system of a .prj file; None if there is none, or if it is a link.
+
+    :raises SourceError: if it cannot be read at the moment.
+    """
+    if isinstance(prj, PathLocation) and prj.is_link:
+        return None  # it may lead to any file that this worker can read
     try:
         info = prj.info()
         return read_prj(prj.source(info).read_range(0, min(info.size, MAX_PRJ_BYTES)))
-    except SourceError:
+    except SourceChangedError:
+        return None
+    except SourceError as error:
+        if error.retryable:
+            raise
         return None
 
 
@@ -167,12 +196,27 @@ def _is_photo(file: FileInfo) -> bool:
     return extension(file.path) in PHOTO_EXTENSIONS
 
 
+def _unreadable(file: FileInfo, error: ThreeSixtyError) -> ThreeSixtyError:
+    """Return the error for a file that cannot be inspected; a file that is being written needs time."""
+    if not isinstance(error, SourceChangedError):
+        return error
+    return SourceError(
+        f"{printable(file.path)} changed after it was listed. Wait until it is completely written, then clear "
+        "this task.",
+        path=file.path,
+        retryable=True,
+    )
+
+
 def _refusal(found: Findings, count: int) -> InspectionError:
-    faults = [f"{printable(path)}: {text}" for path, text in found.damaged.items()]
+    faults = [f"{printable(path)}: {text}" for path, text in found.damaged.items()][:MAX_NAMED_FAULTS]
+    if (more := found.counts["damaged"] - len(faults)) > 0:
+        faults.append(f"and {more:,} more, which the log names")
     return InspectionError(
-        f"{found.counts['damaged']:,} of {count_text(count, 'file')} are damaged. Nothing is uploaded:\n- "
-        + first_few(faults, "\n- ")
-        + "\nReplace them, or leave them out with exclude, and clear this task. To upload them as they are, "
-        'set inspect to "warn".',
+        f"Damaged files: {found.counts['damaged']:,} of {count:,}. This task sends nothing:\n- "
+        + "\n- ".join(faults)
+        + "\nReplace these files or exclude them, and clear this task. If ListFilesOperator listed them, "
+        "clear that task instead, with its downstream tasks. To upload them as they are, set inspect to "
+        "'warn'.",
         files=list(found.damaged),
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import ObjectStoragePath
 
 __all__ = [
+    "INSPECT_MODES",
     "AnyPath",
     "check_literal",
     "is_literal",
@@ -25,6 +26,7 @@ __all__ = [
     "require_rendered",
 ]
 
+INSPECT_MODES = ("warn", "fail", "off")
 PRIVACY_MODES = {"public": 0, "link": 1, "private": 2}
 #: A path as users write it.
 AnyPath: TypeAlias = "str | os.PathLike[str] | ObjectStoragePath"

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_360.exceptions import SourceChangedError, SourceError, ThreeSixtyError
 from airflow_360.hooks.errors import airflow_errors
 from airflow_360.hooks.inspections import Inspector
-from airflow_360.hooks.parameters import AnyPath, path_text, require_rendered
+from airflow_360.hooks.parameters import (
+    INSPECT_MODES,
+    AnyPath,
+    path_text,
+    require_choice,
+    require_rendered,
+)
 from airflow_360.sources.file_info import plain_etag
 from airflow_360.sources.listing import Globs, globs_text, has_files, list_files, list_scans, snapshot_scan
 from airflow_360.sources.names import flat_names, printable
@@ -258,8 +264,10 @@ class Paths:
         """Return the inspector of one task.
 
         :param mode: ``"warn"``, ``"fail"`` or ``"off"``.
+        :raises ConfigurationError: if the mode is another one.
         :param aws_conn_id: see :meth:`open`.
         """
+        require_choice("inspect", mode, *INSPECT_MODES)
         return Inspector(self, mode, aws_conn_id)
 
     def find(

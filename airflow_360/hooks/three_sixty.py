@@ -144,8 +144,8 @@ class ThreeSixtyHook(BaseHook):
         :param is_first_attempt: True to send a file of one chunk without asking first what the server has.
         :param state: the task's saved state; used to verify that the source has not changed since the first
             attempt.
-        :param inspect: ``"warn"`` logs if the file is empty, truncated or damaged, ``"fail"`` fails then
-            before the first byte, ``"off"`` does not look.
+        :param inspect: ``"warn"`` logs if the file is empty, truncated or damaged, ``"fail"`` fails
+            before the first byte if it is, ``"off"`` does not inspect.
         :param manifest: True writes name, size and SHA-256 of the sent file to the log; a path writes them to
             a file, see :class:`~airflow_360.operators.upload.UploadFileOperator`.
         :returns: ``{filename, path, size}``; ``filename`` is the file's name on the server. An inspection may

@@ -86,11 +86,12 @@ class Uploads:
         name = flat_name(own_name)
         _warn_of_names(self._log, [(own_name, name)])
         record = SourceRecord(state, f"{upload_id} {name}")
+        # Before the fingerprint is saved, so that a damaged file can be replaced.
+        inspector = self._hook.paths.inspector(inspect, aws_conn_id)
+        inspector.inspect([found], is_scan=False)
         with _clear_the_listing_too(is_listed):
             record.check_unchanged(own_path, source.fingerprint, [found])
         self._log.info("%s: %s from %s to session %s", name, size_text(source.size), own_path, upload_id)
-        inspector = self._hook.paths.inspector(inspect, aws_conn_id)
-        inspector.inspect([found], is_scan=False)
         chunks = ChunkSizer(_positive(chunk_size))
         keep = _shown(state, chunks, file=name, upload_id=upload_id)
         lines = ProgressLog(name, source.size, keep=keep, every=self._progress_interval)
@@ -155,12 +156,12 @@ class Uploads:
             ],
         )
         check_readable(files)
+        inspector = inspector or self._hook.paths.inspector("off")
+        inspector.inspect(files, is_scan=shards == 1)
         record = SourceRecord(state, name)
         record.check_unchanged("The folder", fingerprint_of(files), files)
         total = sum(file.size for file in files)
         counted = count_text(len(files), "file")
-        inspector = inspector or self._hook.paths.inspector("off")
-        inspector.inspect(files, is_scan=shards == 1)
         self._log.info("%s, %s, to session %s", counted, size_text(total), upload_id)
         seconds, rows = _stopwatch(), self._manifest(manifest, aws_conn_id)
         jobs = [

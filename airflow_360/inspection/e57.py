@@ -118,7 +118,9 @@ class _Document:
         if records:
             self.sections.append(_Section(count_text(records, "point"), offset, 1))
         elif length:
-            self.sections.append(_Section(f"a file of {size_text(length)}", offset, BLOB_HEAD_BYTES + length))
+            self.sections.append(
+                _Section(f"an embedded file of {size_text(length)}", offset, BLOB_HEAD_BYTES + length)
+            )
 
 
 def inspect_e57(ranges: Ranges, result: Inspection) -> None:
@@ -135,7 +137,7 @@ def inspect_e57(ranges: Ranges, result: Inspection) -> None:
             f" {size_text(header.length - ranges.size)} too short",
         )
     if header.length < ranges.size:
-        result.warn("damaged", f"it has {size_text(ranges.size - header.length)} behind its stated end")
+        result.warn("damaged", f"{size_text(ranges.size - header.length)} follow its stated end")
     xml = _read_xml(header, ranges, result)
     document = _parse(xml, len(xml) == header.xml_length, result)
     result.counts |= {

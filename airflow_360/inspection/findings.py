@@ -26,13 +26,15 @@ class Findings:
 
     :ivar damaged: what is wrong with each file that cannot be used, by its path; at most 1,000 of them.
     :ivar doubtful: the same of files that may be intended as they are.
-    :ivar unchecked: files that could not be inspected, with the reason.
+    :ivar unchecked: files that could be inspected only in part, with the rest.
+    :ivar unread: the number of files that could not be read.
     """
 
     def __init__(self) -> None:
         self.damaged: dict[str, str] = {}
         self.doubtful: dict[str, str] = {}
         self.unchecked: dict[str, str] = {}
+        self.unread = 0
         self.photos = PhotoSet()
         self._lock = threading.Lock()
         self._seen: set[str] = set()
@@ -85,11 +87,12 @@ class Findings:
     def result(self) -> dict[str, Any]:
         """Return what an upload's result says of its inspection; empty if there is nothing to say.
 
-        ``coordinate_system`` is the code that the files state; several are separated by commas. ``damaged``
-        and ``doubtful`` are numbers of files.
+        ``coordinate_system`` is the code that the files state; several are separated by commas. ``damaged``,
+        ``doubtful`` and ``unread`` are numbers of files.
         """
         systems = {"coordinate_system": ", ".join(self.systems)} if self._systems else {}
-        return {**systems, **self.counts}
+        unread = {"unread": self.unread} if self.unread else {}
+        return {**systems, **self.counts, **unread}
 
     def __str__(self) -> str:
         counts = [f"{count:,} {kind}" for kind, count in self.counts.items()] or ["no problems"]

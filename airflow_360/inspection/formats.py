@@ -23,7 +23,7 @@ from airflow_360.inspection.sevenzip import inspect_7z
 from airflow_360.inspection.tiff import inspect_tiff
 from airflow_360.inspection.zip import inspect_kmz, inspect_zip
 
-__all__ = ["inspect_file"]
+__all__ = ["inspect_file", "is_known"]
 
 #: The inspection of each format, by the extension of the file's name. A format's module is a function of the
 #: file's ranges and the result that it fills.
@@ -48,6 +48,11 @@ CHECKS: dict[str, Check] = {
     "tiff": inspect_tiff,
     "zip": inspect_zip,
 }
+
+
+def is_known(name: str) -> bool:
+    """Return whether files with this name's extension are inspected."""
+    return name.lower().rpartition(".")[2] in CHECKS
 
 
 def inspect_file(name: str, ranges: Ranges) -> Inspection:

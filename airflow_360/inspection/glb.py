@@ -27,7 +27,7 @@ def inspect_glb(ranges: Ranges, result: Inspection) -> None:
     version, length = struct.unpack("<II", require_bytes(ranges, 4, HEADER_BYTES, "its header"))
     result.version = str(version)
     if length > ranges.size:
-        raise DamagedError("truncated", f"its header states {shortage_text(length, ranges.size)}")
+        raise DamagedError("truncated", f"its header states a length of {shortage_text(length, ranges.size)}")
     if version == 2:
         _check_chunks(ranges, result, length)
 

@@ -13,6 +13,7 @@ from airflow_360.inspection.formats import inspect_file
 from airflow_360.inspection.ranges import HEAD_BYTES, TAIL_BYTES, Ranges
 from airflow_360.inspection.results import Inspection
 from airflow_360.sources import FileSource, Reader
+from airflow_360.sources.names import printable
 
 __all__ = ["InspectedSource", "inspect_source"]
 
@@ -26,7 +27,21 @@ def inspect_source(source: FileSource) -> Inspection:
     :raises SourceError: if it cannot be read.
     :raises SourceChangedError: if it was replaced or became shorter.
     """
-    return inspect_file(source.path, Ranges(source.read_range, source.size))
+    result = _shielded(source.path, Ranges(source.read_range, source.size))
+    if result.errors:
+        source.check()  # a file that was replaced is not damaged
+    return result
+
+
+def _shielded(path: str, ranges: Ranges) -> Inspection:
+    """Inspect a file; a defect of the inspection must not stop an upload."""
+    try:
+        return inspect_file(path, ranges)
+    except ThreeSixtyError:
+        raise
+    except Exception:
+        log.exception("The inspection of %s failed; the file is accepted.", printable(path))
+        return Inspection(unchecked=["the file, because its inspection failed"])
 
 
 class InspectedSource:
@@ -76,9 +91,12 @@ class InspectedSource:
         if offset + len(data) >= self.size:
             self._is_inspected = True
             try:
-                self._on_result(inspect_file(self.path, Ranges(self._range, self.size)))
+                result = _shielded(self.path, Ranges(self._range, self.size))
+                if result.errors:
+                    self.check()
+                self._on_result(result)
             except ThreeSixtyError as error:
-                log.warning("%s could not be inspected: %s", self.path, error)
+                log.warning("%s could not be inspected: %s", printable(self.path), printable(str(error)))
             self._windows.clear()
 
     def _range(self, offset: int, length: int) -> bytes:

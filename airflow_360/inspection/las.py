@@ -188,7 +188,7 @@ def _check_counts(header: _Header, result: Inspection) -> None:
     if header.legacy_points not in (0, header.points):
         result.warn(
             "counts",
-            f"its header states both {header.points:,} and {count_text(header.legacy_points, 'point')}",
+            f"its header states two numbers of points: {header.legacy_points:,} and {header.points:,}",
         )
 
 
@@ -198,7 +198,9 @@ def _check_bounds(header: _Header, result: Inspection) -> None:
     bounds = (min_x, min_y, min_z, max_x, max_y, max_z)
     if not all(map(math.isfinite, bounds)) or min_x > max_x or min_y > max_y or min_z > max_z:
         if header.points:
-            result.warn("damaged", "its header states bounds that are no numbers or that are swapped")
+            result.warn(
+                "damaged", "its header states bounds that are not numbers, or a minimum above its maximum"
+            )
     else:
         result.bounds = bounds
     if not all(map(math.isfinite, scales)) or 0 in scales[:3]:
@@ -283,16 +285,15 @@ def _chunk_table_offset(header: _Header, ranges: Ranges, result: Inspection) -> 
     if first < at <= ranges.size - CHUNK_TABLE.size:
         return at
     if stated == -1:
-        result.warn("truncated", "the table of its compressed points is not at its end")
+        result.warn("truncated", "its chunk table is not at its end")
     elif at in (0, header.points_offset):
-        result.error("truncated", "it was not finished: the table of its compressed points was not written")
+        result.error("truncated", "it was not finished: its chunk table was not written")
     elif at <= first:
-        result.error("damaged", "the offset of the table of its compressed points makes no sense")
+        result.error("damaged", "the offset of its chunk table makes no sense")
     else:
         result.error(
             "truncated",
-            f"the table of its compressed points should be at byte {at:,}, and the file has"
-            f" {ranges.size:,} bytes",
+            f"its chunk table should be at byte {at:,}, and the file has {ranges.size:,} bytes",
         )
     return 0
 
@@ -301,7 +302,7 @@ def _check_chunk_table(head: bytes, points: int, chunk_points: int, result: Insp
     """Check the head of the table: its version is 0, and its chunks hold all points."""
     version, chunks = CHUNK_TABLE.unpack(head)
     if version:
-        result.error("damaged", "the table of its compressed points makes no sense")
+        result.error("damaged", "its chunk table makes no sense")
     elif not chunks or (chunk_points not in VARIABLE_CHUNKS and chunks * chunk_points < points):
         result.error(
             "counts",

@@ -29,7 +29,7 @@ def inspect_pdf(ranges: Ranges, result: Inspection) -> None:
     result.version = (start[1] or b"").decode()
     stated = WEB_DOCUMENT.search(ranges.at(start.start(), LENGTH_BYTES))
     if stated and int(stated[1]) > ranges.size:
-        raise DamagedError("truncated", f"it states {shortage_text(int(stated[1]), ranges.size)}")
+        raise DamagedError("truncated", f"it states a length of {shortage_text(int(stated[1]), ranges.size)}")
     offset, tail = last_bytes(ranges)
     if END not in tail:
         zeros = ends_with_zeros(ranges, offset + len(tail))

@@ -7,6 +7,7 @@ one of them is only doubtful.
 from __future__ import annotations
 
 from airflow_360.inspection.results import Inspection
+from airflow_360.sources.names import printable
 from airflow_360.texts import count_text
 
 __all__ = ["PHOTO_EXTENSIONS", "PhotoSet"]
@@ -72,8 +73,8 @@ class PhotoSet:
         if not self._positions or not self._without:
             return []
         return [
-            f"{len(self._without):,} of {count_text(photos, 'photo')} have no GPS position, for example "
-            f"{self._without[0]}"
+            f"photos without a GPS position: {len(self._without):,} of {photos:,}, for example "
+            f"{printable(self._without[0])}"
         ]
 
     def _one_place(self) -> list[str]:
@@ -98,8 +99,8 @@ class PhotoSet:
         if not swapped:
             return []
         return [
-            f"{count_text(len(swapped), 'photo')} seem to have latitude and longitude swapped, for example "
-            f"{swapped[0]}"
+            f"photos with latitude and longitude swapped: {len(swapped):,}, for example "
+            f"{printable(swapped[0])}"
         ]
 
 

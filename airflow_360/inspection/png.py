@@ -55,7 +55,7 @@ def _read_header(ranges: Ranges, result: Inspection, at: int) -> None:
         raise DamagedError("damaged", f"its header states {width:,} × {height:,} pixels")
     if depth not in BIT_DEPTHS.get(colour, ()):
         raise DamagedError(
-            "damaged", f"its header states colour type {colour} with {depth} bits, which PNG has not"
+            "damaged", f"its header states colour type {colour} with {depth} bits, which PNG does not allow"
         )
     result.pixels = (width, height)
 
@@ -96,7 +96,7 @@ def _check_end(ranges: Ranges, result: Inspection, header: int) -> None:
         if stop > ranges.size:
             raise _cut(IMAGE, stop, ranges.size)
     zeros = ends_with_zeros(ranges, start + len(tail))
-    result.error("no_end_marker", f"it ends within its image data, without an end chunk{zeros}")
+    result.error("no_end_marker", f"it ends within its image data, without the end chunk (IEND){zeros}")
 
 
 def _cut(name: bytes, needed: int, size: int) -> DamagedError:

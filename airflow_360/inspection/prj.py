@@ -30,4 +30,4 @@ def inspect_prj(ranges: Ranges, result: Inspection) -> None:
     if result.coordinate_system:
         result.format = "PRJ"
     else:
-        result.warn("wrong_format", "it holds no coordinate system as WKT")
+        result.warn("wrong_format", "it contains no coordinate system, neither as WKT nor as an EPSG code")

@@ -67,6 +67,6 @@ class Ranges:
             raise TooMuchToReadError
         data = self._read(begin, stop - begin)
         if len(data) != stop - begin:
-            raise SourceChangedError(f"bytes {begin:,} to {stop:,} could not be read: the file has changed")
+            raise SourceChangedError(f"bytes {begin:,} to {stop:,} are missing, because the file has changed")
         self._blocks.append((begin, data))
         return begin, data

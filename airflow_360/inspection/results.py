@@ -22,7 +22,7 @@ __all__ = [
 
 
 class Severity(StrEnum):
-    """How bad a problem is: an error means that the file cannot be used as it is."""
+    """The severity of a problem: ``ERROR`` makes a file *damaged*, ``WARNING`` makes it *doubtful*."""
 
     ERROR = "error"
     WARNING = "warning"

@@ -164,7 +164,7 @@ def inspect_tiff(ranges: Ranges, result: Inspection) -> None:
         result.unchecked.append(f"the images after the first {result.counts['images']:,}")
         return
     if offset in seen:
-        result.warn("damaged", "its chain of images is a circle")
+        result.warn("damaged", "its list of images is circular: an image refers back to an earlier one")
 
 
 def _read_header(ranges: Ranges) -> tuple[_Kind, int]:

@@ -43,7 +43,7 @@ LIMIT_32_BITS = 1 << 32
 LIMIT_16_BITS = 1 << 16
 ZIP64_FIELD = 1
 ENCRYPTED_FLAG, UTF8_FLAG = 0x0001, 0x0800
-NO_DIRECTORY = "its directory, which ends an archive, is missing"
+NO_DIRECTORY = "its central directory, at the end of the file, is missing"
 
 
 @dataclass(frozen=True)
@@ -284,12 +284,15 @@ def _check_places(ranges: Ranges, directory: _Directory, members: Sequence[_Memb
         if member.offset + shift + member.size > directory.start:
             raise DamagedError(
                 "damaged",
-                f"{_short(member.name)} would be outside the {size_text(directory.start)} of members",
+                f"{_short(member.name)} ends after the start of the central directory, at "
+                f"{size_text(directory.start)}",
             )
     total = sum(member.size for member in members)
     if total > directory.start:
         raise DamagedError(
-            "damaged", f"its members need {size_text(total)} and have {size_text(directory.start)}"
+            "damaged",
+            f"its members need {size_text(total)}, and only {size_text(directory.start)} are before its "
+            "central directory",
         )
     if members:
         first = min(members, key=lambda member: member.offset)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CreateProjectOperator"]
 
+AUTO = "auto"  # the coordinate system that the files state
 ORIGINS = ("upload_id", "download_link", "download_from")  # exactly one must be set
 MAX_PATH_CHARACTERS = 200  # from the end of the path; they fit into a key of Airflow's task state
 LINK_SECONDS = 24 * 3600  # the time until the server fetches the object is not documented
@@ -148,6 +149,10 @@ class CreateProjectOperator(ThreeSixtyOperator):
         super().__init__(**kwargs)
         if [upload_id, download_link, download_from].count(None) != 2:
             raise ValueError(f"{self.task_id}: give one of {', '.join(ORIGINS)}.")
+        if coordinate_system == AUTO and uploads is None:
+            raise ValueError(
+                f'{self.task_id}: coordinate_system="auto" needs uploads, the results of the upload tasks.'
+            )
         self.upload_id = cast("str | None", upload_id)
         self.download_link = download_link
         self.download_from: str | None = path_text(download_from)
@@ -312,7 +317,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
             "download_link": self.download_link,
             "title": self.title or (self.path or "").rstrip("/").rpartition("/")[2],
             "privacy_mode": self._checked_privacy_mode(),
-            "coordinate_system": self._coordinate_system(),
+            "coordinate_system": self.coordinate_system,
         }
         fields = {name: value for name, value in given.items() if value not in (None, "")}
         options = self._checked_options()
@@ -320,17 +325,20 @@ class CreateProjectOperator(ThreeSixtyOperator):
             raise ProjectError(
                 f"options must not contain {', '.join(twice)}: the operator has parameters for it."
             )
+        if fields.get("coordinate_system") == AUTO:
+            del fields["coordinate_system"]  # until the session was checked
         return {**fields, **options}
 
-    def _coordinate_system(self) -> str | None:
-        if self.coordinate_system != "auto":
-            return self.coordinate_system
-        system, warning = coordinate_system_of(results_of(self.uploads) or [])
+    def _stated_system(self, uploads: Sequence[Mapping[str, Any]] | None) -> dict[str, str]:
+        """Return the coordinate system that the uploaded files state, as a field of the request."""
+        if self.coordinate_system != AUTO:
+            return {}
+        system, warning = coordinate_system_of(uploads or [])
+        if system:
+            self.log.info("Coordinate system of the uploaded files: %s.", system)
         if warning:
             self.log.warning("%s", warning)
-        else:
-            self.log.info("Coordinate system of the uploaded files: %s.", system)
-        return system
+        return {"coordinate_system": system} if system else {}
 
     def _checked_privacy_mode(self) -> int:
         try:
@@ -355,7 +363,9 @@ class CreateProjectOperator(ThreeSixtyOperator):
             mask_link(link)
             fields["download_link"] = link
         if self.upload_id:
-            check_contents(self.upload_id, client.list_files(self.upload_id), results_of(self.uploads))
+            uploads = results_of(self.uploads)
+            check_contents(self.upload_id, client.list_files(self.upload_id), uploads)
+            fields.update(self._stated_system(uploads))
 
     @property
     def _about(self) -> str:

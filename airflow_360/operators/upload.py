@@ -17,7 +17,13 @@ from airflow_360.exceptions import (
     ThreeSixtyError,
 )
 from airflow_360.hooks.errors import airflow_errors
-from airflow_360.hooks.parameters import check_literal, path_text, require_choice, require_rendered
+from airflow_360.hooks.parameters import (
+    INSPECT_MODES,
+    check_literal,
+    path_text,
+    require_choice,
+    require_rendered,
+)
 from airflow_360.operators.base import ThreeSixtyOperator, waits_out_rate_limits
 from airflow_360.runtime.creation_records import PROJECT_REQUEST, new_session
 from airflow_360.runtime.lasting_store import lasting_inlets
@@ -45,7 +51,6 @@ __all__ = [
 
 ON_EMPTY = ("skip", "fail")
 NAMES = ("path", "basename")
-INSPECT = ("warn", "fail", "off")
 #: The XCom with the findings of an inspection; the page in Airflow's UI shows it.
 INSPECTION = "inspection"
 _FOLDER_LABEL = (
@@ -81,7 +86,7 @@ class ListFilesOperator(ThreeSixtyOperator):
     :param on_empty: ``"skip"`` skips this task and those after it if there is no file, so that a night
         without scans is not a failure; ``"fail"`` fails (templated).
     :param inspect: ``"warn"`` reads head and tail of each file and logs files that are empty, truncated or
-        damaged; ``"fail"`` fails and names all of them, so that nothing of a bad scan is uploaded; ``"off"``
+        damaged; ``"fail"`` fails and names them, so that nothing of a bad scan is uploaded; ``"off"``
         does not read files. With ``"warn"`` the upload tasks inspect photos while they are sent (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
     """
@@ -113,7 +118,7 @@ class ListFilesOperator(ThreeSixtyOperator):
     ) -> None:
         check_literal("names", names, *NAMES)
         check_literal("on_empty", on_empty, *ON_EMPTY)
-        check_literal("inspect", inspect, *INSPECT)
+        check_literal("inspect", inspect, *INSPECT_MODES)
         super().__init__(**kwargs)
         self.path: str = path_text(path)
         self.pattern = pattern
@@ -130,7 +135,6 @@ class ListFilesOperator(ThreeSixtyOperator):
         """List the files; fail before any byte is sent if two have the same name."""
         require_choice("names", self.names, *NAMES)
         require_choice("on_empty", self.on_empty, *ON_EMPTY)
-        require_choice("inspect", self.inspect, *INSPECT)
         left_out = LeftOut()
         files = self.hook.paths.list_files(
             self.path,
@@ -460,8 +464,8 @@ class UploadFileOperator(ThreeSixtyOperator):
         takes some seconds and an interruption costs no more than that (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
     :param inspect: ``"warn"`` reads head and tail of the file and logs if it is empty, truncated or damaged;
-        a photo is inspected while it is sent. ``"fail"`` fails before the first byte, ``"off"`` does not look
-        (templated).
+        a photo is inspected while it is sent. ``"fail"`` fails before the first byte, ``"off"`` does not
+        inspect (templated).
     :param manifest: True writes name, size and SHA-256 of the sent file into the log. A path, local or any
         ``scheme://``, writes them there as CSV after the upload. A path that ends with ``/`` is a folder, in
         which each task writes its own file, named after the uploaded file; use this for mapped tasks. The
@@ -500,7 +504,7 @@ class UploadFileOperator(ThreeSixtyOperator):
         map_index_template: str | None = "{{ task.filename or task.path }}",
         **kwargs: Any,
     ) -> None:
-        check_literal("inspect", inspect, *INSPECT)
+        check_literal("inspect", inspect, *INSPECT_MODES)
         super().__init__(map_index_template=map_index_template, **kwargs)
         self.upload_id = cast("str", upload_id)
         self.path: str = path_text(path)
@@ -516,7 +520,6 @@ class UploadFileOperator(ThreeSixtyOperator):
     @waits_out_rate_limits
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the file."""
-        require_choice("inspect", self.inspect, *INSPECT)
         return self.hook.upload(
             self.upload_id,
             self.path,
@@ -573,7 +576,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
         folder, not to a shard (templated).
     :param inspect: ``"warn"`` reads head and tail of each file and logs files that are empty, truncated or
         damaged; photos are inspected while they are sent. ``"fail"`` fails before the first byte and names
-        all of them, ``"off"`` does not look (templated).
+        them, ``"off"`` does not inspect (templated).
     :param aws_conn_id: the connection for ``s3://`` paths that name none themselves (templated).
     :param manifest: as in :class:`UploadFileOperator`, one row per file; in a folder it is named after the
         session, and after the shard or the archive (templated).
@@ -626,7 +629,7 @@ class UploadFilesOperator(ThreeSixtyOperator):
     ) -> None:
         check_literal("names", names, *NAMES)
         check_literal("on_empty", on_empty, *ON_EMPTY)
-        check_literal("inspect", inspect, *INSPECT)
+        check_literal("inspect", inspect, *INSPECT_MODES)
         super().__init__(map_index_template=map_index_template, **kwargs)
         if (path is None) == (paths is None):
             raise ValueError(f"{self.task_id}: give either path or paths, and not both.")
@@ -653,7 +656,6 @@ class UploadFilesOperator(ThreeSixtyOperator):
         """List the files, and upload all of them or those of this shard."""
         require_choice("names", self.names, *NAMES)
         require_choice("on_empty", self.on_empty, *ON_EMPTY)
-        require_choice("inspect", self.inspect, *INSPECT)
         shards, shard = self._shard_position()
         if self.archive is not None and shards > 1:
             raise ConfigurationError(
@@ -815,7 +817,7 @@ def _reported(context: Context, inspector: Inspector) -> Iterator[Inspector]:
         yield inspector
     finally:
         inspector.report()
-        if inspector.findings.files:
+        if inspector.is_on:
             context["ti"].xcom_push(key=INSPECTION, value=inspector.shown)
 
 

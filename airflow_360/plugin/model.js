@@ -164,7 +164,9 @@ export class Run {
 
   /** Requests the numbers of single tasks, for a limited number of tasks: the visible and the oldest ones first. */
   async readNumbers(visible) {
-    const due = [...this.rows.values()].filter((row) => row.due);
+    // The result of a finished upload says whether its file is damaged; it is read once if the row is visible.
+    const unread = (row) => visible.has(row) && row.uploads && row.group === "done" && !row.settled;
+    const due = [...this.rows.values()].filter((row) => row.due || unread(row));
     due.sort((a, b) => visible.has(b) - visible.has(a) || a.read - b.read);
     await Promise.all(due.slice(0, ROWS_PER_PAGE).map((row) => this.readRow(row)));
     this.owed = due.some((row) => !row.settled && row.group !== "active");
@@ -201,7 +203,9 @@ export class Run {
   /** Returns the numbers of damaged and doubtful files that the inspections found, and texts of the first ones. */
   problems() {
     const sum = { damaged: 0, doubtful: 0, files: [] };
+    const listed = this.of("list").flatMap((list) => list.problems?.files ?? []);
     for (const row of this.rows.values()) {
+      if (row.kind === "file" && listed.some((text) => text.startsWith(`${row.fields.path}: `))) continue;
       const found = row.problems ?? (row.kind === "file" && row.result);
       if (!found || !(found.damaged || found.doubtful)) continue;
       sum.damaged += found.damaged ?? 0;

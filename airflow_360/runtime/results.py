@@ -56,6 +56,7 @@ def coordinate_system_of(results: Sequence[Mapping[str, Any]]) -> tuple[str | No
     for result in results:
         for system in filter(None, str(result.get("coordinate_system") or "").split(", ")):
             files.setdefault(system, []).append(str(result.get("filename") or ""))
+    unread = sum(int(result.get("unread") or 0) for result in results)
     codes = sorted(system for system in files if CODE.fullmatch(system))
     if len(codes) > 1:
         stated = [f"{code}{_names_text(files[code])}" for code in codes]
@@ -63,12 +64,15 @@ def coordinate_system_of(results: Sequence[Mapping[str, Any]]) -> tuple[str | No
             f"The files state different coordinate systems: {first_few(stated)}. Make a project of each, or "
             "set coordinate_system yourself."
         )
+    others = ["a file could not be inspected"] if unread else []
+    if len(files) > len(codes):
+        others.append("a file states a coordinate system only as WKT without an EPSG code")
     if codes:
-        return codes[0], ""
-    why = "only as WKT without an EPSG code" if files else "at all"
+        return codes[0], f"The project gets {codes[0]}, but {' and '.join(others)}." if others else ""
+    reason = " and ".join(others) or "no inspected file states one"
     return None, (
-        f"No uploaded file states its coordinate system {why}: the project is created without one. If you "
-        "know it, set coordinate_system."
+        f"The project is created without a coordinate system: {reason}. If you know it, set "
+        "coordinate_system."
     )
 
 

@@ -137,6 +137,11 @@ class PathLocation:
         with _reading(self._path):
             return self._path.is_dir()
 
+    @property
+    def is_link(self) -> bool:
+        """Return whether the path itself is a symbolic link."""
+        return self._path.is_symlink()
+
     def info(self) -> FileInfo:
         """Return the file at the path.
 
@@ -316,7 +321,7 @@ def _reading(path: Path) -> Iterator[None]:
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         retryable = not isinstance(error, PERMANENT)
         raise SourceError(
-            f"{path} cannot be read: {reason}. Check the path and its permissions.",
+            f"{printable(str(path))} cannot be read: {reason}. Check the path and its permissions.",
             path=str(path),
             retryable=retryable,
         ) from error

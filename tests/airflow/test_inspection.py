@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, AirflowException, AirflowFailException
 
 from airflow_360.__main__ import main
 from airflow_360.emulator import Emulator
+from airflow_360.hooks.three_sixty import ThreeSixtyHook
+from airflow_360.inspection import formats
 from airflow_360.operators.project import CreateProjectOperator
 from airflow_360.operators.upload import (
     CreateUploadSessionOperator,
@@ -19,7 +21,9 @@ from airflow_360.operators.upload import (
     UploadFileOperator,
     UploadFilesOperator,
 )
-from tests.airflow.conftest import TaskInstance, context
+from airflow_360.runtime.results import coordinate_system_of
+from airflow_360.task_groups import scan_to_project
+from tests.airflow.conftest import StateStore, TaskInstance, context
 from tests.scans import DAMAGED_ZIP, PHOTO, ifc, valid_zip
 
 
@@ -59,7 +63,15 @@ class TestModes:
         given = context()
         with pytest.raises(AirflowFailException) as raised:
             listing(folder, inspect="fail").execute(given)
-        for name in ("b.zip", "c.e57", "d.glb", "3 of 5 files", "exclude", "inspect", "InspectionError"):
+        for name in (
+            "b.zip",
+            "c.e57",
+            "d.glb",
+            "Damaged files: 3 of 5",
+            "exclude",
+            "inspect",
+            "InspectionError",
+        ):
             assert name in str(raised.value)
         assert "a.zip" not in str(raised.value)
         assert (pushed(given)["damaged"], pushed(given)["doubtful"]) == (3, 0)
@@ -122,7 +134,7 @@ class TestUploads:
         operator = UploadFilesOperator(
             task_id="upload", upload_id=upload_id, path=str(folder), inspect="fail", archive=archive
         )
-        with pytest.raises(AirflowFailException, match="3 of 5 files"):
+        with pytest.raises(AirflowFailException, match="Damaged files: 3 of 5"):
             operator.execute(given)
         assert pushed(given)["damaged"] == 3
         assert len(emulator.exchanges) == begun
@@ -167,7 +179,7 @@ class TestUploads:
 
         monkeypatch.setattr(PathSource, "read_range", read_range)
         for number in range(4):
-            (tmp_path / f"{number}.jpg").write_bytes(PHOTO[: -2 * (number == 3)])
+            (tmp_path / f"{number}.jpg").write_bytes(PHOTO[:-2] if number == 3 else PHOTO)
         given = context()
         result = UploadFilesOperator(task_id="upload", upload_id=upload_id, path=str(tmp_path)).execute(given)
         assert (result["files"], result["damaged"]) == (4, 1)
@@ -191,6 +203,96 @@ class TestUploads:
             task_id="upload", upload_id=upload_id, path=str(tmp_path), exclude="*.prj"
         ).execute(context())
         assert result["coordinate_system"] == "EPSG:25832"
+
+    @pytest.mark.parametrize("archive", [None, "all.zip"])
+    def test_an_empty_photo_is_found(
+        self, emulator: Emulator, tmp_path: Path, upload_id: str, archive: str | None
+    ) -> None:
+        """A photo without a byte is found too, although nothing of it passes."""
+        (tmp_path / "a.jpg").write_bytes(b"")
+        (tmp_path / "b.jpg").write_bytes(PHOTO)
+        operator = UploadFilesOperator(
+            task_id="upload", upload_id=upload_id, path=str(tmp_path), archive=archive
+        )
+        assert operator.execute(context())["damaged"] == 1
+
+    @pytest.mark.parametrize("how", ["replace one", "replace", "exclude"])
+    def test_the_next_step_works(self, emulator: Emulator, tmp_path: Path, upload_id: str, how: str) -> None:
+        """After a damaged file was replaced or excluded, the cleared task succeeds, with its saved state."""
+        (tmp_path / "a.zip").write_bytes(valid_zip())
+        (tmp_path / "b.zip").write_bytes(DAMAGED_ZIP)
+        store = StateStore()
+        given: dict[str, Any] = {"task_id": "u", "upload_id": upload_id, "inspect": "fail"}
+
+        def upload(**more: Any) -> Any:
+            if how == "replace one":
+                return UploadFileOperator(path=str(tmp_path / "b.zip"), **given)
+            return UploadFilesOperator(path=str(tmp_path), **given, **more)
+
+        with pytest.raises(AirflowFailException, match=r"b\.zip"):
+            upload().execute(context(store=store))
+        if how != "exclude":
+            (tmp_path / "b.zip").write_bytes(valid_zip())
+        more = {"exclude": "b.*"} if how == "exclude" else {}
+        assert "damaged" not in upload(**more).execute(context(store=store, max_tries=4))
+
+    @pytest.mark.parametrize("name", ["a.zip", "a.jpg"])
+    def test_a_defect_of_an_inspection_stops_no_upload(
+        self,
+        emulator: Emulator,
+        tmp_path: Path,
+        upload_id: str,
+        name: str,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """If the code of an inspection has a defect, the log says so, and the file is uploaded."""
+
+        def broken(*_: Any) -> None:
+            raise ValueError("a defect")
+
+        monkeypatch.setitem(formats.CHECKS, name.rpartition(".")[2], broken)
+        path = tmp_path / name
+        path.write_bytes(PHOTO)
+        result = UploadFileOperator(task_id="u", upload_id=upload_id, path=str(path)).execute(context())
+        assert result == {"filename": name, "path": str(path), "size": len(PHOTO)}
+        assert "is accepted" in caplog.text
+
+    def test_a_file_that_is_still_written_is_retried(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With "fail", a file that grows after it was listed is no permanent error."""
+        path = tmp_path / "a.zip"
+        path.write_bytes(valid_zip()[:50])
+        operator = listing(tmp_path, inspect="fail")
+        paths, found = operator.hook.paths, operator.hook.paths.list_files(str(path))
+        monkeypatch.setattr(paths, "list_files", lambda *_, **__: found)
+        path.write_bytes(valid_zip())
+        with pytest.raises(AirflowException, match=r"a\.zip changed after it was listed") as raised:
+            operator.execute(context())
+        assert not isinstance(raised.value, AirflowFailException)
+
+    def test_a_link_beside_a_file_is_not_read(
+        self, emulator: Emulator, tmp_path: Path, upload_id: str
+    ) -> None:
+        """A .prj file that is a link is not read: it may lead to any file that the worker can read."""
+        (tmp_path / "scan").mkdir()
+        (tmp_path / "scan" / "a.ply").write_bytes(
+            b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nend_header\n0\n"
+        )
+        (tmp_path / "secret").write_text('GEOGCS["secret",AUTHORITY["EPSG","4326"]]')
+        (tmp_path / "scan" / "a.prj").symlink_to(tmp_path / "secret")
+        result = UploadFileOperator(
+            task_id="u", upload_id=upload_id, path=str(tmp_path / "scan" / "a.ply")
+        ).execute(context())
+        assert "coordinate_system" not in result
+
+    def test_a_wrong_mode_in_a_task_of_your_own(
+        self, emulator: Emulator, upload_id: str, folder: Path
+    ) -> None:
+        """The hook refuses a mode that does not exist."""
+        with pytest.raises(AirflowFailException, match="inspect must be"):
+            ThreeSixtyHook().upload(upload_id, str(folder / "a.zip"), inspect="Fail")
 
 
 class TestPhotoSets:
@@ -249,7 +351,37 @@ class TestCoordinateSystem:
         """If no file states one, the project is created without one, and a warning says so."""
         self.create(upload_id, self.upload(upload_id, tmp_path, a=ifc()))
         assert "coordinate_system" not in emulator.store.projects[upload_id].options
-        assert "No uploaded file states its coordinate system" in capsys.readouterr().out
+        assert "no inspected file states one" in capsys.readouterr().out
+
+    def test_a_changed_result_does_not_stop_the_reuse(
+        self, emulator: Emulator, tmp_path: Path, upload_id: str
+    ) -> None:
+        """If the project exists, a cleared project task reuses it, whatever the files state now."""
+        uploads = self.upload(upload_id, tmp_path, a=ifc("EPSG:25832"), b=ifc())
+        self.create(upload_id, uploads)
+        uploads[1]["coordinate_system"] = "EPSG:31467"
+        self.create(upload_id, uploads)
+        assert emulator.store.projects[upload_id].options["coordinate_system"] == "EPSG:25832"
+
+    @pytest.mark.parametrize(
+        ("stated", "said"),
+        [
+            ({"coordinate_system": "EPSG:25832, WKT without a code"}, "WKT without an EPSG code"),
+            ({"coordinate_system": "EPSG:25832", "unread": 1}, "could not be inspected"),
+        ],
+    )
+    def test_a_part_that_is_not_known_is_a_warning(self, stated: dict[str, Any], said: str) -> None:
+        """If one file states no code or could not be read, the code of the others is used, with a warning."""
+        system, warning = coordinate_system_of([{"files": 2, "bytes": 2, **stated}])
+        assert system == "EPSG:25832"
+        assert said in warning
+
+    def test_nothing_to_take_it_from(self) -> None:
+        """If no results or no inspection can state one, "auto" is refused when the DAG is parsed."""
+        with pytest.raises(ValueError, match="needs uploads"):
+            CreateProjectOperator(task_id="p", download_link="https://x/y.e57", coordinate_system="auto")
+        with DAG("d", schedule=None), pytest.raises(ValueError, match="inspect"):
+            scan_to_project(path="/x", inspect="off", coordinate_system="auto")
 
     def test_the_summary_of_a_folder(self, emulator: Emulator, tmp_path: Path, upload_id: str) -> None:
         """The summary of a folder whose files state different ones is refused too."""

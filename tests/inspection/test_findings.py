@@ -82,7 +82,7 @@ class TestPhotoSets:
     def test_some_without_a_position(self) -> None:
         """Photos without GPS among others with it get a warning that names the first one."""
         (text,) = photos(*flight(20), None).warnings
-        assert "1 of 21 photos" in text
+        assert "1 of 21" in text
         assert "20.jpg" in text
 
     def test_none_has_a_position(self) -> None:
