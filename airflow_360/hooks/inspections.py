@@ -201,8 +201,8 @@ def _unreadable(file: FileInfo, error: ThreeSixtyError) -> ThreeSixtyError:
     if not isinstance(error, SourceChangedError):
         return error
     return SourceError(
-        f"{printable(file.path)} changed after it was listed. Wait until it is completely written, then clear "
-        "this task.",
+        f"{printable(file.path)} changed after it was listed. Wait until it is completely written, then "
+        "clear this task.",
         path=file.path,
         retryable=True,
     )

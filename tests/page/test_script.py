@@ -370,3 +370,45 @@ def test_the_latest_runs(shown: Shown, airflow: FakeAirflow) -> None:
     assert shown.page.get_by_text("3 of 4 uploads done").count() == 20
     assert len([path for path in airflow.asked if path.endswith("/taskInstances")]) == 1 + 2 * 20
     assert airflow.asked.count("dags/~/dagRuns/list") > 8
+
+
+def test_the_damaged_files_of_a_listing_are_shown_once(shown: Shown, airflow: FakeAirflow) -> None:
+    """Damaged files that a listing found are shown once each, also if it failed or an upload found them too."""
+    airflow.state = "failed"
+    airflow.task("list_files", "failed")
+    airflow.task("upload", "success", 0, rendered_fields={"path": "s3://b/a.laz", "size": 10})
+    found = {
+        "damaged": 1,
+        "doubtful": 1,
+        "files": ["s3://b/a.laz: it is cut", "s3://b/<i>b</i>.zip: it is odd"],
+    }
+    airflow.known["list_files/xcomEntries/inspection"] = {"value": found}
+    airflow.known["upload/xcomEntries/return_value"] = {"value": {"size": 10, "damaged": 1}}
+    shown.open()
+    text = shown.text()
+    assert "1 file damaged · 1 file doubtful" in text
+    assert text.count("s3://b/a.laz: it is cut") == 1
+    assert "<i>b</i>.zip: it is odd" in text
+
+
+def test_a_damaged_photo_is_shown_after_its_upload(shown: Shown, airflow: FakeAirflow) -> None:
+    """What only an upload could find is shown when it is done, of one file and of a folder."""
+    size = {"size": 100}
+    airflow.task("upload", "running", 0, rendered_fields={"filename": "a.jpg", **size})
+    airflow.task("upload_folder", "running", rendered_fields={"path": "/scans/garden"})
+    airflow.known[f"upload_folder/{PROGRESS}"] = progress(43, 100)
+    shown.open()
+    assert "Inspection" not in shown.text()
+    airflow.instances.clear()
+    airflow.task("upload", "success", 0, rendered_fields={"filename": "a.jpg", **size})
+    airflow.task("upload_folder", "success", rendered_fields={"path": "/scans/garden"})
+    airflow.known["upload/xcomEntries/return_value"] = {"value": {**size, "damaged": 1}}
+    summary = {"files": 3, "bytes": 100, "damaged": 2}
+    airflow.known["upload_folder/xcomEntries/return_value"] = {"value": summary}
+    found = {"damaged": 2, "doubtful": 0, "files": ["b.jpg: it is cut", "c.jpg: it is empty"]}
+    airflow.known["upload_folder/xcomEntries/inspection"] = {"value": found}
+    shown.later(10)
+    text = shown.text()
+    assert "3 files damaged" in text
+    assert "a.jpg: see the log of its task" in text
+    assert "c.jpg: it is empty" in text
