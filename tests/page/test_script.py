@@ -373,7 +373,7 @@ def test_the_latest_runs(shown: Shown, airflow: FakeAirflow) -> None:
 
 
 def test_the_damaged_files_of_a_listing_are_shown_once(shown: Shown, airflow: FakeAirflow) -> None:
-    """Damaged files that a listing found are shown once each, also if it failed or an upload found them too."""
+    """Damaged files that a listing found are shown once, also if an upload found them too."""
     airflow.state = "failed"
     airflow.task("list_files", "failed")
     airflow.task("upload", "success", 0, rendered_fields={"path": "s3://b/a.laz", "size": 10})
