@@ -12,8 +12,9 @@ from airflow_360.exceptions import ThreeSixtyError
 from airflow_360.inspection.formats import inspect_file
 from airflow_360.inspection.ranges import HEAD_BYTES, TAIL_BYTES, Ranges
 from airflow_360.inspection.results import Inspection
-from airflow_360.sources import FileSource, Reader
+from airflow_360.sources import FileSource
 from airflow_360.sources.names import printable
+from airflow_360.sources.watched import WatchedSource
 
 __all__ = ["InspectedSource", "inspect_source"]
 
@@ -44,7 +45,7 @@ def _shielded(path: str, ranges: Ranges) -> Inspection:
         return Inspection(unchecked=["the file, because its inspection failed"])
 
 
-class InspectedSource:
+class InspectedSource(WatchedSource[FileSource]):
     """A source that is inspected when its last byte is read.
 
     It keeps the head and the tail as they pass. If an upload was resumed, it reads the missing part again.
@@ -54,35 +55,12 @@ class InspectedSource:
     """
 
     def __init__(self, source: FileSource, on_result: Callable[[Inspection], None]) -> None:
-        self._source = source
+        super().__init__(source)
         self._on_result = on_result
         self._is_inspected = not source.size
         self._windows = [_Window(0, HEAD_BYTES), _Window(max(source.size - TAIL_BYTES, 0), source.size)]
 
-    @property
-    def path(self) -> str:
-        """Return the path as a user would write it."""
-        return self._source.path
-
-    @property
-    def size(self) -> int:
-        """Return the full length in bytes."""
-        return self._source.size
-
-    @property
-    def fingerprint(self) -> str:
-        """Return a string that changes when the bytes change."""
-        return self._source.fingerprint
-
-    def open(self, offset: int) -> Reader:
-        """Open the bytes from an offset on."""
-        return _Reader(self, self._source.open(offset), offset)
-
-    def check(self) -> None:
-        """Raise :class:`~airflow_360.exceptions.SourceChangedError` if the bytes have changed."""
-        self._source.check()
-
-    def passed(self, offset: int, data: bytes) -> None:
+    def add_bytes(self, offset: int, data: bytes) -> None:
         """Keep what belongs to head or tail, and inspect the file after its last byte."""
         if self._is_inspected:
             return
@@ -123,19 +101,3 @@ class _Window:
         """Return the bytes of a range, or None if the window does not have all of them."""
         begin = offset - self._start
         return bytes(self._data[begin : begin + length]) if 0 <= begin <= len(self._data) - length else None
-
-
-class _Reader:
-    def __init__(self, source: InspectedSource, reader: Reader, offset: int) -> None:
-        self._source = source
-        self._reader = reader
-        self._offset = offset
-
-    def read(self, size: int, /) -> bytes:
-        data = self._reader.read(size)
-        self._source.passed(self._offset, data)
-        self._offset += len(data)
-        return data
-
-    def close(self) -> None:
-        self._reader.close()

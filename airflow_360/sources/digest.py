@@ -10,7 +10,8 @@ import hashlib
 import logging
 
 from airflow_360.exceptions import SourceChangedError
-from airflow_360.sources import Reader, Source
+from airflow_360.sources import Source
+from airflow_360.sources.watched import WatchedSource
 from airflow_360.values import MIB
 
 __all__ = ["DigestedSource"]
@@ -21,39 +22,16 @@ BLOCK_BYTES = MIB
 NOTABLE_BYTES = 64 * BLOCK_BYTES  # reading this much again is worth a line in the log
 
 
-class DigestedSource:
+class DigestedSource(WatchedSource[Source]):
     """A source whose SHA-256 is computed while it is read.
 
-    :param source: the source; it can still be opened any number of times, for any offset.
+    :param source: the source.
     """
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        super().__init__(source)
         self._hash = hashlib.sha256()
         self._digested = 0  # bytes, counted from the start
-
-    @property
-    def path(self) -> str:
-        """Return the path as a user would write it."""
-        return self._source.path
-
-    @property
-    def size(self) -> int:
-        """Return the full length in bytes."""
-        return self._source.size
-
-    @property
-    def fingerprint(self) -> str:
-        """Return a string that changes when the bytes change."""
-        return self._source.fingerprint
-
-    def open(self, offset: int) -> Reader:
-        """Open the bytes from an offset on."""
-        return _Reader(self, self._source.open(offset), offset)
-
-    def check(self) -> None:
-        """Raise :class:`~airflow_360.exceptions.SourceChangedError` if the bytes have changed."""
-        self._source.check()
 
     def add_bytes(self, offset: int, data: bytes) -> None:
         """Add bytes that were read to the digest; bytes that do not continue it are ignored."""
@@ -85,19 +63,3 @@ class DigestedSource:
                 reader.close()
             self.check()
         return self._hash.hexdigest()
-
-
-class _Reader:
-    def __init__(self, source: DigestedSource, reader: Reader, offset: int) -> None:
-        self._source = source
-        self._reader = reader
-        self._offset = offset
-
-    def read(self, size: int, /) -> bytes:
-        data = self._reader.read(size)
-        self._source.add_bytes(self._offset, data)
-        self._offset += len(data)
-        return data
-
-    def close(self) -> None:
-        self._reader.close()
