@@ -6,48 +6,37 @@ Separate from the formats' modules, which do not know each other.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
-from airflow_360.inspection.e57 import inspect_e57
-from airflow_360.inspection.glb import inspect_glb
-from airflow_360.inspection.ifc import inspect_ifc
-from airflow_360.inspection.jpeg import inspect_jpeg
-from airflow_360.inspection.las import inspect_las
-from airflow_360.inspection.mp4 import inspect_mp4
-from airflow_360.inspection.pdf import inspect_pdf
-from airflow_360.inspection.ply import inspect_ply
-from airflow_360.inspection.png import inspect_png
-from airflow_360.inspection.prj import inspect_prj
 from airflow_360.inspection.ranges import Ranges, TooMuchToReadError
 from airflow_360.inspection.results import DamagedError, Inspection
-from airflow_360.inspection.sevenzip import inspect_7z
-from airflow_360.inspection.tiff import inspect_tiff
-from airflow_360.inspection.zip import inspect_kmz, inspect_zip
 
 __all__ = ["inspect_file", "is_known"]
 
-#: The inspection of each format, by the extension of the file's name. A format's module is a function of the
-#: file's ranges and the result that it fills.
-Check = Callable[[Ranges, Inspection], None]
-CHECKS: dict[str, Check] = {
-    "7z": inspect_7z,
-    "e57": inspect_e57,
-    "glb": inspect_glb,
-    "ifc": inspect_ifc,
-    "jpeg": inspect_jpeg,
-    "jpg": inspect_jpeg,
-    "kmz": inspect_kmz,
-    "las": inspect_las,
-    "laz": inspect_las,
-    "mov": inspect_mp4,
-    "mp4": inspect_mp4,
-    "pdf": inspect_pdf,
-    "ply": inspect_ply,
-    "png": inspect_png,
-    "prj": inspect_prj,
-    "tif": inspect_tiff,
-    "tiff": inspect_tiff,
-    "zip": inspect_zip,
+#: The function of each format, by the extension of the file's name. Its module is imported for the first such
+#: file: a mapped upload task needs one of them.
+CHECKS = {
+    "7z": "sevenzip.inspect_7z",
+    "e57": "e57.inspect_e57",
+    "glb": "glb.inspect_glb",
+    "ifc": "ifc.inspect_ifc",
+    "jpeg": "jpeg.inspect_jpeg",
+    "jpg": "jpeg.inspect_jpeg",
+    "kmz": "zip.inspect_kmz",
+    "las": "las.inspect_las",
+    "laz": "las.inspect_las",
+    "mov": "mp4.inspect_mp4",
+    "mp4": "mp4.inspect_mp4",
+    "pdf": "pdf.inspect_pdf",
+    "ply": "ply.inspect_ply",
+    "png": "png.inspect_png",
+    "prj": "prj.inspect_prj",
+    "tif": "tiff.inspect_tiff",
+    "tiff": "tiff.inspect_tiff",
+    "zip": "zip.inspect_zip",
 }
+#: A format's function gets the file's ranges and the result that it fills.
+Check = Callable[[Ranges, Inspection], None]
 
 
 def is_known(name: str) -> bool:
@@ -63,7 +52,7 @@ def inspect_file(name: str, ranges: Ranges) -> Inspection:
     :raises airflow_360.exceptions.SourceError: if the file cannot be read; a damaged file raises nothing.
     """
     result = Inspection()
-    check = CHECKS.get(name.lower().rpartition(".")[2])
+    check = _check_of(name)
     if not ranges.size:
         # Of another format it may be a marker, such as _SUCCESS.
         (result.error if check else result.warn)("empty", "the file is empty")
@@ -75,3 +64,11 @@ def inspect_file(name: str, ranges: Ranges) -> Inspection:
         except TooMuchToReadError:
             result.unchecked.append("the rest of the file")
     return result
+
+
+def _check_of(name: str) -> Check | None:
+    module, _, function = CHECKS.get(name.lower().rpartition(".")[2], "").partition(".")
+    if not module:
+        return None
+    check: Check = getattr(import_module(f"airflow_360.inspection.{module}"), function)
+    return check

@@ -251,7 +251,7 @@ class TestUploads:
         def broken(*_: Any) -> None:
             raise ValueError("a defect")
 
-        monkeypatch.setitem(formats.CHECKS, name.rpartition(".")[2], broken)
+        monkeypatch.setattr(formats, "_check_of", lambda _: broken)
         path = tmp_path / name
         path.write_bytes(PHOTO)
         result = UploadFileOperator(task_id="u", upload_id=upload_id, path=str(path)).execute(context())
