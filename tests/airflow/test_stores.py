@@ -34,6 +34,7 @@ from tests import file_systems
 from tests.airflow.conftest import StateStore, context
 from tests.airflow.test_only_new import Nights, Variables
 from tests.fakes import held, some_bytes
+from tests.scans import PHOTO
 
 FILES = {"a.e57": some_bytes(3000), "sub/b.jpg": some_bytes(2000), "sub/c.jpg": b""}
 
@@ -175,7 +176,7 @@ def test_requests_of_a_folder(emulator: Emulator, upload_id: str, monkeypatch: p
     """An object costs one range and one request for metadata; a folder of objects is listed once."""
     site = Site("gs", file_systems.fresh(file_systems.GoogleCloud))
     for number in range(20):
-        site.put(f"{number}.jpg", b"points")
+        site.put(f"{number}.jpg", PHOTO)
     with file_systems.attached(site.fs, "gs", "nas"):
         UploadFilesOperator(task_id="upload", upload_id=upload_id, path=site.url).execute(context())
     names = site.fs.names()
