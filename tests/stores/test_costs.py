@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from tests.scans import PHOTO
 from tests.stores.attempts import Attempt, Order
 from tests.stores.conftest import Site
 from tests.stores.table import shows, value
@@ -49,7 +50,7 @@ def test_memory(site: Site, request: pytest.FixtureRequest) -> None:
 def test_requests(site: Site, request: pytest.FixtureRequest) -> None:
     """A listing takes a request per page and not per file, and an upload a small number of them per file."""
     for number in range(FILES):
-        site.put(f"{number:02}.jpg", bytes(2_000))
+        site.put(f"{number:02}.jpg", PHOTO)
     site.upload_id  # noqa: B018 - no request to the store, but one to the 360 server
     site.listed()  # signing in costs requests too
     site.store.reset()
