@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import zipfile
+from typing import Any
 
 import pytest
 import requests
@@ -72,7 +73,7 @@ def test_one_file(tree: Site) -> None:
 @shows("upload a folder")
 def test_folder(tree: Site) -> None:
     """All files of a folder arrive; a second attempt sends nothing."""
-    order = {"upload_id": tree.upload_id, "path": tree.url(), "inspect": "off"}
+    order: dict[str, Any] = {"upload_id": tree.upload_id, "path": tree.url(), "inspect": "off"}
     outcome = tree.run("UploadFilesOperator", **order)
     assert outcome.result == {"files": len(TREE), "bytes": sum(TREE.values())}, outcome
     for name, size in TREE.items():
