@@ -42,7 +42,7 @@ def test_damaged_files_are_refused_before_a_session_exists(site: Site) -> None:
     log = site.airflow.log(*run, "list_files")
     for name in DAMAGED:
         assert f"{name} is damaged: " in log
-    assert "3 of 5 files are damaged" in log
+    assert "Damaged files: 3 of 5" in log
     assert len(site.exchanges("POST", "/uploads")) == before
 
 
