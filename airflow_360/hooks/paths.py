@@ -264,8 +264,8 @@ class Paths:
         """Return the inspector of one task.
 
         :param mode: ``"warn"``, ``"fail"`` or ``"off"``.
-        :raises ConfigurationError: if the mode is another one.
         :param aws_conn_id: see :meth:`open`.
+        :raises ConfigurationError: if the mode is another one.
         """
         require_choice("inspect", mode, *INSPECT_MODES)
         return Inspector(self, mode, aws_conn_id)

@@ -10,6 +10,7 @@ from importlib import import_module
 
 from airflow_360.inspection.ranges import Ranges, TooMuchToReadError
 from airflow_360.inspection.results import DamagedError, Inspection
+from airflow_360.sources.names import extension
 
 __all__ = ["inspect_file", "is_known"]
 
@@ -41,7 +42,7 @@ Check = Callable[[Ranges, Inspection], None]
 
 def is_known(name: str) -> bool:
     """Return whether files with this name's extension are inspected."""
-    return name.lower().rpartition(".")[2] in CHECKS
+    return extension(name) in CHECKS
 
 
 def inspect_file(name: str, ranges: Ranges) -> Inspection:
@@ -67,7 +68,7 @@ def inspect_file(name: str, ranges: Ranges) -> Inspection:
 
 
 def _check_of(name: str) -> Check | None:
-    module, _, function = CHECKS.get(name.lower().rpartition(".")[2], "").partition(".")
+    module, _, function = CHECKS.get(extension(name), "").partition(".")
     if not module:
         return None
     check: Check = getattr(import_module(f"airflow_360.inspection.{module}"), function)

@@ -12,7 +12,7 @@ from airflow_360.exceptions import ThreeSixtyError
 from airflow_360.inspection.formats import inspect_file
 from airflow_360.inspection.ranges import HEAD_BYTES, TAIL_BYTES, Ranges
 from airflow_360.inspection.results import Inspection
-from airflow_360.sources import FileSource
+from airflow_360.sources import FileSource, Source
 from airflow_360.sources.names import printable
 from airflow_360.sources.watched import WatchedSource
 
@@ -28,21 +28,24 @@ def inspect_source(source: FileSource) -> Inspection:
     :raises SourceError: if it cannot be read.
     :raises SourceChangedError: if it was replaced or became shorter.
     """
-    result = _shielded(source.path, Ranges(source.read_range, source.size))
+    return _inspect(source, source.read_range)
+
+
+def _inspect(source: Source, read: Callable[[int, int], bytes]) -> Inspection:
+    """Inspect a source with a function that reads its ranges."""
+    try:
+        result = inspect_file(source.path, Ranges(read, source.size))
+    except ThreeSixtyError:
+        raise
+    except Exception as error:
+        # The error's own text may quote the file, so only its kind is logged.
+        what = "The inspection of %s failed with %s, which is a defect of this package; the file is accepted."
+        log.error(what, printable(source.path), type(error).__name__)
+        log.debug("The defect:", exc_info=True)
+        return Inspection(unchecked=["the file, because its inspection failed"])
     if result.errors:
         source.check()  # a file that was replaced is not damaged
     return result
-
-
-def _shielded(path: str, ranges: Ranges) -> Inspection:
-    """Inspect a file; a defect of the inspection must not stop an upload."""
-    try:
-        return inspect_file(path, ranges)
-    except ThreeSixtyError:
-        raise
-    except Exception:
-        log.exception("The inspection of %s failed; the file is accepted.", printable(path))
-        return Inspection(unchecked=["the file, because its inspection failed"])
 
 
 class InspectedSource(WatchedSource[FileSource]):
@@ -69,10 +72,7 @@ class InspectedSource(WatchedSource[FileSource]):
         if offset + len(data) >= self.size:
             self._is_inspected = True
             try:
-                result = _shielded(self.path, Ranges(self._range, self.size))
-                if result.errors:
-                    self.check()
-                self._on_result(result)
+                self._on_result(_inspect(self, self._range))
             except ThreeSixtyError as error:
                 log.warning("%s could not be inspected: %s", printable(self.path), printable(str(error)))
             self._windows.clear()

@@ -23,7 +23,9 @@ def text_row(path: str, size: int, result: Inspection | Exception) -> str:
     :param result: its inspection, or the error that made it impossible.
     """
     if isinstance(result, Exception):
-        return "\n".join([ROW.format("unread", "-", size_text(size), "-", printable(path)), f"  {result}"])
+        return "\n".join(
+            [ROW.format("unread", "-", size_text(size), "-", printable(path)), f"  {printable(str(result))}"]
+        )
     state = "damaged" if result.errors else "doubtful" if result.problems else "ok"
     kind = f"{result.format} {result.version}".strip() or "-"
     system = result.coordinate_system
