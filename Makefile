@@ -13,7 +13,8 @@ ON_AIRFLOW := tests/airflow tests/test_docs.py
 WITH_LIBRARIES := tests/api tests/demo tests/harness tests/sources tests/upload
 CORE := $(WITH_LIBRARIES) tests/emulator tests/inspection tests/projects tests/reliability
 TYPED := $(wildcard airflow_360 dags demo harness tests benchmarks docs/conf.py)
-unexport PYTHONPATH
+# With the second, each of some hundred Python processes would compile all of Airflow again.
+unexport PYTHONPATH PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-system test-stores test-matrix test-lowest dist soak mutants check docs screenshots bench \
 	emulator constraints clean
@@ -27,8 +28,9 @@ demo: $(READY) ## run the main job in a real Airflow; FILES=folder takes your ow
 test: $(READY) ## everything but the long tests; ARGS="-k name" narrows it
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not long and not soak" $(ARGS)
 
+# Three workers: two share an Airflow each, and one runs the tests that start their own.
 test-system: $(CELERY) ## the long tests, those of real stores included
-	@$(BIN)/python -m pytest -n 2 -m long --ignore=tests/stores $(ARGS)
+	@$(BIN)/python -m pytest -n 3 -m long --ignore=tests/stores $(ARGS)
 	@$(if $(ARGS),,$(MAKE) --no-print-directory test-stores)
 
 test-stores: .matrix/stores/ready ## the package against real stores: S3, Azure, GCS, SFTP, SMB
@@ -52,9 +54,9 @@ dist: $(READY) ## build the wheel and the sdist in dist/, and check them
 	@. .ci/index; $(BIN)/uv build --quiet --out-dir dist
 	$(BIN)/twine check --strict dist/*
 
-soak: $(READY) ## a night of failures, fifty kills, thousands of simulated runs, and the main job on 3.0 and 3.2
+soak: $(READY) ## a night of failures, fifty kills, thousands of simulated runs, and the main job on 3.0 to 3.2
 	@$(BIN)/python -m pytest -m soak $(ARGS)
-	@$(if $(ARGS),,$(MAKE) --no-print-directory test-job-3.0 test-job-3.2)
+	@$(if $(ARGS),,$(MAKE) --no-print-directory test-job-3.0 test-job-3.1 test-job-3.2)
 
 mutants: $(READY) ## is there a change to the core that no test notices?
 	@$(BIN)/python -m mutmut run --max-children 2 $(ARGS); $(BIN)/python -m mutmut results

