@@ -18,6 +18,14 @@ from harness.processes import LOOPBACK
 MIB, GIB = 1024**2, 1024**3
 
 
+#: Begin and end of a JPEG of one grey pixel; between them is compressed data, which nobody decodes.
+PHOTO = (
+    bytes.fromhex("ffd8 ffe0 0010 4a46494600 0101 00 0001 0001 00 00 ffc0 000b 08 0001 0001 01 01 11 00")
+    + bytes.fromhex("ffda 0008 01 01 00 00 3f 00"),
+    bytes.fromhex("ffd9"),
+)
+
+
 @dataclass(frozen=True)
 class Sizes:
     """The sizes of the transfers; the command line can change some of them.
@@ -72,12 +80,12 @@ class Stage:
         return path
 
     def small_files(self, count: int, size: int) -> list[Path]:
-        """Return small files in their own folder."""
+        """Return small photos in their own folder, whose inspection finds nothing to warn of."""
         folder = self.folder / "small"
         folder.mkdir()
         paths = [folder / f"photo_{number:05}.jpg" for number in range(count)]
         for path in paths:
-            path.write_bytes(bytes(size))
+            path.write_bytes(PHOTO[0] + bytes(size - len(b"".join(PHOTO))) + PHOTO[1])
         return paths
 
     @contextlib.contextmanager

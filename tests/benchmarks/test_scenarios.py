@@ -28,8 +28,7 @@ IN_AIRFLOW = ("task-time", "task-memory")
         pytest.param(
             name,
             marks=[pytest.mark.system] * (name in IN_AIRFLOW)
-            + [pytest.mark.soak] * (name in IN_AIRFLOW)
-            + [pytest.mark.long] * (name == "parsing"),  # 15 s of imports
+            + [pytest.mark.soak if name in IN_AIRFLOW else pytest.mark.long],
         )
         for name in SCENARIOS
     ],
