@@ -1,16 +1,11 @@
-"""The command ``airflow-360``: checks a connection or inspects files, outside of a task.
-
-This file is separate because it is the only one that parses options and prints lines.
-"""
+"""The command ``airflow-360``: its options. What it does is in :mod:`airflow_360.commands`."""
 
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 __all__ = ["main"]
 
@@ -47,64 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     inspect.add_argument("--json", action="store_true", help="print one JSON object per file and line")
     inspect.add_argument("--aws-conn-id", default="aws_default", metavar="ID", help="for s3:// paths")
     options = parser.parse_args(arguments)
-    if options.command == "check":
-        return _check(options.conn_id)
-    return _inspect(options.paths, options.aws_conn_id, options.json)
-
-
-def _inspect(paths: Sequence[str], aws_conn_id: str, as_json: bool) -> int:
-    _find_connections()
-    from airflow.providers.common.compat.sdk import AirflowException
-
-    from airflow_360.hooks.paths import Paths
-    from airflow_360.inspection.table import HEADER, json_row, text_row
-
-    opener = Paths()
-    inspector = opener.inspector("fail", aws_conn_id)
-    bad = False
-    if not as_json:
-        print(HEADER)
-    for path in paths:
-        try:
-            with _without_log_lines():
-                files = opener.list_files(path, aws_conn_id=aws_conn_id)
-        except AirflowException as error:
-            print(error, file=sys.stderr)
-            bad = True
-            continue
-        for file, result in inspector.results(files):
-            bad = bad or isinstance(result, Exception) or bool(result.errors)
-            print((json_row if as_json else text_row)(file.path, file.size, result))
-    if not as_json:
-        print(f"{inspector.findings}.")
-    return 1 if bad else 0
-
-
-@contextmanager
-def _without_log_lines() -> Iterator[None]:
-    """Keep the lines that belong to a task's log out of the command's output."""
-    log = logging.getLogger("airflow_360")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(before)
-
-
-def _find_connections() -> None:
     # As in `airflow connections test`. Without this, Airflow 3 searches only the environment and the secrets
     # backends for connections, but neither its database nor its API.
     os.environ["_AIRFLOW_PROCESS_CONTEXT"] = "server"
+    from airflow_360 import commands as run  # Airflow reads the environment when it is imported
 
-
-def _check(conn_id: str) -> int:
-    _find_connections()
-    from airflow_360.hooks.three_sixty import ThreeSixtyHook
-
-    good, said = ThreeSixtyHook(conn_id).test_connection()
-    print(f"{conn_id}: {said}", file=sys.stdout if good else sys.stderr)
-    return 0 if good else 1
+    if options.command == "check":
+        return run.check(options.conn_id)
+    return run.inspect(options.paths, options.aws_conn_id, as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 __all__ = ["CONN_FIELDS", "UI_FIELD_BEHAVIOUR", "get_provider_info"]
 
 UI_FIELD_BEHAVIOUR: dict[str, object] = {
@@ -34,7 +36,8 @@ CONN_FIELDS: dict[str, dict[str, object]] = {
     },
     "rate_limit_wait": {
         "label": "Longest rate-limit wait",
-        "description": "Seconds that a task waits for a rate limit in place; beyond, it gives its slot back.",
+        "description": "Seconds that a task waits for a rate limit in its worker slot. "
+        "For a longer one it frees the slot and continues later.",
         "schema": {"type": ["number", "null"], "default": 60},
     },
     "bandwidth_limit": {
@@ -51,7 +54,12 @@ CONN_FIELDS: dict[str, dict[str, object]] = {
 
 
 def get_provider_info() -> dict[str, object]:
-    """Return the provider's metadata."""
+    """Return the provider's metadata, and let Airflow import the package by the name of its distribution.
+
+    With ``[core] load_examples``, which is on by default, Airflow 3.3 looks for example DAGs by that name.
+    If it finds no such module, the log of each task begins with a traceback (apache/airflow issue 66305).
+    """
+    sys.modules.setdefault("airflow_provider_360", sys.modules["airflow_360"])
     return {
         "package-name": "airflow-provider-360",
         "name": "360 for you",

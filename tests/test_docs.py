@@ -28,13 +28,16 @@ INNER = {
             "clients",
             "connection",
             "errors",
+            "file_upload",
             "inspections",
             "parameters",
             "project_polls",
+            "projects",
             "task_mixin",
         )
     ),
     "airflow_360.triggers.poll_queue",
+    "airflow_360.triggers.project_wait",
 }
 #: Names in the pages' DAGs that an older Airflow does not have.
 NEWER = {"ThreeSixtyRetryPolicy": (3, 3), "DeadlineAlert": (3, 1), "ApprovalOperator": (3, 1)}

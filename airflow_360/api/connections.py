@@ -12,7 +12,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 
 MAX_INTERIM_REPLIES = 20  # 1xx before one final reply
 CLOSED_CONNECTION_ERRORS = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-SEND_TIMEOUT_SECONDS = 120.0  # for one block of a body: 9 KB/s
 IDLE_SECONDS = 1.0  # after this, a server may be closing a keep-alive connection
 USER_AGENT = f"airflow-provider-360/{__version__}"
 
@@ -123,15 +122,17 @@ class _SlowSendConnection(HTTPConnection):
     says so.
 
     :param reply_timeout: see :class:`~airflow_360.api.transport.Transport`.
+    :param send_timeout: see there.
     """
 
     _connecting = False
     _asked = 0.0
     _answered: float | None = None  # time of its last reply; None if there was none
 
-    def __init__(self, *args: Any, reply_timeout: float, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, reply_timeout: float, send_timeout: float, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._reply_timeout = reply_timeout
+        self._send_timeout = send_timeout
 
     def response_class(  # type: ignore[override] # as a class it could not know the connection's timeouts
         self, sock: socket.socket, *args: Any, **kwargs: Any
@@ -153,12 +154,12 @@ class _SlowSendConnection(HTTPConnection):
             raise
         finally:
             self._connecting = False
-        self.sock.settimeout(SEND_TIMEOUT_SECONDS)
+        self.sock.settimeout(self._send_timeout)
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
         self._asked = time.monotonic()
         if self.sock is not None:  # urllib3 resets a keep-alive connection to the connect timeout
-            self.sock.settimeout(SEND_TIMEOUT_SECONDS)
+            self.sock.settimeout(self._send_timeout)
         super().putrequest(*args, **kwargs)
 
     def send(self, data: Any) -> None:
@@ -195,9 +196,9 @@ class _SlowSendTLSPool(HTTPSConnectionPool):
 
 
 class _Adapter(HTTPAdapter):
-    def __init__(self, reply_timeout: float, **kwargs: Any) -> None:
+    def __init__(self, timeouts: Mapping[str, float], **kwargs: Any) -> None:
         pools = {"http": _SlowSendPool, "https": _SlowSendTLSPool}
-        self._pools = {scheme: partial(pool, reply_timeout=reply_timeout) for scheme, pool in pools.items()}
+        self._pools = {scheme: partial(pool, **timeouts) for scheme, pool in pools.items()}
         super().__init__(**kwargs)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -215,12 +216,14 @@ class _Session(requests.Session):
         """Return no redirect target: for a redirect, requests would read the reply's body in one piece."""
 
 
-def new_session(key: str, user_agent: str, reply_timeout: float, connections: int) -> requests.Session:
+def new_session(
+    key: str, user_agent: str, timeouts: Mapping[str, float], connections: int
+) -> requests.Session:
     """Return an HTTP session that adds the key to each request, keeps no cookies and retries nothing.
 
     :param key: the API key.
     :param user_agent: text to add to the User-Agent.
-    :param reply_timeout: see :class:`~airflow_360.api.transport.Transport`.
+    :param timeouts: ``reply_timeout`` and ``send_timeout`` of :class:`~airflow_360.api.transport.Transport`.
     :param connections: the number of connections that it keeps.
     """
     session = _Session()
@@ -228,7 +231,7 @@ def new_session(key: str, user_agent: str, reply_timeout: float, connections: in
     session.headers["User-Agent"] = f"{USER_AGENT} {user_agent}".strip()
     session.headers["Accept-Encoding"] = "gzip"
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    adapter = _Adapter(reply_timeout, pool_connections=1, pool_maxsize=connections, max_retries=0)
+    adapter = _Adapter(timeouts, pool_connections=1, pool_maxsize=connections, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session

@@ -57,6 +57,8 @@ class Transport:
     :param reply_timeout: seconds from the end of the request until the whole reply has arrived. Default twice
         `read_timeout`: a reply is small, so the time for all its bytes need not be longer than the time for
         the first one. Without a limit, a server that sends a byte now and then could block a thread forever.
+    :param send_timeout: seconds until the server must have taken one block of a body. Default 120: a block of
+        1 MiB then needs 9 KB/s. Without a limit, a server that stops reading could block a thread forever.
     :param verify: True checks certificates against the environment's CAs, a path against that file, and
         False does not check them.
     :param connections: the number of keep-alive connections; at least the number of threads that use this.
@@ -75,6 +77,7 @@ class Transport:
         connect_timeout: float = 10.0,
         read_timeout: float = 120.0,
         reply_timeout: float | None = None,
+        send_timeout: float = 120.0,
         verify: bool | str = True,
         connections: int = 64,
         user_agent: str = "",
@@ -102,7 +105,8 @@ class Transport:
         self._clock_offset = 0.0  # seconds by which the server's clock is ahead
         self._no_reuse_seconds = no_reuse_seconds
         self._reuse_from = 0.0  # before this time, each PUT opens a new connection
-        self._new_http = partial(new_session, key, user_agent, reply_timeout or 2 * read_timeout)
+        timeouts = {"reply_timeout": reply_timeout or 2 * read_timeout, "send_timeout": send_timeout}
+        self._new_http = partial(new_session, key, user_agent, timeouts)
         self._kept = self._new_http(connections)
 
     def request(

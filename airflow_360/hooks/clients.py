@@ -17,6 +17,7 @@ from airflow import __version__ as airflow_version
 from airflow_360.api.backoff import Backoff
 from airflow_360.api.bandwidth import shared_bandwidth
 from airflow_360.api.budget import shared_budget
+from airflow_360.api.check import check
 from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.transport import DEFAULT_SERVER, Transport, server_url
 from airflow_360.exceptions import ConfigurationError
@@ -71,6 +72,8 @@ class ConnectionSettings:
             rate_limit_wait=_seconds(extra, "rate_limit_wait"),
             bandwidth_limit=_limit(extra),
         )
+
+    check = staticmethod(check)  # of a client; here, so that the hook need not import it
 
     def client(self) -> ThreeSixtyClient:
         """Return a client that retries requests if that is safe.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from airflow.providers.common.compat.sdk import mask_secret
 
-from airflow_360.exceptions import ConfigurationError
+from airflow_360.exceptions import ConfigurationError, ProjectError
 from airflow_360.values import is_unset
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ __all__ = [
     "INSPECT_MODES",
     "AnyPath",
     "check_literal",
+    "checked_chunk_size",
+    "checked_options",
+    "checked_privacy_mode",
     "is_literal",
     "mask_link",
     "path_text",
@@ -100,6 +104,48 @@ def privacy_mode_number(value: str | int) -> int:
     if str(mode) not in ("0", "1", "2"):
         raise ValueError(f'privacy_mode must be "private", "link", "public", 0, 1 or 2, not {value!r}.')
     return int(mode)
+
+
+def checked_privacy_mode(value: str | int) -> int:
+    """Return the number of a privacy mode that may come from a template.
+
+    :raises ProjectError: if there is no such mode.
+    """
+    try:
+        return privacy_mode_number(value)
+    except ValueError as error:
+        raise ProjectError(str(error)) from None
+
+
+def checked_options(options: Any, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return further fields of a request, an empty mapping for None.
+
+    :param options: the further fields.
+    :param fields: the fields for which the operator has parameters.
+    :raises ProjectError: if the options are not a dict of plain JSON values, or repeat a field.
+    """
+    checked: Mapping[str, Any] = options or {}
+    try:
+        json.dumps({**checked}, allow_nan=False)
+    except (TypeError, ValueError):
+        raise ProjectError(f"options must be a dict of plain JSON values, not {options!r}.") from None
+    if twice := sorted(set(fields) & set(checked)):
+        raise ProjectError(
+            f"options must not contain {', '.join(twice)}: the operator has parameters for it."
+        )
+    return checked
+
+
+def checked_chunk_size(chunk_size: int | None) -> int | None:
+    """Return a chunk size in bytes, or None.
+
+    :raises ConfigurationError: if it is less than 1.
+    """
+    if chunk_size is not None and chunk_size < 1:
+        raise ConfigurationError(
+            f"chunk_size must be at least 1 byte, not {chunk_size}.", parameter="chunk_size"
+        )
+    return chunk_size
 
 
 def mask_link(link: str) -> None:

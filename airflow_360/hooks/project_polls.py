@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from airflow_360.exceptions import ThreeSixtyError
+from airflow_360.projects.times import WaitTimes
 from airflow_360.projects.waiting import (
     GiveUp,
     PollAgain,
     Ready,
     WaitRecord,
-    WaitTimes,
     log_status,
     log_step,
     poll_once,
@@ -63,7 +63,7 @@ def poll_from_task(
     stall_timeout: float | None = None,
     *,
     record: WaitRecord | None = None,
-    times: WaitTimes = WaitTimes(),  # noqa: B008 - frozen
+    times: WaitTimes = WaitTimes(),
     clock: Callable[[], float] = time.time,
 ) -> PollResult:
     """Poll a project once from a task.

@@ -21,8 +21,10 @@ from airflow_360.runtime.lineage import Lineage
 if TYPE_CHECKING:
     from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.hooks.clients import ConnectionSettings
+    from airflow_360.hooks.file_upload import FileUpload
     from airflow_360.hooks.parameters import AnyPath
     from airflow_360.hooks.paths import Paths
+    from airflow_360.hooks.projects import Projects
     from airflow_360.hooks.uploads import Uploads
     from airflow_360.runtime.task_state import TaskState
     from airflow_360.upload.engine import OnProgress
@@ -66,9 +68,23 @@ class ThreeSixtyHook(BaseHook):
         return Paths()
 
     @cached_property
+    def projects(self) -> Projects:
+        """Return the object that creates projects and polls them."""
+        from airflow_360.hooks.projects import Projects  # the only import of the rules about projects
+
+        return Projects(self)
+
+    @cached_property
+    def file_upload(self) -> FileUpload:
+        """Return the upload of one file."""
+        from airflow_360.hooks.file_upload import FileUpload  # the only import of all that moves bytes
+
+        return FileUpload(self)
+
+    @cached_property
     def uploads(self) -> Uploads:
-        """Return the uploads of one file, several files, or an archive."""
-        from airflow_360.hooks.uploads import Uploads  # the only import of all that moves bytes
+        """Return the uploads of several files, or of an archive."""
+        from airflow_360.hooks.uploads import Uploads  # and of all that moves several files
 
         return Uploads(self)
 
@@ -104,12 +120,11 @@ class ThreeSixtyHook(BaseHook):
 
         :returns: whether an upload would work, and a message for people, which never contains the key.
         """
-        from airflow_360.api.check import check
-
         try:
             with settings_of(self.three_sixty_conn_id):
-                client = self._settings().client_without_retries()
-            return check(client)
+                settings = self._settings()
+                client = settings.client_without_retries()
+            return settings.check(client)
         except ThreeSixtyError as error:
             return False, str(error)
 
@@ -153,7 +168,7 @@ class ThreeSixtyHook(BaseHook):
         :raises AirflowFailException: if a retry cannot help.
         :raises AirflowException: if a retry may help.
         """
-        return self.uploads.file(
+        return self.file_upload.file(
             upload_id,
             path,
             filename,

@@ -15,6 +15,7 @@ from airflow_360.exceptions import RateLimitedError, ServerError
 from airflow_360.hooks.connection import DEFAULT_CONN_ID
 from airflow_360.hooks.errors import airflow_errors
 from airflow_360.hooks.task_mixin import UsesThreeSixty
+from airflow_360.projects.times import WaitTimes
 from airflow_360.texts import duration_text
 from airflow_360.triggers.pause import PauseTrigger
 from airflow_360.version_compat import AIRFLOW_VERSION, AirflowRescheduleException
@@ -124,6 +125,8 @@ def waits_out_rate_limits(execute: Callable[[Any, Any], R]) -> Callable[[Any, An
 def reschedule(seconds: float) -> NoReturn:
     """Give the worker slot back and run the task again later, without using a retry.
 
-    :param seconds: seconds until then.
+    :param seconds: seconds until then, at least ``after_deferral`` of :class:`.WaitTimes`. Airflow confuses
+        two runs of a task that follow each other closely, as after a deferral.
     """
+    seconds = max(seconds, WaitTimes().after_deferral)
     raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=seconds))

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from airflow.providers.common.compat.sdk import (
-    AirflowSkipException,
-    conf,
-)
+from airflow.providers.common.compat.sdk import AirflowSkipException, conf
 
 from airflow_360.exceptions import ProjectError
 from airflow_360.hooks.errors import airflow_errors
-from airflow_360.hooks.parameters import is_literal, mask_link, path_text, privacy_mode_number
-from airflow_360.hooks.project_polls import poll_from_task
-from airflow_360.links.project import ProjectLink
-from airflow_360.operators.base import (
-    ThreeSixtyOperator,
-    is_mapped,
-    reschedule,
-    seconds_to_wait,
+from airflow_360.hooks.parameters import (
+    checked_options,
+    checked_privacy_mode,
+    is_literal,
+    mask_link,
+    path_text,
+    privacy_mode_number,
 )
+from airflow_360.links.project import ProjectLink
+from airflow_360.operators.base import ThreeSixtyOperator, is_mapped, reschedule, seconds_to_wait
 from airflow_360.projects.contents import check_contents
-from airflow_360.projects.creation import CreationTimes, Pause, ProjectCreation
-from airflow_360.projects.waiting import WaitTimes, as_seconds, late_text, project_of, ready_record
+from airflow_360.projects.times import CreationTimes, WaitTimes, as_seconds
 from airflow_360.runtime.assets import add_asset_events
-from airflow_360.runtime.creation_records import PROJECT_REQUEST, LinkRecords, SessionRecords
 from airflow_360.runtime.lasting_store import lasting_inlets
-from airflow_360.runtime.results import coordinate_system_of, results_of
+from airflow_360.runtime.results import PROJECT_REQUEST, coordinate_system_of, results_of
 from airflow_360.runtime.scan_records import SCAN_KEYS, ScanRecord, listing_task_id
 from airflow_360.runtime.task_state import TaskState, is_waiting, time_left
 from airflow_360.triggers.pause import PauseTrigger
@@ -45,7 +40,7 @@ if TYPE_CHECKING:
     from airflow_360.api.client import ThreeSixtyClient
     from airflow_360.api.records import Project
     from airflow_360.hooks.parameters import AnyPath
-    from airflow_360.projects.creation import RecordStore
+    from airflow_360.projects.creation import Pause, ProjectCreation, RecordStore
 
 __all__ = ["CreateProjectOperator"]
 
@@ -193,7 +188,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
     @airflow_errors()
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> str:
         """Return the name of the project that the trigger found ready."""
-        project = project_of(event)
+        project = self.hook.projects.of_event(event)
         self._ready(context, project)
         return project.name
 
@@ -206,7 +201,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
             if not page or not self.wait_for_completion or str(error) == "Trigger failure":
                 raise
             with airflow_errors(self.three_sixty_conn_id):
-                raise ProjectError(late_text(str(page), self.timeout)) from None
+                raise ProjectError(self.hook.projects.late_text(str(page), self.timeout)) from None
 
     def _run(self, context: Context, resumed: Mapping[str, Any] | None = None) -> str:
         state = TaskState(context)
@@ -221,7 +216,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
             self._wait(context, name, state)
             return name
         project = self._creation(context, state, records, fields).run()
-        if isinstance(project, Pause):
+        if isinstance(project, self.hook.projects.Pause):
             self._pause(context, state, project)
         scan.add(str(self.path), project.name)
         page = self.hook.client.project_url(project.name)
@@ -234,30 +229,22 @@ class CreateProjectOperator(ThreeSixtyOperator):
             self._wait(context, project.name, state)
         return project.name
 
-    def _records(
-        self, context: Context, state: TaskState, resumed: Mapping[str, Any] | None
-    ) -> SessionRecords | LinkRecords:
-        if self.upload_id:
-            return SessionRecords(context, state, self.upload_id, resumed)
-        return LinkRecords(context, state, self._about, self.retries or 0, resumed)
+    def _records(self, context: Context, state: TaskState, resumed: Mapping[str, Any] | None) -> RecordStore:
+        return self.hook.projects.records(
+            context, state, self.upload_id, about=self._about, retries=self.retries or 0, resumed=resumed
+        )
 
     def _creation(
         self, context: Context, state: TaskState, records: RecordStore, fields: dict[str, Any]
     ) -> ProjectCreation:
-        def push(request: str) -> None:
-            context["ti"].xcom_push(key=PROJECT_REQUEST, value=request)
-
-        return ProjectCreation(
-            call=self.hook.with_current_key,
-            store=records,
+        return self.hook.projects.creation(
+            records,
+            state,
+            self.upload_id,
+            fields,
             about=self._about,
-            upload_id=self.upload_id,
-            create=lambda client: client.create_project(fields),
             check=lambda client: self._check(client, fields),
-            title=fields.get("title"),
-            first=state.attempt == 1,
-            clears=state.clears,
-            on_request=push,
+            on_request=lambda request: context["ti"].xcom_push(key=PROJECT_REQUEST, value=request),
             times=self.creation_times,
         )
 
@@ -316,15 +303,11 @@ class CreateProjectOperator(ThreeSixtyOperator):
             "upload_id": self.upload_id,
             "download_link": self.download_link,
             "title": self.title or (self.path or "").rstrip("/").rpartition("/")[2],
-            "privacy_mode": self._checked_privacy_mode(),
+            "privacy_mode": checked_privacy_mode(self.privacy_mode),
             "coordinate_system": self.coordinate_system,
         }
         fields = {name: value for name, value in given.items() if value not in (None, "")}
-        options = self._checked_options()
-        if twice := sorted(set(fields) & set(options)):
-            raise ProjectError(
-                f"options must not contain {', '.join(twice)}: the operator has parameters for it."
-            )
+        options = checked_options(self.options, fields)
         if fields.get("coordinate_system") == AUTO:
             del fields["coordinate_system"]  # until the session was checked
         return {**fields, **options}
@@ -339,22 +322,6 @@ class CreateProjectOperator(ThreeSixtyOperator):
         if warning:
             self.log.warning("%s", warning)
         return {"coordinate_system": system} if system else {}
-
-    def _checked_privacy_mode(self) -> int:
-        try:
-            return privacy_mode_number(self.privacy_mode)
-        except ValueError as error:  # it came from a template
-            raise ProjectError(str(error)) from None
-
-    def _checked_options(self) -> Mapping[str, Any]:
-        options = self.options or {}
-        try:
-            if isinstance(options, Mapping):
-                json.dumps(options, allow_nan=False)
-                return options
-        except (TypeError, ValueError):
-            pass
-        raise ProjectError(f"options must be a dict of plain JSON values, not {options!r}.")
 
     def _check(self, client: ThreeSixtyClient, fields: dict[str, Any]) -> None:
         """Make sure that the session contains exactly the uploaded files, or that the object exists."""
@@ -379,11 +346,11 @@ class CreateProjectOperator(ThreeSixtyOperator):
         """Return if the project is ready; until then give the slot back."""
         left = time_left(state, project_name, self.timeout)
         if left <= 1:
-            raise ProjectError(late_text(self.hook.client.project_url(project_name), self.timeout))
+            page = self.hook.client.project_url(project_name)
+            raise ProjectError(self.hook.projects.late_text(page, self.timeout))
         # Without saved state the next run of a rescheduled task could not know of the project.
         defers = self.deferrable or not state.available
-        poll = poll_from_task(
-            self.hook,
+        poll = self.hook.projects.poll(
             project_name,
             None if defers else state,  # the trigger counts failures for itself
             self.poll_interval,
@@ -394,7 +361,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
             self._ready(context, poll.project)
             return
         if not defers:
-            reschedule(max(1.0, min(poll.seconds, left)))
+            reschedule(min(poll.seconds, left))
         self.defer(
             trigger=ProjectReadyTrigger(
                 project_name,
@@ -418,5 +385,5 @@ class CreateProjectOperator(ThreeSixtyOperator):
     def _ready(self, context: Context, project: Project) -> None:
         page = self.hook.client.project_url(project.name)
         self._trace(page)
-        ready_record(project, page, self.fail_on_errors)
+        self.hook.projects.ready_record(project, page, self.fail_on_errors)
         add_asset_events(context, self.outlets, project, page, self.uploads)

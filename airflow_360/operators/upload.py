@@ -25,8 +25,8 @@ from airflow_360.hooks.parameters import (
     require_rendered,
 )
 from airflow_360.operators.base import ThreeSixtyOperator, waits_out_rate_limits
-from airflow_360.runtime.creation_records import PROJECT_REQUEST, new_session
 from airflow_360.runtime.lasting_store import lasting_inlets
+from airflow_360.runtime.results import PROJECT_REQUEST
 from airflow_360.runtime.scan_records import SCAN_KEYS, ScanRecord, scan_key
 from airflow_360.runtime.task_state import Key, TaskState
 from airflow_360.texts import LeftOut, count_text, duration_text
@@ -407,7 +407,7 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
         if made:
             self._log_abandoned(made["upload_id"])
         session = self.hook.client.create_upload_session()
-        new_session(context, session.upload_id, self.hook.client.server_now())
+        self.hook.projects.record_new_session(context, session.upload_id, self.hook.client.server_now())
         state.set(Key.SESSION, value={"upload_id": session.upload_id, "clears": clears})
         self.log.info(
             "Upload session %s; the server discards it after %.0f hours.",

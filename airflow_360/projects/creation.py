@@ -27,6 +27,8 @@ from airflow_360.exceptions import (
     UnexpectedReplyError,
     UploadSessionNotFoundError,
 )
+from airflow_360.projects.times import CreationTimes
+from airflow_360.texts import duration_text
 
 if TYPE_CHECKING:
     from airflow_360.api.client import ThreeSixtyClient
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfirmDeleted",
     "CreationRecord",
-    "CreationTimes",
     "Facts",
     "Fail",
     "FindProject",
@@ -62,37 +63,6 @@ log = logging.getLogger(__name__)
 MAX_CAUSE_CHARACTERS = 300
 MAX_CANDIDATES = 5
 CLOCK_SLACK_SECONDS = 5.0  # a reply's Date header has whole seconds
-
-
-@dataclass(frozen=True)
-class CreationTimes:
-    """All durations of project creation, in seconds.
-
-    :param in_place: how long a task may wait in its worker slot before it gives the slot back.
-    :param shortest: the shortest wait between two requests.
-    :param longest: the longest wait between two requests.
-    :param after_break: from a 502, 503 or a broken connection until another POST is safe.
-    :param after_timeout: the same after a 504, a 408 or a timeout: behind a proxy the server may still be
-        working on the request. Also used if the records of earlier attempts are lost.
-    :param without_session: how long to search if the session is gone or incomplete, before the task stops.
-    :param record: how long to wait until the record of an existing project can be read.
-    :param failing: how long failures of other requests are tolerated without using a retry.
-    :param rate_limited: the same for rate limits. A session on the server lives as long.
-    :param missing: the wait between two of the three requests that show that a project was deleted.
-    :param triggerer: how long a pause may last beyond its end, in case no triggerer is running.
-    """
-
-    in_place: float = 10.0
-    shortest: float = 1.0
-    longest: float = 120.0
-    after_break: float = 15 * 60.0
-    after_timeout: float = 60 * 60.0
-    without_session: float = 30 * 60.0
-    record: float = 24 * 3600.0
-    failing: float = 60 * 60.0
-    rate_limited: float = 72 * 3600.0
-    missing: float = 10.0
-    triggerer: float = 6 * 3600.0
 
 
 #: The number of POSTs after the first one.
@@ -293,7 +263,7 @@ def next_step(record: CreationRecord, facts: Facts, times: CreationTimes) -> Ste
 
     :param record: the saved record.
     :param facts: the facts from the server since the last wait.
-    :param times: see :class:`CreationTimes`.
+    :param times: see :class:`.CreationTimes`.
     """
     if facts.failure is not None:
         return _after_failure(record, facts, facts.failure, times)
@@ -430,7 +400,7 @@ def _while_it_is_missing(record: CreationRecord, facts: Facts, times: CreationTi
     return Post(
         True,
         f"no project had the name {facts.upload_id} before the first request, none has it "
-        f"{waited / 60:.0f} min after the last one ({record.cause}), and the session is complete",
+        f"{duration_text(waited)} after the last one ({record.cause}), and the session is complete",
     )
 
 
@@ -491,7 +461,7 @@ class ProjectCreation:
     :param clears: changes if a person clears the task, but not on a retry.
     :param on_request: called with ``"asked"`` before a POST and while its result is unknown, and with
         ``"refused"`` if it certainly created nothing.
-    :param times: see :class:`CreationTimes`.
+    :param times: see :class:`.CreationTimes`.
     """
 
     call: Callable[[Callable[[ThreeSixtyClient], Any]], Any]
@@ -684,7 +654,7 @@ class ProjectCreation:
         record = self._record
         self._save(record.failed(self._facts.now, failure) if failure else record.without_failures())
         until = f", waiting until {_clock_text(step.until)} at the latest" if step.until else ""
-        log.warning("Next request in %s%s: %s", _duration_text(step.seconds), until, step.why)
+        log.warning("Next request in %s%s: %s", duration_text(step.seconds), until, step.why)
         limit = failure if isinstance(failure, RateLimitedError) else None
         return Pause(step.seconds, self._record, limit)
 
@@ -707,7 +677,7 @@ class ProjectCreation:
     def _stopped(self, reason: str) -> ProjectError:
         """Return the error that asks for a manual check."""
         self._save(replace(self._record, stopped=True))
-        page = "your projects on the server"
+        page = "the server"
         try:
             found = self.call(lambda client: client.without_retries().list_projects())
             page = self.call(lambda client: client.server)
@@ -767,10 +737,6 @@ def _cause(error: ThreeSixtyError) -> str:
         return f"the request to create it got HTTP {error.status}"
     timed_out = isinstance(error, NoReplyError) and error.timed_out
     return f"the request to create it got no {'reply in time' if timed_out else 'usable reply'}"
-
-
-def _duration_text(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _clock_text(moment: float) -> str:

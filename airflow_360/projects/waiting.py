@@ -8,31 +8,26 @@ clock.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any
 
+from airflow_360.api.records import Project
 from airflow_360.exceptions import NotFoundError, ProjectError, ProjectStatusError, ThreeSixtyError
+from airflow_360.projects.times import WaitTimes
 from airflow_360.texts import duration_text
-
-if TYPE_CHECKING:
-    from airflow_360.api.records import Project
+from airflow_360.values import is_number
 
 __all__ = [
     "GiveUp",
     "PollAgain",
     "Ready",
     "WaitRecord",
-    "WaitTimes",
-    "as_seconds",
     "error_event",
     "late_text",
     "log_status",
     "log_step",
     "next_step",
-    "pause_left",
     "poll_once",
     "poll_project",
     "project_of",
@@ -44,49 +39,6 @@ log = logging.getLogger(__name__)
 
 #: A message in a trigger's event is truncated to this many characters.
 MAX_MESSAGE_CHARS = 2000
-
-
-@dataclass(frozen=True)
-class WaitTimes:
-    """The durations and counts that determine how long a wait tolerates failures.
-
-    To change them, for example in a DAG for tests, set the attribute ``times`` of the sensor or operator.
-
-    :param failure_tolerance: seconds for which failed polls in a row are tolerated. 900 by default: a restart
-        or an update of a server takes minutes.
-    :param tolerated_failures: failed polls in a row that are always tolerated, even if they take longer. 3 by
-        default.
-    :param missing_polls: polls in a row that must get a 404 before the project counts as deleted. 3 by
-        default, because a new project may not be visible immediately.
-    :param missing_interval: seconds between these polls if the task cannot save its state between two runs
-        and therefore repeats them immediately. 5 by default.
-    :param fresh_pause: seconds. A pause that started less than this long ago is waited for in full, because
-        the clocks of worker and triggerer may differ. 60 by default.
-    :param least_pause: seconds. A restarted triggerer waits at least this long. 30 by default.
-    """
-
-    failure_tolerance: float = 900.0
-    tolerated_failures: int = 3
-    missing_polls: int = 3
-    missing_interval: float = 5.0
-    fresh_pause: float = 60.0
-    least_pause: float = 30.0
-
-    def to_json(self) -> dict[str, float]:
-        """Return the values that differ from the defaults, as plain JSON."""
-        default = WaitTimes()
-        return {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if getattr(self, field.name) != getattr(default, field.name)
-        }
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, float] | None) -> WaitTimes:
-        """Read the result of :meth:`to_json`; unknown names are ignored, because versions may differ."""
-        names = {field.name for field in fields(cls)}
-        given: dict[str, Any] = {name: value for name, value in (values or {}).items() if name in names}
-        return cls(**given)
 
 
 @dataclass(frozen=True)
@@ -120,7 +72,7 @@ class WaitRecord:
             return cls()
         given: dict[str, Any] = {field.name: value.get(field.name) for field in fields(cls)}
         for name, number in given.items():
-            if not _is_number(number) and not (number is None and name in optional):
+            if not is_number(number) and not (number is None and name in optional):
                 return cls()
         return cls(**given)
 
@@ -241,23 +193,6 @@ def poll_once(
     return outcome, next_step(record, outcome, clock(), stall_timeout=stall_timeout, times=times)
 
 
-def pause_left(seconds: float, started: float | None, now: float, times: WaitTimes = WaitTimes()) -> float:
-    """Return the seconds that a trigger must still wait, also after a restart of its triggerer.
-
-    A pause that seems to have just started is waited for in full: the trigger is new, or the clocks differ. A
-    pause that started earlier ends at its time, so that it also ends if the triggerer restarts again and
-    again.
-
-    :param seconds: the length of the pause.
-    :param started: the start of the pause, on the worker's wall clock; None if it is not known.
-    :param now: the wall clock of the triggerer.
-    :param times: how long failures are tolerated; see :class:`.WaitTimes`.
-    """
-    if started is None or now - started < times.fresh_pause:
-        return seconds
-    return max(min(times.least_pause, seconds), seconds - (now - started))
-
-
 def ready_event(project: Project) -> dict[str, Any]:
     """Return the event of a wait that ended with a ready project.
 
@@ -335,19 +270,6 @@ def log_step(outcome: Project | ThreeSixtyError, step: Ready | PollAgain | GiveU
         log.warning("%s Failed poll %d, next in %.0f s.", outcome, step.record.failures, seconds)
 
 
-def as_seconds(value: float | timedelta | None, name: str) -> float | None:
-    """Return a duration in seconds.
-
-    :param value: seconds, a timedelta, or None.
-    :param name: the parameter's name, for the message.
-    :raises ValueError: if it is not a duration above 0.
-    """
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if seconds is not None and not (_is_number(seconds) and seconds > 0):
-        raise ValueError(f"{name} must be a timedelta or a number of seconds above 0, not {value!r}.")
-    return seconds
-
-
 def _ends_wait(record: WaitRecord, error: ThreeSixtyError, now: float, times: WaitTimes) -> bool:
     """Return whether a failed poll, which the record already counts, ends the wait."""
     if record.missing:
@@ -361,18 +283,14 @@ def _ends_wait(record: WaitRecord, error: ThreeSixtyError, now: float, times: Wa
 
 def _stalled(project: Project, seconds: float) -> ProjectError:
     return ProjectError(
-        f"Project {project.name} has stayed at status {project.status} for {seconds / 60:.0f} minutes, "
+        f"Project {project.name} has stayed at status {project.status} for {duration_text(seconds)}, "
         "longer than stall_timeout allows. Check the project on the server. Clear this task to wait again."
     )
 
 
 def _retry_after(error: ThreeSixtyError) -> float:
     seconds = getattr(error, "retry_after", None)
-    return max(0.0, seconds) if _is_number(seconds) else 0.0
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return max(0.0, seconds) if is_number(seconds) else 0.0
 
 
 def _one_line(text: str) -> str:
@@ -382,8 +300,6 @@ def _one_line(text: str) -> str:
 
 
 def _project_from(record: object) -> Project | None:
-    from airflow_360.api.records import Project  # not needed to parse a DAG file
-
     try:
         project = Project.from_reply(record) if isinstance(record, Mapping) else None
     except ThreeSixtyError:

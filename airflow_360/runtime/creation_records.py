@@ -19,13 +19,10 @@ from airflow_360.projects.creation import CreationRecord, Stage
 from airflow_360.runtime.lasting_store import lasting_inlets, lasting_stores
 from airflow_360.runtime.task_state import Key, TaskState
 
-__all__ = ["PROJECT_REQUEST", "LinkRecords", "SessionRecords", "new_session"]
+__all__ = ["LinkRecords", "SessionRecords", "new_session"]
 
 log = logging.getLogger(__name__)
 
-#: The XCom that a project task pushes before a POST: "asked", or "refused" if it is certain that it created
-#: nothing. A teardown reads it.
-PROJECT_REQUEST = "project_request"
 DESCRIPTION = "An upload session that is not a project yet"
 
 

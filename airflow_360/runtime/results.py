@@ -1,4 +1,4 @@
-"""The results of upload tasks, for the tasks after them."""
+"""XComs for later tasks: the results of uploads, and the request for a project."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any
 from airflow_360.exceptions import ProjectError
 from airflow_360.texts import first_few
 
-__all__ = ["coordinate_system_of", "count_files", "results_of"]
+__all__ = ["PROJECT_REQUEST", "coordinate_system_of", "count_files", "results_of"]
 
+#: The XCom that a project task pushes before a POST: "asked", or "refused" if it is certain that it created
+#: nothing. A teardown reads it.
+PROJECT_REQUEST = "project_request"
 MAX_SHOWN_CHARACTERS = 200
 MAX_NAMED_FILES = 3  # per coordinate system
 CODE = re.compile(r"EPSG:\d{1,7}")

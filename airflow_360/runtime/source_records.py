@@ -5,13 +5,22 @@ from __future__ import annotations
 import hashlib
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 from airflow_360.exceptions import SourceChangedError
 from airflow_360.runtime.task_state import Key, TaskState
 from airflow_360.sources import FileInfo
 
 __all__ = ["SourceRecord", "fingerprint_of"]
+
+
+class _Saved(TypedDict, total=False):
+    """The saved record, as plain JSON; the table in ``task_state`` says what it is for."""
+
+    fingerprints: list[str]
+    host: str
+    inodes: list[str]
+    complete: bool
 
 
 class SourceRecord:
@@ -24,11 +33,12 @@ class SourceRecord:
     def __init__(self, state: TaskState | None, upload: str) -> None:
         self._state = state or TaskState({})
         self._upload = upload
-        self._before = self._state.get(Key.SOURCE, upload)
+        # One value, because each request to Airflow takes milliseconds.
+        self._saved: _Saved = self._state.get(Key.SOURCE, upload) or _Saved()
         #: Whether an earlier attempt started this upload.
-        self.was_started = self._before is not None
+        self.was_started = bool(self._saved)
         #: Whether an earlier attempt completed it.
-        self.was_complete = self.was_started and bool(self._state.get(Key.COMPLETE, upload))
+        self.was_complete = self._saved.get("complete", False)
 
     @property
     def is_retried(self) -> bool:
@@ -45,28 +55,31 @@ class SourceRecord:
         """
         if not self._state.available:
             return
-        before, here = self._before, _inodes(files)
-        host, digests = self._state.get(Key.INODES, self._upload) or ("", [])
-        replaced = host == here[0] and not {*here[1]} <= {*digests}
-        if before is not None and (fingerprint not in before or replaced):
-            raise SourceChangedError(
-                f"{what} changed since this upload started: files were modified, added or removed. Nothing "
-                "more was sent. Clear the session task to start over."
-            )
-        if before is None:
-            self._state.set(Key.SOURCE, self._upload, value=[fingerprint])
-        if host != here[0]:
-            self._state.set(Key.INODES, self._upload, value=here)
+        saved, here = self._saved, _inodes(files)
+        is_same_host = saved.get("host") == here["host"]
+        if self.was_started:
+            replaced = is_same_host and not {*here["inodes"]} <= {*saved["inodes"]}
+            if fingerprint not in saved["fingerprints"] or replaced:
+                raise SourceChangedError(
+                    f"{what} changed since this upload started: files were modified, added or removed. "
+                    "Nothing more was sent. Clear the session task to start over."
+                )
+        if not is_same_host:
+            self._save({"fingerprints": [fingerprint], **saved, **here})
 
     def allow_only(self, *choices: Sequence[FileInfo]) -> None:
         """Let later attempts send the files of any one of some lists: a user may remove files that failed."""
-        self._state.set(Key.SOURCE, self._upload, value=[fingerprint_of(files) for files in choices])
-        self._state.set(Key.INODES, self._upload, value=_inodes(*choices))
+        fingerprints = [fingerprint_of(files) for files in choices]
+        self._save({**self._saved, "fingerprints": fingerprints, **_inodes(*choices)})
 
     def save_complete(self) -> None:
         """Save that the upload is complete."""
         if not self.was_complete:
-            self._state.set(Key.COMPLETE, self._upload, value=True)
+            self._save({**self._saved, "complete": True})
+
+    def _save(self, value: _Saved) -> None:
+        self._saved = value
+        self._state.set(Key.SOURCE, self._upload, value=value)
 
 
 def fingerprint_of(files: Sequence[FileInfo]) -> str:
@@ -75,8 +88,8 @@ def fingerprint_of(files: Sequence[FileInfo]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _inodes(*choices: Sequence[FileInfo]) -> list[Any]:
-    """Return this machine's name and digests of the inodes and change times of local files, as plain JSON.
+def _inodes(*choices: Sequence[FileInfo]) -> _Saved:
+    """Return this machine's name and digests of the inodes and change times of local files.
 
     Another machine may see other values for the same files. Only the machine that saved them compares them.
 
@@ -84,4 +97,5 @@ def _inodes(*choices: Sequence[FileInfo]) -> list[Any]:
     """
     lines = [sorted(f"{file.path} {file.local}" for file in files if file.local) for files in choices]
     texts = ["\n".join(some).encode("utf-8", "surrogateescape") for some in lines if some]
-    return [socket.gethostname() if texts else "", [hashlib.sha256(text).hexdigest() for text in texts]]
+    host = socket.gethostname() if texts else ""
+    return {"host": host, "inodes": [hashlib.sha256(text).hexdigest() for text in texts]}

@@ -7,9 +7,9 @@ the task's main thread may use it.
 key, below ``360``                         value
 =========================================  ==============================================================
 ``session``                                the session that the task created, and its clears then
-``source of <upload>``                     fingerprints of the bytes that an upload may send
-``inodes of <upload>``                     a host's name, and digests of inodes and change times there
-``complete <upload>``                      true if the upload is complete on the server
+``source of <upload>``                     fingerprints of the bytes that an upload may send; a host's name,
+                                           and digests of inodes and change times there; whether the
+                                           upload is complete on the server
 ``checksums <upload> <number>``            an archive's fingerprint, and 10,000 of its checksums
 ``project of <session>``                   the record of a project's creation
 ``projects of links``                      the same of each link, by a digest of the link
@@ -39,8 +39,6 @@ class Key(StrEnum):
 
     SESSION = "session"
     SOURCE = "source of"
-    INODES = "inodes of"
-    COMPLETE = "complete"
     CHECKSUMS = "checksums"
     PROJECT = "project of"
     PROJECTS_OF_LINKS = "projects of links"

@@ -20,10 +20,9 @@ from airflow_360.exceptions import ProjectError, ThreeSixtyError
 from airflow_360.hooks.connection import DEFAULT_CONN_ID
 from airflow_360.hooks.errors import airflow_errors
 from airflow_360.hooks.parameters import require_rendered
-from airflow_360.hooks.project_polls import PollResult, poll_from_task
 from airflow_360.hooks.task_mixin import UsesThreeSixty
 from airflow_360.links.project import ProjectLink
-from airflow_360.projects.waiting import WaitRecord, WaitTimes, as_seconds, project_of, ready_record
+from airflow_360.projects.times import WaitTimes, as_seconds
 from airflow_360.runtime.assets import add_asset_events
 from airflow_360.runtime.task_state import TaskState, time_left
 from airflow_360.triggers.project import ProjectReadyTrigger
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, XComArg
 
     from airflow_360.api.records import Project
+    from airflow_360.hooks.project_polls import PollResult
+    from airflow_360.projects.waiting import WaitRecord
 
 __all__ = ["ProjectReadySensor"]
 
@@ -90,7 +91,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         self.three_sixty_conn_id = three_sixty_conn_id
         self.deferrable = deferrable
         # From the last poll: the record, in case no state can be saved, and the pause from the server.
-        self._record = WaitRecord()
+        self._record: WaitRecord | None = None
         self._pause = 0.0
 
     @airflow_errors()
@@ -119,7 +120,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
     @airflow_errors()
     def execute_complete(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the record of the project that the trigger found ready."""
-        return self._ready(context, project_of(event))
+        return self._ready(context, self.hook.projects.of_event(event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the wait in the triggerer; after a timeout, raise an error with the page's URL."""
@@ -186,8 +187,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
         return result
 
     def _poll_once(self, state: TaskState) -> PollResult:
-        return poll_from_task(
-            self.hook,
+        return self.hook.projects.poll(
             self.project_name,
             None if self.deferrable else state,
             self.poke_interval,
@@ -205,7 +205,7 @@ class ProjectReadySensor(UsesThreeSixty, BaseSensorOperator):
 
     def _ready(self, context: Context, project: Project) -> dict[str, Any]:
         page = self.hook.client.project_url(project.name)
-        record = ready_record(project, page, self.fail_on_errors)
+        record = self.hook.projects.ready_record(project, page, self.fail_on_errors)
         add_asset_events(context, self.outlets, project, page, self.uploads)
         return record
 

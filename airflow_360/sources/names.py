@@ -14,11 +14,12 @@ from pathlib import PurePosixPath
 
 from slugify import slugify
 
-from airflow_360.exceptions import SourceError
+from airflow_360.exceptions import ConfigurationError, SourceError
 
 __all__ = [
     "KNOWN_EXTENSIONS",
     "MAX_FILENAME_BYTES",
+    "archive_name",
     "extension",
     "filename_for",
     "flat_name",
@@ -75,6 +76,18 @@ def filename_for(relative: str, names: str) -> str:
     if names not in ("basename", "path"):
         raise SourceError(f'names must be "basename" or "path", not {names!r}.', path=relative)
     return flat_name(relative if names == "path" else PurePosixPath(relative).name)
+
+
+def archive_name(archive: str) -> str:
+    """Return the flattened name of a zip.
+
+    :raises ConfigurationError: if it does not end in ``.zip``.
+    """
+    if extension(name := flat_name(archive)) != "zip":
+        raise ConfigurationError(
+            f"archive must be a file name that ends in .zip, not {archive!r}.", parameter="archive"
+        )
+    return name
 
 
 def flat_names(files: Iterable[tuple[str, str]], names: str) -> Mapping[str, str]:

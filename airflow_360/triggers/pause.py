@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_360.projects.waiting import pause_left
+from airflow_360.projects.times import pause_left
 
 __all__ = ["PauseTrigger"]
 
@@ -20,7 +20,8 @@ class PauseTrigger(BaseTrigger):
     The pause ends on time even if the triggerer is restarted again and again. A restarted triggerer waits for
     at least 30 seconds. The clocks of worker and triggerer may differ by up to a minute.
 
-    :param seconds: the length of the pause.
+    :param seconds: the length of the pause. If ``started`` is given, it is prolonged to 10 seconds: see
+       ``after_deferral`` of :class:`~airflow_360.projects.times.WaitTimes`.
     :param started: when the pause began, as the worker's ``time.time()``. Without it, a triggerer that is
        restarted waits for the whole pause again.
     """

@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from airflow_360.api.budget import GET_PROJECT, RequestBudget
+
 if TYPE_CHECKING:
-    from airflow_360.api.budget import RequestBudget
     from airflow_360.api.client import ThreeSixtyClient
 
 __all__ = ["PollQueue", "QueuedWait", "queued_wait"]
@@ -36,9 +37,6 @@ class PollQueue:
     """
 
     def __init__(self, budget: RequestBudget) -> None:
-        from airflow_360.api.budget import GET_PROJECT  # not while a DAG file is parsed
-
-        self._endpoint = GET_PROJECT
         self._budget = budget
         self._lock = asyncio.Lock()  # its waiters are woken in the order in which they came
         self._last = float("-inf")
@@ -62,13 +60,13 @@ class PollQueue:
 
     def gap(self) -> float:
         """Return the seconds between two polls that the rate limit requires."""
-        return self._budget.gap(self._endpoint) / MAX_LIMIT_SHARE
+        return self._budget.gap(GET_PROJECT) / MAX_LIMIT_SHARE
 
     def _spread_gap(self) -> float:
         return max(self.gap(), SPREAD_SHARE / max(self.polls_per_second, 1e-9))
 
     def _delay(self) -> float:
-        return self._budget.delay(self._endpoint)
+        return self._budget.delay(GET_PROJECT)
 
     def close(self) -> None:
         """Close threads and connections, without waiting for a poll that was sent."""

@@ -11,9 +11,8 @@ import logging
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from airflow_360.api.client import ThreeSixtyClient
@@ -31,15 +30,15 @@ from airflow_360.sources.names import extension
 from airflow_360.texts import count_text, first_few, size_text
 from airflow_360.upload.engine import upload
 from airflow_360.upload.ranges import ChunkSizer
+from airflow_360.upload.too_large import AFTER_SPLIT_ADVICE, saying_what_is_too_large
 
-__all__ = ["Job", "SessionProgress", "saying_what_is_too_large", "upload_many"]
+__all__ = ["Job", "SessionProgress", "upload_many"]
 
 log = logging.getLogger(__name__)
 
 #: Error codes that the server returns for one file but that concern the whole session.
 SESSION_ERROR_CODES = ("invalid_upload_id", "session_too_large")
 SPLIT_ADVICE = "Split the file, or ask the server's operator for a higher limit."
-AFTER_SPLIT_ADVICE = "After you split it, clear the listing task, if there is one, and the session task."
 
 
 def _nothing(filename: str, source: Source) -> None:
@@ -265,32 +264,3 @@ def _reason(filename: str, error: ThreeSixtyError) -> str:
     if _is_refused_extension(error):
         return f"{filename}: this server does not accept the extension {extension(filename)!r} (415)"
     return str(error)
-
-
-@contextmanager
-def saying_what_is_too_large(filename: str, size: int) -> Iterator[None]:
-    """Add the file's size, the exceeded limit and advice to a 413.
-
-    :param filename: its name on the server.
-    :param size: its length in bytes.
-    :raises FileRejectedError: the same refusal with a longer message.
-    """
-    try:
-        yield
-    except FileRejectedError as error:
-        if error.status != 413:
-            raise
-        what = f"{error} {filename} has {size_text(size)}{_limit_text(error)}"
-        raise FileRejectedError(what, status=413, code=error.code, detail=error.detail) from error
-
-
-def _limit_text(error: FileRejectedError) -> str:
-    if error.code is None:  # a 360 server always sends a code
-        return (
-            ". A proxy refused a request of this size: set chunk_size to less than its limit (nginx: "
-            "client_max_body_size, 1 MiB by default)."
-        )
-    limit = f", and the limit is {size_text(error.limit)}" if error.limit is not None else ""
-    if error.code == "session_too_large":
-        return f"{limit} for a whole session."
-    return f"{limit}. {AFTER_SPLIT_ADVICE}"

@@ -62,6 +62,7 @@ def test_a_working_connection_exits_with_0(server: Emulator, tmp_path: Path, com
     assert "MARKER" not in done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_a_key_without_a_scope_exits_with_1(server: Emulator, tmp_path: Path) -> None:
     """With a key without a scope it exits with 1 and names the scope on stderr, without the key."""
     uri = f"three-sixty://:sk_MARKERread@{server.url.removeprefix('http://')}/http"
@@ -87,6 +88,7 @@ def in_file(server: Emulator, tmp_path: Path) -> dict[str, str]:
     return {**BACKEND, "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps({"connections_file_path": str(file)})}
 
 
+@pytest.mark.long
 def test_a_connection_in_a_secrets_backend_is_found(
     server: Emulator, tmp_path: Path, in_file: dict[str, str]
 ) -> None:
@@ -96,6 +98,7 @@ def test_a_connection_in_a_secrets_backend_is_found(
     assert "from_file: " in done.stdout
 
 
+@pytest.mark.long
 def test_secrets_backend_in_a_trigger(server: Emulator, tmp_path: Path, in_file: dict[str, str]) -> None:
     """A trigger finds a connection that only a secrets backend knows, on its event loop."""
     project = server.store.create_project({"download_link": "https://example.com/scan.e57"})["name"]

@@ -24,7 +24,9 @@ from airflow_360.operators.upload import (
     UploadFileOperator,
     UploadFilesOperator,
 )
-from airflow_360.projects.creation import CreationTimes
+from airflow_360.projects.times import CreationTimes
+from airflow_360.runtime.source_records import SourceRecord
+from airflow_360.runtime.task_state import TaskState
 from tests.airflow.conftest import (
     AIRFLOW,
     AirflowRescheduleException,
@@ -562,13 +564,22 @@ class TestUploadAfterTheProject:
         assert self.clear(upload_id, tmp_path, store)["size"] == 4
         assert "Cannot verify" not in capsys.readouterr().out
 
+    def test_a_failed_attempt_does_not_delete_that_it_was_complete(self) -> None:
+        """If a complete upload is cleared and a file fails, the upload still counts as complete."""
+        state = TaskState(context(store=StateStore()))
+        record = SourceRecord(state, "session files")
+        record.check_unchanged("The folder", "digest", [])
+        record.save_complete()
+        SourceRecord(state, "session files").allow_only([])
+        assert SourceRecord(state, "session files").was_complete
+
     def test_saved_state_shows_that_it_is_not_complete(
         self, emulator: Emulator, upload_id: str, tmp_path: Path
     ) -> None:
         """If saved state shows the file incomplete and the session is gone, the task fails."""
         store = StateStore()
         self.clear(upload_id, tmp_path, store)
-        del store[f"360 complete {upload_id} a.e57"]
+        del store[f"360 source of {upload_id} a.e57"]["complete"]
         project_task(upload_id).execute(context())
         if not emulator.store.sessions[upload_id].consumed:
             assert self.clear(upload_id, tmp_path, store)

@@ -220,6 +220,7 @@ def test_without_a_manifest_nothing_is_digested(wanted: Any) -> None:
     manifest.add("x", source)
 
 
+@pytest.mark.long
 def test_many_rows_need_little_memory(tmp_path: Path) -> None:
     """Twenty thousand rows need a few mebibytes."""
     manifest = Manifest(str(tmp_path / "manifest.csv"), json.loads)

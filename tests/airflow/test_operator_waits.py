@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowFailExc
 from airflow_360.emulator import Emulator
 from airflow_360.operators import project as module
 from airflow_360.operators.project import CreateProjectOperator
-from airflow_360.projects.waiting import WaitTimes
+from airflow_360.projects.times import WaitTimes
 from tests.airflow.conftest import AirflowRescheduleException, StateStore, context
 
 TaskDeferralTimeout: type[Exception] = vars(module)["TaskDeferralTimeout"]
@@ -102,6 +102,15 @@ def test_a_429_is_obeyed(emulator: Emulator) -> None:
     assert planned.value.reschedule_date.timestamp() > time.time() + 690
     run_again(waiting(), store)
     assert polls(emulator) == 1
+
+
+def test_a_short_interval_is_lengthened(emulator: Emulator) -> None:
+    """A task is not rescheduled for the next few seconds: Airflow may confuse its two runs."""
+    emulator.store.processing_seconds = 3600
+    started = time.time()
+    with pytest.raises(AirflowRescheduleException) as planned:
+        waiting(poll_interval=1).execute(context(store=StateStore()))
+    assert planned.value.reschedule_date.timestamp() >= started + 10
 
 
 def test_a_status_that_stands_still(emulator: Emulator) -> None:

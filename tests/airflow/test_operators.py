@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -532,11 +533,14 @@ class TestCreateProject:
         operator = self.create(upload_id, wait_for_completion=True, deferrable=True, poll_interval=7)
         with pytest.raises(TaskDeferred) as deferred:
             operator.execute(context())
-        assert deferred.value.trigger.serialize()[1] == {
+        arguments = deferred.value.trigger.serialize()[1]
+        assert arguments.pop("deferred_at") == pytest.approx(time.time(), abs=60)
+        assert arguments == {
             "project_name": upload_id,
             "three_sixty_conn_id": "three_sixty_default",
             "poll_interval": 7,
             "stall_timeout": None,
+            "first_poll_after": 0,
         }
         event = {"status": "ready", "record": {"name": upload_id, "status": 100, "errors": 0}}
         assert operator.execute_complete(context(), event) == upload_id

@@ -206,3 +206,9 @@ def test_a_pause_that_just_began_is_waited_for_in_full(ago: float | None) -> Non
 def test_a_restarted_triggerer_ends_a_pause_on_time(ago: float, left: float) -> None:
     """After a restart during a pause, a triggerer waits for the rest, and for half a minute at least."""
     assert seconds_until_fired(PauseTrigger(3000, time.time() - ago)) == pytest.approx(left, abs=5)
+
+
+@pytest.mark.parametrize("ago", [0, 2, 90_000])
+def test_a_short_pause_does_not_end_at_once(ago: float) -> None:
+    """A trigger fires after 10 seconds at the earliest: Airflow may fail a task that continues sooner."""
+    assert seconds_until_fired(PauseTrigger(2, time.time() - ago)) == pytest.approx(10)

@@ -129,6 +129,7 @@ def test_serialized() -> None:
     assert isinstance(policy, ThreeSixtyRetryPolicy)
 
 
+@pytest.mark.long
 def test_older_airflow() -> None:
     """If Airflow has no retry policies, importing ours raises a helpful error; the rest can be imported."""
     program = (

@@ -9,6 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from airflow_360.emulator import Emulator
+from airflow_360.hooks.file_upload import FileUpload
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
 from airflow_360.hooks.uploads import Uploads
 from airflow_360.operators.project import CreateProjectOperator
@@ -42,6 +43,7 @@ def hook() -> ThreeSixtyHook:
     """A hook that shows each new number of the server at once."""
     hook = ThreeSixtyHook()
     hook.uploads = Uploads(hook, progress_interval=0.0)
+    hook.file_upload = FileUpload(hook, progress_interval=0.0)
     return hook
 
 

@@ -59,7 +59,7 @@ def test_a_trigger_with_limits_off_obeys_the_server(
     async def reads(conn_id: str) -> ThreeSixtyClient:
         return ThreeSixtyClient(transport, Backoff(tries=0))
 
-    monkeypatch.setattr("airflow_360.triggers.project.async_client", reads)
+    monkeypatch.setattr("airflow_360.triggers.project_wait.async_client", reads)
     emulator.faults.add({"on": "GET /projects/*", **REFUSALS[status]})
     assert wait_for(projects[:1]) == ["ready"]
     assert min(moments_after(emulator, int(status))) >= PAUSE_SECONDS

@@ -7,6 +7,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -27,7 +28,7 @@ from airflow_360.emulator import Emulator
 from airflow_360.exceptions import ProjectStatusError, RateLimitedError
 from airflow_360.hooks.project_polls import PollResult, poll_from_task
 from airflow_360.hooks.three_sixty import ThreeSixtyHook
-from airflow_360.projects.waiting import WaitTimes
+from airflow_360.projects.times import WaitTimes
 from airflow_360.runtime.task_state import TaskState
 from airflow_360.sensors.project import ProjectReadySensor
 from airflow_360.triggers.project import ProjectReadyTrigger
@@ -143,8 +144,20 @@ def test_the_trigger_gets_plain_arguments(emulator: Emulator, project: str) -> N
         "poll_interval": 5,
         "stall_timeout": 7200,
     }
-    assert deferred.value.trigger.serialize()[1] == plain
+    arguments = deferred.value.trigger.serialize()[1]
+    assert arguments.pop("deferred_at") == pytest.approx(time.time(), abs=60)
+    assert arguments == {**plain, "first_poll_after": 0}
     assert trigger(project, 5, stall_timeout=7200).serialize()[1] == {**plain, "times": SHORT.to_json()}
+
+
+def test_a_deferred_wait_does_not_end_at_once(emulator: Emulator, project: str) -> None:
+    """A trigger polls some seconds after the deferral: Airflow may fail a task that continues sooner."""
+    emulator.store.projects[project].processing_seconds = 0
+    times = replace(SHORT, after_deferral=0.6)
+    started = time.time()
+    assert event_of(trigger(project, times=times, deferred_at=started))["status"] == "ready"
+    assert time.time() - started >= 0.6
+    assert WaitTimes().after_deferral == 10
 
 
 def test_ready_does_not_defer(emulator: Emulator, project: str) -> None:
@@ -302,7 +315,7 @@ def test_key_replaced_during_the_wait(
         async def reads(conn_id: str) -> ThreeSixtyClient:
             return client_for(emulator, key=next(keys), tries=0)
 
-        monkeypatch.setattr("airflow_360.triggers.project.async_client", reads)
+        monkeypatch.setattr("airflow_360.triggers.project_wait.async_client", reads)
         assert event_of(trigger(project))["status"] == "ready"
         keys = iter(["sk_new", "sk_new"])
         emulator.faults.add(refused)
@@ -674,7 +687,7 @@ def test_dripping_projects_do_not_hold_up_other_waits(
     async def reads(conn_id: str) -> ThreeSixtyClient:
         return ThreeSixtyClient(transport, Backoff(tries=0))
 
-    monkeypatch.setattr("airflow_360.triggers.project.async_client", reads)
+    monkeypatch.setattr("airflow_360.triggers.project_wait.async_client", reads)
 
     async def waits() -> list[Any]:
         slow = [asyncio.ensure_future(anext(trigger(name, times=WaitTimes()).run())) for name in dripping]

@@ -6,7 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from airflow_360 import __version__
 from airflow_360.api.client import ThreeSixtyClient
+from airflow_360.api.records import FileProgress
 from airflow_360.api.transport import DEFAULT_SERVER, Transport, server_url
 from airflow_360.emulator import Emulator
 from airflow_360.exceptions import (
@@ -466,14 +467,33 @@ def test_no_server_url(address: str) -> None:
         f"ftp://:{SECRET}@example.org",
         f"https://:{SECRET}@example.org?a=b",
         f"https://:{SECRET}@example.org:port",
+        f"ftp://:a@{SECRET}@example.org",
+        f"ftp://example.org?key={SECRET}&key={SECRET}?",
     ],
-    ids=["https", "loopback", "other scheme", "query", "no port"],
+    ids=["https", "loopback", "other scheme", "query", "no port", "two @", "two ?"],
 )
 def test_a_key_in_the_address_is_not_repeated(address: str) -> None:
     """A URL that contains a key is refused without repeating it."""
     with pytest.raises(ThreeSixtyError) as raised:
         server_url(address)
     assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "facts"),
+    [
+        ("ftp://example.org?key=1", ["'ftp://example.org'", DEFAULT_SERVER]),
+        ("https://somebody@example.org", ["user or password", "password field"]),
+        ("http://example.org/", ["example.org", "use https"]),
+    ],
+    ids=["scheme", "user", "plain http"],
+)
+def test_a_refused_address_says_how_to_write_it(address: str, facts: list[str]) -> None:
+    """The message names the address, without what may be secret, and says how to write it."""
+    with pytest.raises(ConfigurationError) as raised:
+        server_url(address)
+    for fact in facts:
+        assert fact in str(raised.value)
 
 
 # -- replies
@@ -692,6 +712,7 @@ def test_misdirected_requests_get_another_connection() -> None:
         ("0.0", None),
         ("00", None),
         (" 7 ", 7.0),
+        ("1", 1.0),
         ("1.5", 1.5),
         ("86400", 86400.0),
         ("86401", 86400.0),
@@ -723,11 +744,11 @@ def test_retry_after_is_seconds_and_a_day_at_most(
     assert retry_after(emulator, header) == seconds
 
 
-@pytest.mark.parametrize("zone", [UTC, None], ids=["with a zone", "without"])
-def test_retry_after_as_a_date(emulator: Emulator, zone: Any) -> None:
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=2)), None], ids=str)
+def test_retry_after_as_a_date(emulator: Emulator, zone: tzinfo | None) -> None:
     """Retry-After as an HTTP date is the seconds until then; a date without a zone is UTC."""
-    moment = datetime.now(UTC) + timedelta(seconds=100)
-    text = format_datetime(moment, usegmt=True) if zone else format_datetime(moment.replace(tzinfo=None))
+    moment = datetime.now(zone or UTC) + timedelta(seconds=100)
+    text = format_datetime(moment if zone else moment.replace(tzinfo=None), usegmt=zone is UTC)
     seconds = retry_after(emulator, text)
     assert seconds is not None
     assert 90 < seconds <= 100
@@ -951,18 +972,47 @@ def test_every_call_has_a_time_out(
         call(client_for(emulator, read_timeout=0.1, tries=0))
 
 
+def put_while_the_server_stalls(
+    emulator: Emulator, kept: bool, seconds: float, **client: Any
+) -> FileProgress:
+    """Send a body to a server that does not read for some seconds, over a new or a kept connection."""
+    upload_id = client_for(emulator).create_upload_session().upload_id
+    emulator.faults.add({"on": "PUT /uploads/*/*", "do": "stall", "when": "before_body", "seconds": seconds})
+    sender = client_for(emulator, **client)
+    if kept:
+        sender.list_files(upload_id)
+    return sender.put_file(upload_id, "a.e57", bytes(32 << 20))
+
+
 @pytest.mark.parametrize("kept", [False, True], ids=["new connection", "kept connection"])
 def test_a_pause_while_sending_is_not_a_connect_timeout(emulator: Emulator, kept: bool) -> None:
     """A server that stops reading for longer than the connect timeout does not break a PUT."""
-    upload_id = client_for(emulator).create_upload_session().upload_id
-    emulator.faults.add({"on": "PUT /uploads/*/*", "do": "stall", "when": "before_body", "seconds": 0.5})
-    client = client_for(emulator, connect_timeout=0.2, read_timeout=10)
-    if kept:
-        client.list_files(upload_id)
-    assert client.put_file(upload_id, "a.e57", bytes(32 << 20)).complete
+    assert put_while_the_server_stalls(emulator, kept, 0.5, connect_timeout=0.2, read_timeout=10).complete
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["new connection", "kept connection"])
+def test_a_server_that_stops_reading_does_not_hold_a_put(emulator: Emulator, kept: bool) -> None:
+    """If the server takes no more bytes for the send timeout, the request fails and can be repeated."""
+    started = time.monotonic()
+    with pytest.raises(NoReplyError, match="imed out") as caught:
+        put_while_the_server_stalls(emulator, kept, 5, send_timeout=0.3, tries=0)
+    assert time.monotonic() - started < 4
+    assert (caught.value.sent, caught.value.timed_out, caught.value.retryable) == (True, False, True)
 
 
 # -- connections
+
+
+def test_an_error_that_was_handled_before_is_not_the_cause() -> None:
+    """A connection that is refused while an earlier error is handled counts as unsent, and is the cause."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    try:
+        raise KeyError("earlier")
+    except KeyError:
+        with pytest.raises(NoReplyError, match="refused") as caught:
+            client_for(url, tries=0).list_projects()
+    assert not caught.value.sent
 
 
 def test_connections_are_kept() -> None:

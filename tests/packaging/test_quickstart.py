@@ -83,7 +83,6 @@ def newcomer(built: Built, tmp_path: Path) -> Iterator[Newcomer]:
             "AIRFLOW__API__PORT": str(airflow_port),
             "AIRFLOW__API__BASE_URL": url,
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         }
     )
@@ -125,6 +124,9 @@ def test_quickstart(newcomer: Newcomer) -> None:
     (project,) = newcomer.asks("/projects")["projects"]
     record = newcomer.asks(f"/projects/{project['name']}")
     assert (record["status"], record["title"]) == (100, "Town hall")
+    logs = [log.read_text("utf-8") for log in (newcomer.home / "airflow" / "logs").rglob("attempt=*.log")]
+    assert len(logs) >= 4
+    assert not [log for log in logs if "Traceback" in log or "Could not load" in log]
 
 
 def _answers(url: str) -> bool:

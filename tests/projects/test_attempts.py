@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +12,14 @@ import pytest
 from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.records import Project
 from airflow_360.emulator import Emulator
-from airflow_360.exceptions import ProjectError
-from airflow_360.projects.creation import CreationTimes, Pause, ProjectCreation
+from airflow_360.exceptions import InvalidRequestError, ProjectError, RateLimitedError, ServerError
+from airflow_360.projects.creation import (
+    CreationRecord,
+    Pause,
+    ProjectCreation,
+    Stage,
+)
+from airflow_360.projects.times import CreationTimes
 from tests.fakes import Steps, client_for, requests_of, strict_emulator
 from tests.reliability.creations import MemoryRecords, creation_of
 
@@ -28,6 +36,7 @@ class Task:
     """One task that creates the project of one session, over its attempts; its waits take no time.
 
     :ivar waits: the seconds of each wait.
+    :ivar records: where its record is saved.
     :ivar requests: what was recorded of its requests to create a project.
     """
 
@@ -38,7 +47,7 @@ class Task:
         self.requests: list[str] = []
         self.upload_id = client.create_upload_session().upload_id
         client.put_file(self.upload_id, "a.e57", b"scan")
-        self._records = MemoryRecords()
+        self.records = MemoryRecords()
 
     def run(self, attempt: int = 1, clears: int = 0, check: Callable[[], None] = lambda: None) -> str:
         """Run one attempt to its end, and return the project's name."""
@@ -47,21 +56,29 @@ class Task:
             client.list_files(self.upload_id)
             check()
 
-        creation = self._creation(attempt, clears, check=checked, title="Bridge", sleep=self._sleep)
+        creation = self.creation(attempt, clears, check=checked, title="Bridge", sleep=self._sleep)
         while isinstance(done := creation.run(), Pause):
             self._sleep(done.seconds)
         return done.name
 
-    def run_to_a_pause(self, attempt: int = 1, clears: int = 0) -> Project | Pause:
+    def run_once(self, attempt: int = 1, clears: int = 0) -> Project | Pause:
+        """Run one attempt until it returns; it waits in place as long as it may."""
+        return self.creation(attempt, clears, sleep=self._sleep).run()
+
+    def run_to_a_pause(self, attempt: int = 1, clears: int = 0, **more: Any) -> Project | Pause:
         """Run one attempt; a pause is not waited for."""
         times = CreationTimes(in_place=0.0)
-        return self._creation(attempt, clears, on_request=self.requests.append, times=times).run()
+        return self.creation(attempt, clears, on_request=self.requests.append, times=times, **more).run()
 
-    def _creation(self, attempt: int, clears: int, **more: Any) -> ProjectCreation:
+    def creation(self, attempt: int, clears: int, **more: Any) -> ProjectCreation:
+        """Return one attempt.
+
+        :param more: fields of :class:`ProjectCreation`.
+        """
         return creation_of(
             self.client,
             self.upload_id,
-            self._records,
+            self.records,
             first=attempt == 1,
             clears=str(clears),
             clock=self.clock,
@@ -81,6 +98,7 @@ def test_a_deleted_project_is_created_again_after_a_lost_reply(emulator: Emulato
     with pytest.raises(ProjectError, match="was deleted"):
         task.run(attempt=2)
     assert task.waits == 2 * [10]
+    assert task.records.load() == CreationRecord(Stage.CREATED, "0", name)
     emulator.faults.add({"on": POST, "do": "lost_reply"})
     assert task.run(attempt=3, clears=1) == name
     assert list(emulator.store.projects) == [name]
@@ -96,14 +114,28 @@ def test_a_project_that_is_missing_for_a_moment_is_not_deleted(emulator: Emulato
     assert len(requests_of(emulator, "POST", "/projects")) == 1
 
 
-def test_the_search_ends_with_another_post(emulator: Emulator) -> None:
-    """A project that does not appear is searched for at growing intervals, a quarter of an hour long."""
+@pytest.mark.parametrize(("status", "minutes", "session_reads"), [(503, 15, 2), (504, 60, 17)])
+def test_the_search_ends_with_another_post(
+    emulator: Emulator, status: int, minutes: int, session_reads: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A project that does not appear is searched for at growing intervals: a quarter of an hour, or an hour.
+
+    It is an hour if the server may still be working on the request.
+    """
     task = Task(client_for(emulator, tries=0))
-    emulator.faults.add({"on": POST, "do": "status", "status": 503})
+    emulator.faults.add({"on": POST, "do": "status", "status": status})
     assert task.run() == task.upload_id
-    assert sum(task.waits) == 15 * 60
+    assert sum(task.waits) == minutes * 60
+    log = [record.getMessage() for record in caplog.records]
+    until = time.strftime("%H:%M", time.localtime(minutes * 60))
+    assert log[0].startswith(f"POST /api/v1/projects: the server answered {status} ")
+    assert log[1].startswith(f"Next request in 1 s, waiting until {until} at the latest: the request ")
+    sent_again = f"Sending the request to create a project from session {task.upload_id} again: no project"
+    assert [line for line in log if line.startswith(sent_again)] == [log[-1]]
     assert task.waits[:6] == [1, 1, 2, 4, 8, 16]
     assert max(task.waits) == 120
+    # Once before each of the two requests, and after half an hour at each search.
+    assert len(requests_of(emulator, "GET", f"/uploads/{task.upload_id}")) == session_reads
     # Once before the request, and before, between and after the waits.
     assert len(requests_of(emulator, "GET", f"/projects/{task.upload_id}")) == 1 + len(task.waits) + 1
 
@@ -130,7 +162,9 @@ def test_a_failed_listing_is_not_a_post(emulator: Emulator) -> None:
     """If the session could not even be listed, no project was requested; the retry creates it immediately."""
     task = Task(client_for(emulator))
     emulator.faults.add({"on": "GET /uploads/*", "do": "status", "status": 502})
-    assert isinstance(task.run_to_a_pause(), Pause)
+    paused = task.run_to_a_pause()
+    assert isinstance(paused, Pause)
+    assert paused.rate_limit is None
     done = task.run_to_a_pause(attempt=2)
     assert isinstance(done, Project)
     assert task.requests == ["asked"]
@@ -151,3 +185,187 @@ def test_a_refusal_does_not_end_an_older_doubt(emulator: Emulator) -> None:
     done = task.run_to_a_pause(attempt=2, clears=1)
     assert isinstance(done, Project)
     assert list(emulator.store.projects) == [done.name] == [task.upload_id]
+
+
+def test_a_stop_says_what_to_do(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
+    """The error names the server, and the projects that it could be unless they cannot be listed."""
+    emulator.store.take_name()
+    task = Task(client_for(emulator, tries=0))
+    task.client.create_project({"download_link": "https://example.com/a.e57", "title": "Bridge"})
+    task.client.create_project({"download_link": "https://example.com/a.e57", "title": "Tower"})
+    emulator.faults.add({"on": POST, "do": "status", "status": 503})
+    with pytest.raises(ProjectError) as stopped:
+        task.run()
+    for part in (f"on {emulator.url}.", "one of these: ", "(Bridge)", "clear the session task"):
+        assert part in str(stopped.value)
+    assert "(Tower)" not in str(stopped.value)
+
+    emulator.faults.add({"on": "GET /projects", "do": "status", "status": 502})
+    with pytest.raises(ProjectError, match=r"projects on the server\. If none"):
+        task.run(attempt=2)
+    assert "projects could not be listed: GET" in caplog.text
+
+
+def test_what_is_saved_of_a_created_project(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
+    """The record of a created project keeps what a later clear needs; a retry says that it is reused."""
+    caplog.set_level("INFO", "airflow_360")
+    task = Task(client_for(emulator, tries=0))
+    task.records.save(CreationRecord(name_was_free=False, session_created=5.0))
+    name = task.run(clears=3)
+    created = CreationRecord(Stage.CREATED, "3", name, name_was_free=False, session_created=5.0)
+    assert task.records.load() == created
+    assert "reused" not in caplog.text
+    assert task.run(attempt=2, clears=3) == name
+    (said,) = [record.getMessage() for record in caplog.records if "reused" in record.getMessage()]
+    assert said.startswith(f"Project {name} was already created for session {task.upload_id}")
+    assert task.records.load() == created
+
+
+def test_a_project_of_another_task_is_reused_with_a_warning(
+    emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The warning names the project, the session, who may have created it, and the next step."""
+    task = Task(client_for(emulator, tries=0))
+    name = task.client.create_project({"upload_id": task.upload_id, "title": "Bridge"}).name
+    assert task.run() == name
+    (warned,) = [record.getMessage() for record in caplog.records]
+    for part in (f"Project {name} exists", f"session {task.upload_id}", "another run", "clear the session"):
+        assert part in warned
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "hours"),
+    [
+        ({"do": "status", "status": 502}, ServerError, 1),
+        ({"do": "rate_limit", "retry_after": 7200}, RateLimitedError, 72),
+    ],
+    ids=["failures", "rate limits"],
+)
+def test_failures_end_the_task(fault: dict[str, Any], error: type[Exception], hours: int) -> None:
+    """Failures before the first POST are tolerated for an hour, rate limits for three days."""
+    with Emulator() as emulator:
+        task = Task(client_for(emulator, tries=0))
+        task.clock.now = 1_000_000
+        emulator.faults.add({"on": "GET /projects/*", "times": 1000, **fault})
+        for attempt in (1, 2):  # a retry does so again
+            task.waits.clear()
+            with pytest.raises(error):
+                task.run(attempt)
+            assert hours * 3600 < sum(task.waits) <= hours * 3600 + task.waits[-1]
+
+
+@pytest.mark.parametrize(("allowed", "waits"), [(60.0, [5.0]), (1.0, [])])
+def test_how_long_a_rate_limit_is_waited_for_in_place(
+    emulator: Emulator, allowed: float, waits: list[float]
+) -> None:
+    """A rate limit is waited for in place as long as the connection allows, other failures for seconds."""
+    task = Task(client_for(emulator, tries=0, longest_rate_limit_wait=allowed))
+    emulator.faults.add({"on": "GET /projects/*", "do": "rate_limit", "retry_after": 5})
+    done = task.run_once()
+    assert task.waits == waits
+    assert isinstance(done, Project if waits else Pause)
+    assert isinstance(done, Project) or done.rate_limit
+    emulator.faults.add({"on": "GET /projects/*", "do": "status", "status": 502})
+    assert isinstance(task.run_once(attempt=2), Project)
+    assert task.waits == [*waits, 1.0]
+
+
+def test_what_is_saved_of_a_request(emulator: Emulator) -> None:
+    """Before the POST its intent is saved with its time, and afterwards the doubt about it."""
+    task = Task(client_for(emulator, tries=0))
+    task.clock.now = 100.0
+    task.records.save(CreationRecord(session_created=5.0))
+    saved: list[CreationRecord] = []
+
+    def create(client: ThreeSixtyClient) -> Project:
+        saved.append(task.records.load())
+        return client.create_project({"upload_id": task.upload_id})
+
+    emulator.faults.add({"on": POST, "do": "status", "status": 504})
+    assert isinstance(task.run_to_a_pause(create=create), Pause)
+    sending = CreationRecord(Stage.SENDING, "0", posts=1, since=100.0, session_created=5.0)
+    assert saved == [sending]
+    assert task.records.load() == sending.in_doubt("the request to create it got HTTP 504", 100.0, 3600.0)
+
+
+def test_what_is_saved_of_a_refusal(emulator: Emulator) -> None:
+    """A refusal by the server proves that nothing was created, and a teardown is told so."""
+    task = Task(client_for(emulator, tries=0))
+    before = CreationRecord(Stage.UNSENT, since=50.0, session_created=5.0)
+    task.records.save(before)
+    refusal = {"status": 400, "body": {"error": "project_creation_failed"}}
+    emulator.faults.add({"on": POST, "do": "status", **refusal})
+    with pytest.raises(InvalidRequestError):
+        task.run_to_a_pause()
+    assert task.records.load() == CreationRecord(Stage.UNSENT, "0", session_created=5.0)
+    assert task.requests == ["asked", "refused"]
+
+    emulator.faults.add({"on": POST, "do": "rate_limit", "retry_after": 3600})
+    assert isinstance(task.run_to_a_pause(attempt=2), Pause)
+    assert task.requests == 2 * ["asked", "refused"]
+    assert isinstance(task.run_to_a_pause(attempt=2), Project)
+
+
+def test_a_link_in_doubt_stops_and_a_clear_creates_its_project(emulator: Emulator) -> None:
+    """Nothing can be searched for: the task asks a person, and the clear after that creates the project."""
+    task = Task(client_for(emulator, tries=0))
+    fields = {"download_link": "https://example.com/a.e57", "title": "Bridge"}
+
+    def run(attempt: int = 1, clears: int = 0) -> Project | Pause:
+        creation = task.creation(
+            attempt, clears, about="link 12ab", create=lambda client: client.create_project(fields)
+        )
+        return replace(creation, upload_id=None).run()
+
+    emulator.faults.add({"on": POST, "do": "status", "status": 502})
+    with pytest.raises(ProjectError) as stopped:
+        run()
+    for part in ("from link 12ab", "HTTP 502", "If there is none, clear this task"):
+        assert part in str(stopped.value)
+    assert task.records.load().stopped
+    with pytest.raises(ProjectError, match="HTTP 502"):
+        run(attempt=2)
+    assert isinstance(run(attempt=3, clears=1), Project)
+    assert len(emulator.store.projects) == 1
+
+
+def test_a_doubt_gives_its_slot_back_after_some_seconds(emulator: Emulator) -> None:
+    """The first waits take place in the slot, ten seconds in all; the pause after them carries the record."""
+    task = Task(client_for(emulator, tries=0))
+    emulator.faults.add({"on": POST, "do": "status", "status": 503})
+    paused = task.run_once()
+    assert task.waits == [1, 1, 2, 4]
+    assert isinstance(paused, Pause)
+    assert paused.seconds == 8
+    assert paused.record == task.records.load()
+
+
+@pytest.mark.parametrize("stage", [Stage.SENDING, Stage.DOUBT, Stage.UNKNOWN])
+def test_a_teardown_learns_of_a_doubt(emulator: Emulator, stage: Stage) -> None:
+    """An attempt that finds a doubt, or nothing that is saved, says that a project was requested."""
+    task = Task(client_for(emulator, tries=0))
+    task.records.save(CreationRecord(stage, "0", posts=1, since=0.0, patience=60.0))
+    paused = task.run_to_a_pause(attempt=2)
+    assert isinstance(paused, Pause)
+    assert set(task.requests) == {"asked"}
+    assert task.records.load() == paused.record
+    assert (paused.record.stage, paused.record.clears) == (Stage.DOUBT, "0")
+
+
+def test_waits_in_place_are_counted_together(emulator: Emulator) -> None:
+    """Two rate limits of five seconds are waited for in the slot, and with a third one it is given back."""
+    task = Task(client_for(emulator, tries=0))
+    emulator.faults.add({"on": "GET /projects/*", "do": "rate_limit", "retry_after": 5, "times": 3})
+    assert isinstance(task.run_once(), Pause)
+    assert task.waits == [5, 5]
+    assert isinstance(task.run_once(attempt=2), Project)
+
+
+def test_a_clear_gives_a_session_its_requests_back(emulator: Emulator) -> None:
+    """After three requests without a clear answer the task stops; a clear sends another one."""
+    task = Task(client_for(emulator, tries=0))
+    task.records.save(CreationRecord(Stage.DOUBT, "0", posts=3, since=-3600.0, patience=60.0, cause="x"))
+    with pytest.raises(ProjectError, match="sent 3 times"):
+        task.run_once(attempt=2)
+    assert isinstance(task.run_once(attempt=3, clears=1), Project)
+    assert len(emulator.store.projects) == 1

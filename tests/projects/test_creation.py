@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 
 import pytest
@@ -26,7 +27,6 @@ from airflow_360.projects import creation
 from airflow_360.projects.creation import (
     ConfirmDeleted,
     CreationRecord,
-    CreationTimes,
     Facts,
     Fail,
     FindProject,
@@ -43,6 +43,7 @@ from airflow_360.projects.creation import (
     Wait,
     next_step,
 )
+from airflow_360.projects.times import CreationTimes
 
 NOW = 1_800_000_000.0
 TIMES = CreationTimes()
@@ -53,7 +54,7 @@ UNSENT = CreationRecord(Stage.UNSENT, session_created=NOW - 600)
 DOUBT = replace(
     UNSENT, stage=Stage.DOUBT, posts=1, since=NOW, patience=15 * MINUTE, cause="the request got HTTP 503"
 )
-CREATED = CreationRecord(Stage.CREATED, name="other")
+CREATED = CreationRecord(Stage.CREATED, name="other", session_created=NOW - 600)
 UNKNOWN = CreationRecord()
 FACTS = Facts(NOW, SESSION, title="Bridge")
 LATER = replace(FACTS, first=False)
@@ -73,6 +74,7 @@ def ready(title: str = "Bridge", created: float = NOW - 300) -> Project:
 
 PROCESSING = Project(SESSION, 40, {"name": SESSION, "status": 40})
 OURS, OLD, OTHER_TITLE = ready(), ready(created=NOW - 9_000), ready(title="A stranger's")
+NO_ZONE = Project(SESSION, 100, {"name": SESSION, "title": "Bridge", "created": "2001-01-01T00:00:00"})
 
 
 def at(minutes: float, **more: Any) -> Facts:
@@ -94,7 +96,13 @@ TABLE: list[tuple[str, CreationRecord, Facts, type[Step], dict[str, Any]]] = [
     ("an incomplete session", UNSENT, replace(FACTS, project=MISSING, session=NOT_WHOLE), Refuse, {}),
     ("a session that is gone", UNSENT, replace(FACTS, project=MISSING, session=GONE), Refuse, {}),
     ("a later attempt that is sure", UNSENT, replace(LATER, project=MISSING, session=WHOLE), Post, {}),
-    ("a later attempt of which nothing is saved", UNKNOWN, replace(LATER, project=MISSING), Remember, {}),
+    (
+        "a later attempt of which nothing is saved",
+        UNKNOWN,
+        replace(LATER, project=MISSING),
+        Remember,
+        {"record.stage": Stage.DOUBT, "record.since": NOW, "record.patience": 60 * MINUTE},
+    ),
     # a project of that name exists
     ("reads the session", UNSENT, replace(FACTS, project=PROCESSING), ReadSession, {}),
     ("the session became it", UNSENT, replace(FACTS, project=PROCESSING, session=GONE), Reuse, {}),
@@ -108,13 +116,26 @@ TABLE: list[tuple[str, CreationRecord, Facts, type[Step], dict[str, Any]]] = [
         Reuse,
         {},
     ),
-    ("no record yet", UNSENT, replace(FACTS, project=PROCESSING, session=WHOLE), Remember, {}),
+    (
+        "no record yet",
+        UNSENT,
+        replace(FACTS, project=PROCESSING, session=WHOLE),
+        Remember,
+        {"record": replace(UNSENT, since=NOW)},
+    ),
     (
         "waits for the record",
         replace(UNSENT, since=NOW - 60),
         replace(FACTS, project=PROCESSING, session=WHOLE),
         Wait,
-        {"seconds": 60.0},
+        {"seconds": 60.0, "until": NOW - 60 + 86_400},
+    ),
+    (
+        "waits for the last second",
+        replace(UNSENT, since=NOW - 86_399.5),
+        replace(FACTS, project=PROCESSING, session=WHOLE),
+        Wait,
+        {"seconds": 0.5},
     ),
     (
         "waits a day at most",
@@ -137,16 +158,42 @@ TABLE: list[tuple[str, CreationRecord, Facts, type[Step], dict[str, Any]]] = [
         Post,
         {"name_is_free": False},
     ),
+    (
+        "older than the session by more than the clocks differ",
+        UNSENT,
+        replace(FACTS, project=ready(created=NOW - 606), session=WHOLE),
+        Post,
+        {"name_is_free": False},
+    ),
+    (
+        "as old as the session, as far as the clocks agree",
+        UNSENT,
+        replace(FACTS, project=ready(created=NOW - 604), session=WHOLE),
+        Reuse,
+        {},
+    ),
+    ("a date without a zone", UNSENT, replace(FACTS, project=NO_ZONE, session=WHOLE), Reuse, {}),
     ("a stranger's and no session", UNSENT, replace(FACTS, project=OLD, session=GONE), Refuse, {}),
     (
         "a stranger's, and nothing saved",
         UNKNOWN,
         replace(LATER, project=OTHER_TITLE, session=WHOLE),
         Remember,
-        {},
+        {
+            "record.stage": Stage.DOUBT,
+            "record.since": NOW,
+            "record.patience": 60 * MINUTE,
+            "record.name_was_free": False,
+        },
     ),
     # doubt
-    ("was killed", replace(DOUBT, stage=Stage.SENDING), LATER, Remember, {}),
+    (
+        "was killed",
+        replace(DOUBT, stage=Stage.SENDING, since=NOW - 100, patience=0.0),
+        LATER,
+        Remember,
+        {"record.stage": Stage.DOUBT, "record.since": NOW - 100, "record.patience": 15 * MINUTE},
+    ),
     ("searches", DOUBT, LATER, FindProject, {"name": SESSION}),
     ("finds it", DOUBT, replace(LATER, project=PROCESSING), Reuse, {"warning": ""}),
     ("the first wait", DOUBT, at(0), Wait, {"seconds": 1.0, "until": NOW + 900}),
@@ -174,7 +221,7 @@ TABLE: list[tuple[str, CreationRecord, Facts, type[Step], dict[str, Any]]] = [
     ("the name was taken", replace(DOUBT, name_was_free=False), LATER, Stop, {}),
     # a link
     ("checks a link", UNSENT, replace(FACTS, upload_id=None), ReadSession, {}),
-    ("posts a link", UNSENT, replace(FACTS, upload_id=None, session=WHOLE), Post, {}),
+    ("posts a link", UNSENT, replace(FACTS, upload_id=None, session=WHOLE), Post, {"name_is_free": True}),
     ("a link of which nothing is saved", UNKNOWN, replace(LATER, upload_id=None), Stop, {}),
     ("a link in doubt", DOUBT, replace(LATER, upload_id=None), Stop, {}),
     # created
@@ -187,7 +234,7 @@ TABLE: list[tuple[str, CreationRecord, Facts, type[Step], dict[str, Any]]] = [
         replace(CREATED, missing=2),
         replace(LATER, project=MISSING, cleared=True),
         Remember,
-        {},
+        {"record": UNSENT},
     ),
 ]
 
@@ -199,7 +246,54 @@ def test_next_step(record: CreationRecord, facts: Facts, kind: type[Step], field
     """Each row of the table leads to its step."""
     step = next_step(record, facts, TIMES)
     assert type(step) is kind
-    assert {name: getattr(step, name) for name in fields} == fields
+    assert {name: attrgetter(name)(step) for name in fields} == fields
+
+
+@pytest.mark.parametrize(
+    ("record", "facts", "said"),
+    [
+        (DOUBT, at(15, session=WHOLE), [SESSION, "15 min", "HTTP 503", "complete"]),
+        (DOUBT, at(1), ["HTTP 503", "may exist"]),
+        (DOUBT, at(30, session=GONE), ["HTTP 503", "session no longer exists", "not found"]),
+        (DOUBT, at(30, session=NOT_WHOLE), ["HTTP 503", "session changed", "not found"]),
+        (replace(DOUBT, posts=3), at(15, session=WHOLE), ["HTTP 503", "3 times"]),
+        (replace(DOUBT, name_was_free=False), LATER, ["HTTP 503", f"had the name {SESSION}"]),
+        (DOUBT, replace(LATER, upload_id=None), ["HTTP 503"]),
+        (UNKNOWN, replace(LATER, upload_id=None), ["nothing is saved"]),
+        (
+            replace(UNSENT, since=NOW - 60),
+            replace(FACTS, project=PROCESSING, session=WHOLE),
+            [SESSION, "only when it is ready"],
+        ),
+        (
+            replace(UNSENT, since=NOW - 86_400),
+            replace(FACTS, project=PROCESSING, session=WHOLE),
+            [SESSION, "not ready"],
+        ),
+        (UNSENT, replace(FACTS, project=OURS, session=WHOLE), ["another task", "another run", "attempt"]),
+    ],
+    ids=[
+        "another POST",
+        "search",
+        "gone",
+        "changed",
+        "three POSTs",
+        "taken",
+        "link",
+        "lost record of a link",
+        "record",
+        "no record",
+        "reused",
+    ],
+)
+def test_a_step_says_why(record: CreationRecord, facts: Facts, said: list[str]) -> None:
+    """A step that a person reads of in the log says what is known and what is missing."""
+    step = next_step(record, facts, TIMES)
+    match step:
+        case Post(why=text) | Wait(why=text) | Stop(reason=text) | Reuse(warning=text):
+            assert [part for part in said if part not in text] == []
+        case _:
+            pytest.fail(f"{step} has no reason")
 
 
 @pytest.mark.parametrize(
@@ -207,6 +301,7 @@ def test_next_step(record: CreationRecord, facts: Facts, kind: type[Step], field
     [
         (ServerError("down"), None, Wait, 1.0),
         (ServerError("down"), 30.0, Wait, 30.0),
+        (ServerError("down"), 3600.0, Wait, 120.0),
         (ServerError("down"), 3601.0, Fail, None),
         (RateLimitedError("slow", retry_after=700.0), None, Wait, 700.0),
         (RateLimitedError("slow", retry_after=700.0), 7200.0, Wait, 700.0),
@@ -223,6 +318,7 @@ def test_next_step(record: CreationRecord, facts: Facts, kind: type[Step], field
     ids=[
         "first",
         "growing",
+        "as long as allowed",
         "too long",
         "limited",
         "limited for hours",
@@ -245,6 +341,40 @@ def test_failures_are_tolerated_for_a_while(
     step = next_step(record, replace(FACTS, failure=error), TIMES)
     assert type(step) is kind
     assert getattr(step, "seconds", None) == seconds
+    assert getattr(step, "error", error) is error
+    assert getattr(step, "why", str(error)) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "since", "until"),
+    [
+        (ServerError("down"), 60.0, 3540.0),
+        (RateLimitedError("slow", retry_after=700.0), 60.0, 72 * 3600 - 60.0),
+        (ServerError("maintenance", status=503, retry_after=7000.0), 60.0, 7000.0),
+    ],
+    ids=["failure", "rate limit", "maintenance that is longer"],
+)
+def test_a_wait_says_until_when(error: ThreeSixtyError, since: float, until: float) -> None:
+    """The announced end is the end of the tolerated time, or of the pause that the server asked for."""
+    step = next_step(UNSENT.failed(NOW - since, error), replace(FACTS, failure=error), TIMES)
+    assert isinstance(step, Wait)
+    assert step.until == NOW + until
+
+
+def test_a_doubt_begins_without_failures() -> None:
+    """The record of a doubt has its own time and cause, and none of the failures before it."""
+    failed = UNSENT.failed(NOW - 60, ServerError("down"))
+    limited = failed.failed(NOW - 30, RateLimitedError("slow", retry_after=60.0))
+    doubt = replace(UNSENT, stage=Stage.DOUBT, cause="x", since=NOW, patience=5.0)
+    assert failed.in_doubt("x", NOW, 5.0) == limited.in_doubt("x", NOW, 5.0) == doubt
+    assert failed.without_failures() == limited.without_failures() == UNSENT
+
+
+def test_a_rate_limit_ends_a_series_of_failures() -> None:
+    """A failure after a rate limit is the first one of a new series."""
+    record = UNSENT.failed(NOW - 4000, ServerError("down"))
+    record = record.failed(NOW - 60, RateLimitedError("slow", retry_after=60.0))
+    assert type(next_step(record, replace(FACTS, failure=ServerError("down")), TIMES)) is Wait
 
 
 def test_a_rate_limit_does_not_use_up_the_time_for_failures() -> None:
@@ -283,6 +413,7 @@ def test_failures_do_not_start_a_rate_limit_again() -> None:
         (InvalidRequestError("own", status=400, code="project_creation_failed"), False, False),
         (QuotaError("own", status=402, code="storage_quota_exceeded"), False, False),
         (RateLimitedError("own", status=429, code="rate_limited"), False, False),
+        (RateLimitedError("a proxy's", status=429), False, False),
         (UploadSessionNotFoundError("own", status=404, code="upload_session_not_found"), True, False),
     ],
 )
@@ -290,6 +421,20 @@ def test_which_failures_leave_doubt(error: ThreeSixtyError, doubtful: bool, slow
     """Only the contract's own refusal, or a request that was not sent, proves that nothing was created."""
     assert creation._is_doubtful(error) is doubtful
     assert not doubtful or creation._may_still_run(error) is slow
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (NoReplyError("broke"), "no usable reply"),
+        (NoReplyError("late", timed_out=True), "no reply in time"),
+        (ServerError("bad", status=502), "HTTP 502"),
+        (UploadSessionNotFoundError("own", status=404), "session existed a moment before"),
+    ],
+)
+def test_the_cause_of_doubt(error: ThreeSixtyError, cause: str) -> None:
+    """What happened to the request is said in the messages that follow."""
+    assert cause in creation._cause(error)
 
 
 @pytest.mark.parametrize("record", [UNSENT, DOUBT, CREATED, UNKNOWN])

@@ -24,16 +24,14 @@ from airflow_360.exceptions import (
     ThreeSixtyError,
     UnexpectedReplyError,
 )
+from airflow_360.projects.times import WaitTimes, as_seconds, pause_left
 from airflow_360.projects.waiting import (
     GiveUp,
     PollAgain,
     Ready,
     WaitRecord,
-    WaitTimes,
-    as_seconds,
     error_event,
     next_step,
-    pause_left,
     poll_once,
     project_of,
     ready_event,
@@ -78,6 +76,7 @@ SEEN = WaitRecord(status=7, since=0.0)
         pytest.param(SEEN, BEYOND, 10, PollAgain(failing(1, 10)), id="status 101"),
         pytest.param(failing(8, 0), DOWN, 900, PollAgain(failing(9, 0)), id="within the tolerance"),
         pytest.param(failing(8, 0), DOWN, 901, GiveUp(DOWN), id="503 for too long"),
+        pytest.param(failing(8, 5000), DOWN, 5900, PollAgain(failing(9, 5000)), id="after a long wait"),
         pytest.param(failing(8, 0), UNREADABLE, 901, GiveUp(UNREADABLE), id="unreadable for too long"),
         pytest.param(failing(8, 0), BEYOND, 901, GiveUp(BEYOND), id="101 for too long"),
         pytest.param(failing(2, 0), DOWN, 7200, PollAgain(failing(3, 0)), id="three polls, however long"),
@@ -105,13 +104,14 @@ def test_next_step(
     assert next_step(record, outcome, now) == expected
 
 
-@pytest.mark.parametrize(("now", "ends"), [(59.0, False), (60.0, False), (61.0, True)])
-def test_a_status_that_stands_still_ends_the_wait(now: float, ends: bool) -> None:
+@pytest.mark.parametrize("since", [0.0, 5000.0])
+@pytest.mark.parametrize(("seconds", "ends"), [(59.0, False), (60.0, False), (61.0, True)])
+def test_a_status_that_stands_still_ends_the_wait(since: float, seconds: float, ends: bool) -> None:
     """A status that stays the same for longer than the stall timeout ends the wait permanently."""
-    step = next_step(SEEN, project(7), now, stall_timeout=60)
+    step = next_step(WaitRecord(7, since), project(7), since + seconds, stall_timeout=60)
     assert isinstance(step, GiveUp) == ends
     if isinstance(step, GiveUp):
-        assert "status 7" in str(step.error)
+        assert "status 7 for 61 s" in str(step.error)
         assert not step.error.retryable
 
 
@@ -214,9 +214,11 @@ def test_pause_left(started: float | None, now: float, left: float) -> None:
 
 
 @pytest.mark.parametrize("now", [0, 61, 1e6])
-def test_a_short_pause_stays_short(now: float) -> None:
-    """A pause below half a minute is never prolonged."""
-    assert pause_left(5, 0, now) == 5
+@pytest.mark.parametrize(("seconds", "left"), [(0, 10), (5, 10), (10, 10), (20, 20)])
+def test_a_short_pause_stays_short(now: float, seconds: float, left: float) -> None:
+    """A pause below half a minute lasts 10 seconds at least, so that Airflow notices the deferral before."""
+    assert pause_left(seconds, 0, now) == left
+    assert pause_left(seconds, None, now) == seconds
 
 
 def test_poll_once_turns_an_error_into_a_step() -> None:
@@ -227,6 +229,18 @@ def test_poll_once_turns_an_error_into_a_step() -> None:
 
     assert poll_once(refuses, SEEN, lambda: 10.0) == (REFUSED, GiveUp(REFUSED))
     assert poll_once(lambda: project(100), SEEN, lambda: 10.0)[1] == Ready(project(100))
+
+
+def test_poll_once_ends_a_wait_as_the_next_step_does() -> None:
+    """The clock, the stall timeout and the tolerated failures are those of its caller."""
+    _, stalled = poll_once(lambda: project(7), SEEN, lambda: 61.0, stall_timeout=60)
+    assert isinstance(stalled, GiveUp)
+
+    def down() -> Project:
+        raise DOWN
+
+    times = WaitTimes(failure_tolerance=1, tolerated_failures=0)
+    assert poll_once(down, failing(1, 8), lambda: 10.0, times=times) == (DOWN, GiveUp(DOWN))
 
 
 # -- events
@@ -250,6 +264,7 @@ def test_an_error_goes_through_an_event(error: ThreeSixtyError, retryable: bool)
         project_of(error_event(error))
     assert str(caught.value) == str(error)
     assert caught.value.retryable is retryable
+    assert error_event(error)["status"] == "error"
 
 
 def test_a_message_is_one_bounded_line() -> None:
@@ -266,6 +281,7 @@ def test_an_unexpected_error_does_not_show_its_text() -> None:
     assert "KeyError" in event["message"]
     assert "sk_secret" not in str(event)
     assert event["retryable"] is True
+    assert event["status"] == "error"
 
 
 @pytest.mark.parametrize(
@@ -284,17 +300,29 @@ def test_an_unexpected_error_does_not_show_its_text() -> None:
 )
 def test_an_unexpected_event_fails_for_good(event: Any) -> None:
     """An event without a ready project or a message is a permanent failure."""
-    with pytest.raises(ProjectError) as caught:
+    with pytest.raises(ProjectError, match=r"trigger event: .* Clear this task") as caught:
         project_of(event)
     assert not caught.value.retryable
 
 
-def test_processing_errors_fail_only_if_asked() -> None:
+def test_processing_errors_fail_only_if_asked(caplog: pytest.LogCaptureFixture) -> None:
     """A ready project with processing errors is a success with a warning, or with the option a failure."""
     ready = project(100, errors=3)
-    assert ready_record(ready, "https://x/projects/town-hall") == ready.record
+    assert ready_record(ready, "https://x/page") == ready.record
+    (warned,) = caplog.records
+    assert warned.levelname == "WARNING"
+    for part in ("town-hall", "3 errors", "https://x/page"):
+        assert part in warned.getMessage()
     with pytest.raises(ProjectError, match="3"):
-        ready_record(ready, "https://x/projects/town-hall", fail_on_errors=True)
+        ready_record(ready, "https://x/page", fail_on_errors=True)
+
+
+def test_a_ready_project_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The log names the project and its page."""
+    caplog.set_level("INFO", "airflow_360")
+    ready_record(project(100), "https://x/projects/town-hall")
+    (said,) = caplog.records
+    assert said.getMessage().endswith("town-hall is ready: https://x/projects/town-hall")
 
 
 @pytest.mark.parametrize(

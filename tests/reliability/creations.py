@@ -21,14 +21,15 @@ def creation_of(client: ThreeSixtyClient, upload_id: str, store: RecordStore, **
     def check(client: ThreeSixtyClient) -> None:
         client.list_files(upload_id)
 
-    return ProjectCreation(
-        call=lambda ask: ask(client),
-        store=store,
-        about=f"session {upload_id}",
-        upload_id=upload_id,
-        create=lambda client: client.create_project({"upload_id": upload_id}),
-        **{"check": check, **more},
-    )
+    parts: dict[str, Any] = {
+        "call": lambda ask: ask(client),
+        "store": store,
+        "about": f"session {upload_id}",
+        "upload_id": upload_id,
+        "create": lambda client: client.create_project({"upload_id": upload_id}),
+        "check": check,
+    }
+    return ProjectCreation(**{**parts, **more})
 
 
 class MemoryRecords:

@@ -13,7 +13,8 @@ from airflow_360.api.backoff import Backoff
 from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.transport import Transport
 from airflow_360.exceptions import ProjectError
-from airflow_360.projects.creation import CreationTimes, Pause
+from airflow_360.projects.creation import Pause
+from airflow_360.projects.times import CreationTimes
 from airflow_360.sources import Reader
 from airflow_360.sources.path import PathLocation, PathSource
 from airflow_360.upload.engine import upload

@@ -19,10 +19,10 @@ from airflow_360.operators.upload import CreateUploadSessionOperator
 from airflow_360.projects.creation import (
     MAX_MORE_POSTS,
     CreationRecord,
-    CreationTimes,
     ProjectCreation,
     Stage,
 )
+from airflow_360.projects.times import CreationTimes
 from airflow_360.runtime.creation_records import LinkRecords, SessionRecords
 from tests.simulation.clock import VirtualClock
 from tests.simulation.scheduler import Interruption, Interruptions, SavedState, Task

@@ -15,11 +15,11 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 import pytest
 
 from airflow_360.emulator import Emulator
+from airflow_360.projects.times import WaitTimes
 from airflow_360.projects.waiting import (
     GiveUp,
     Ready,
     WaitRecord,
-    WaitTimes,
     error_event,
     next_step,
     poll_project,

@@ -64,6 +64,7 @@ def test_button(site: Site, password: str, ok: bool, said: str) -> None:
     assert (len(site.emulator.store.sessions), len(site.emulator.store.projects)) == before
 
 
+@pytest.mark.matrix
 def test_secrets_backend(site: Site) -> None:
     """A connection that only a secrets backend knows serves a task and, while it is deferred, its trigger."""
     project = site.emulator.store.create_project({"download_link": "https://example.com/scan.e57"})["name"]

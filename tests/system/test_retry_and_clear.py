@@ -20,6 +20,7 @@ def folder(site: Site, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long  # it waits a minute
 def test_clear_one_upload(site: Site, folder: Path) -> None:
     """An upload that failed permanently continues at the server's mark once cleared; the run completes."""
     broken = "PUT /uploads/*/two.e57"

@@ -230,7 +230,7 @@ ENDS = {
     "refused": ("failed", "401 invalid_api_key"),
     "odd": ("failed", "was not ready within 20 s"),
     "faulty": ("failed", "finished with 2 processing errors"),
-    "slow": ("failed", "was not ready within 6 s"),
+    "slow": ("failed", "was not ready within 20 s"),
     "slow_poked": ("failed", "was not ready within 2 s"),
     "polled": ("failed", "401 invalid_api_key"),
     "turned": ("failed", "Plain http"),

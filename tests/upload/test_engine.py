@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from airflow_360.api.bandwidth import Bandwidth
 from airflow_360.api.client import ThreeSixtyClient
 from airflow_360.api.records import FileProgress
 from airflow_360.emulator import Emulator
@@ -25,6 +26,7 @@ from airflow_360.exceptions import (
     UploadStalledError,
 )
 from airflow_360.sources import Source
+from airflow_360.upload import engine
 from airflow_360.upload.engine import PROBE_BYTES, upload
 from airflow_360.upload.ranges import FIRST_CHUNK_BYTES, ChunkSizer
 from tests.fakes import (
@@ -1075,3 +1077,34 @@ def test_a_file_of_one_chunk_has_a_range_only_if_it_was_begun(known: bool) -> No
         )
     (put,) = server.heard
     assert put.headers.get("Content-Range") == ("bytes 0-3/4" if known else None)
+
+
+@pytest.mark.parametrize(
+    ("error", "may_be"),
+    [
+        (NoReplyError("broke"), True),
+        (NoReplyError("refused", sent=False), False),
+        (ServerError("proxy", status=502), True),
+        (ServerError("maintenance", status=503, retry_after=60.0), False),
+        (UnexpectedReplyError("proxy", status=408), True),
+        (UnexpectedReplyError("proxy", status=409), False),
+        (RateLimitedError("own", status=429), False),
+    ],
+)
+def test_which_failures_make_chunks_smaller(error: ApiError | NoReplyError, may_be: bool) -> None:
+    """A chunk becomes smaller only after a failure that its size or its duration can explain."""
+    assert engine._may_be_its_size(error) is may_be
+
+
+@pytest.mark.parametrize("chunk_size", [None, 4000], ids=["in one piece", "in chunks"])
+def test_a_bandwidth_limit_is_obeyed(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, chunk_size: int | None
+) -> None:
+    """Before each block the upload waits for the limiter, with blocks of no more than its size."""
+    session = Session(emulator, some_bytes(10_000))
+    bandwidth = session.client.bandwidth = Bandwidth(10_000)
+    waited: list[int] = []
+    monkeypatch.setattr(bandwidth, "wait", waited.append)
+    session.upload(chunk_size)
+    assert sum(waited) == 10_000
+    assert max(waited) == bandwidth.block == 1000

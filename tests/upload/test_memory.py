@@ -123,6 +123,7 @@ def test_two_thousand_files(folder: Path) -> None:
     assert told["peak"] < 150 * MIB
 
 
+@pytest.mark.long
 @LINUX
 def test_archive_of_ten_thousand_files(folder: Path) -> None:
     """A process that uploads 10,000 files as one zip needs less than 150 MiB of memory in all."""

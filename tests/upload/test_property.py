@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from airflow_360.emulator import Emulator
 from airflow_360.upload.engine import PROBE_BYTES, upload
-from airflow_360.upload.ranges import ChunkSizer
+from airflow_360.upload.ranges import MIN_CHUNK_BYTES_AFTER_BREAKS, ChunkSizer
 from tests.fakes import MemorySource, Waits, client_for, held, requests_of, some_bytes
 
 
@@ -29,7 +29,8 @@ def plans(draw: st.DrawFn, *chunk_sizes: int) -> Plan:
     """Draw a plan of which every fault is bound to happen.
 
     One PUT brings at most a chunk. So as many faults as the file has full chunks all find a PUT, and one
-    that is long enough to be broken at any byte of a chunk; not counting those that are small on purpose.
+    that is long enough to be broken at any byte of a chunk; not counting those that are small on purpose. A
+    chunk that failed may be followed by smaller ones, so none is broken beyond the smallest size.
     """
     chunk = draw(st.sampled_from(chunk_sizes))
     around = st.sampled_from([0, 1, chunk, 2 * chunk, 3 * chunk, 5 * chunk])
@@ -44,7 +45,11 @@ def plans(draw: st.DrawFn, *chunk_sizes: int) -> Plan:
             }
         ),
         st.fixed_dictionaries(
-            {"do": st.just("reset"), "after_bytes": st.integers(0, min(chunk, size)), "keep": st.booleans()}
+            {
+                "do": st.just("reset"),
+                "after_bytes": st.integers(0, min(chunk, size, MIN_CHUNK_BYTES_AFTER_BREAKS)),
+                "keep": st.booleans(),
+            }
         ),
         st.fixed_dictionaries({"do": st.sampled_from(["lost_reply", "truncate", "garbage"])}),
         st.just({"do": "rate_limit", "retry_after": 2}),

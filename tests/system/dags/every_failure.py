@@ -30,7 +30,7 @@ WAITS: dict[str, dict[str, Any]] = {
     "odd": {"deferrable": True, "timeout": 20},
     "faulty": {"deferrable": True, "fail_on_errors": True},
     "slow_poked": {"deferrable": False, "mode": "poke", "timeout": 2},
-    "slow": {"deferrable": True, "timeout": 6},
+    "slow": {"deferrable": True, "timeout": 20},
     "polled": {"deferrable": True},
     "turned": {"deferrable": True, "three_sixty_conn_id": "marker_turned"},
 }

@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import Param, dag, get_current_context, task
 
-from airflow_360.projects.waiting import WaitTimes
+from airflow_360.projects.times import WaitTimes
 from airflow_360.sensors.project import ProjectReadySensor
 
 

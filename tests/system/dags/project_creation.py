@@ -16,7 +16,8 @@ from airflow_360.operators.upload import (
     DeleteUploadSessionOperator,
     UploadFileOperator,
 )
-from airflow_360.projects.creation import CreationRecord, CreationTimes, Stage
+from airflow_360.projects.creation import CreationRecord, Stage
+from airflow_360.projects.times import CreationTimes
 
 #: For a project that appears sooner or later, however slow the machine is.
 PATIENT = CreationTimes(
