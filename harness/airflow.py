@@ -96,7 +96,7 @@ class LocalAirflow(Part, AirflowApi):
             "AIRFLOW_HOME": str(self.home),
             "PYTHONPATH": path,
             **_network_settings(self.port, self.url),
-            **_core_settings(self.dags, parallelism),
+            **_core_settings(self.home, self.dags, parallelism),
             **_SNAPPY_SETTINGS,
             **(_airflow_2_settings(self.port, self.url) if IS_AIRFLOW_2 else {}),
         }
@@ -248,8 +248,10 @@ def _airflow_2_settings(port: int, url: str) -> dict[str, str]:
     }
 
 
-def _core_settings(dags: Path, parallelism: int) -> dict[str, str]:
+def _core_settings(home: Path, dags: Path, parallelism: int) -> dict[str, str]:
     return {
+        # On a busy machine, a writer of SQLite may wait longer than its usual 5 s; Airflow's parts then end.
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=60",
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

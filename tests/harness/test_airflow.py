@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from harness.airflow import LocalAirflow
 from harness.airflow_api import AirflowApi, AirflowApiError, DagImportError, RunFailedError
@@ -258,3 +259,13 @@ def test_port_in_use_is_one_sentence(tmp_path: Path, api: AirflowApi) -> None:
     port = int(api.url.rpartition(":")[2])
     with pytest.raises(PartFailedError, match=f"{port}: the port is in use"):
         LocalAirflow(tmp_path / "home", tmp_path, port=port).start()
+
+
+def test_a_writer_waits_for_a_busy_database(tmp_path: Path) -> None:
+    """Airflow's parts end if SQLite is locked for longer than they wait."""
+    airflow = LocalAirflow(tmp_path, tmp_path)
+    engine = create_engine(airflow.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+    with engine.connect() as connection:
+        assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 60_000
+    engine.dispose()
+    assert (tmp_path / "airflow.db").exists()
