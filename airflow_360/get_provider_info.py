@@ -54,12 +54,13 @@ CONN_FIELDS: dict[str, dict[str, object]] = {
 
 
 def get_provider_info() -> dict[str, object]:
-    """Return the provider's metadata, and let Airflow import the package by the name of its distribution.
+    """Return the provider's metadata, and let Airflow import a module by the name of its distribution.
 
     With ``[core] load_examples``, which is on by default, Airflow 3.3 looks for example DAGs by that name.
     If it finds no such module, the log of each task begins with a traceback (apache/airflow issue 66305).
+    The module is empty: below a second name of this package each class would exist twice.
     """
-    sys.modules.setdefault("airflow_provider_360", sys.modules["airflow_360"])
+    sys.modules.setdefault("airflow_provider_360", type(sys)("airflow_provider_360"))
     return {
         "package-name": "airflow-provider-360",
         "name": "360 for you",

@@ -69,14 +69,14 @@ class ThreeSixtyHook(BaseHook):
 
     @cached_property
     def projects(self) -> Projects:
-        """Return the object that creates projects and polls them."""
+        """Return what creates and polls projects for the operators; in your tasks use ``client``."""
         from airflow_360.hooks.projects import Projects  # the only import of the rules about projects
 
         return Projects(self)
 
     @cached_property
     def file_upload(self) -> FileUpload:
-        """Return the upload of one file."""
+        """Return the upload of one file for the operators; in your tasks use :meth:`upload`."""
         from airflow_360.hooks.file_upload import FileUpload  # the only import of all that moves bytes
 
         return FileUpload(self)

@@ -113,7 +113,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         "three_sixty_conn_id",
     )
     operator_extra_links = (ProjectLink(),)
-    #: All durations of creating a project and of waiting for it; for example shorter ones in a DAG for tests.
+    #: The durations of creating a project and, below, of waiting for it. A test may set shorter ones.
     creation_times = CreationTimes()
     #: A teardown uses this to find the tasks that may have requested a project.
     creates_projects = True

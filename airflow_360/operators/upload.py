@@ -406,8 +406,9 @@ class CreateUploadSessionOperator(ThreeSixtyOperator):
             return str(made["upload_id"])
         if made:
             self._log_abandoned(made["upload_id"])
+        projects = self.hook.projects  # imported before the request, so that no import can fail after it
         session = self.hook.client.create_upload_session()
-        self.hook.projects.record_new_session(context, session.upload_id, self.hook.client.server_now())
+        projects.record_new_session(context, session.upload_id, self.hook.client.server_now())
         state.set(Key.SESSION, value={"upload_id": session.upload_id, "clears": clears})
         self.log.info(
             "Upload session %s; the server discards it after %.0f hours.",

@@ -66,7 +66,8 @@ class WaitTimes:
         is shorter. 30 by default.
     :param after_deferral: seconds for which a trigger waits at least, also after a restart. 10 by default: if
         a task continues before the scheduler has read from its executor that the worker has ended, Airflow
-        fails it (its issues 66374, 67287 and 72716). The task itself has polled just before.
+        fails it (its issues 66374, 67287 and 72716). The task itself has polled just before. Reschedules and
+        pauses for a rate limit always use the default.
     """
 
     failure_tolerance: float = 900.0
@@ -101,7 +102,7 @@ def pause_left(seconds: float, started: float | None, now: float, times: WaitTim
     pause that started earlier ends at its time, so that it also ends if the triggerer restarts again and
     again.
 
-    A pause is at least ``times.after_deferral`` long.
+    A pause whose start is known is at least ``times.after_deferral`` long.
 
     :param seconds: the length of the pause.
     :param started: the start of the pause and time of the deferral, on the worker's wall clock; None if it

@@ -18,7 +18,8 @@ class PauseTrigger(BaseTrigger):
     """A trigger that fires after some seconds.
 
     The pause ends on time even if the triggerer is restarted again and again. A restarted triggerer waits for
-    at least 30 seconds. The clocks of worker and triggerer may differ by up to a minute.
+    at least 30 seconds, or for the whole pause if it is shorter. The clocks of worker and triggerer may
+    differ by up to a minute.
 
     :param seconds: the length of the pause. If ``started`` is given, it is prolonged to 10 seconds: see
        ``after_deferral`` of :class:`~airflow_360.projects.times.WaitTimes`.

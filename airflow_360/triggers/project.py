@@ -16,7 +16,7 @@ class ProjectReadyTrigger(BaseTrigger):
     """A trigger that polls a project until its status is 100, and returns its record to the task.
 
     The event is ``{"status": "ready", "record": {…}}``, or ``{"status": "error", "message": …, "retryable":
-    …}``. Both are plain JSON without secrets, and the trigger never raises.
+    …}``. Both are plain JSON without secrets. The wait never raises: each failure becomes an event.
 
     :param project_name: the project's slug.
     :param three_sixty_conn_id: the connection; the triggerer looks up the key.

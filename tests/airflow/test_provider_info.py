@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 
 import pytest
 
+from airflow_360.get_provider_info import get_provider_info
 from tests.airflow.conftest import AIRFLOW
 
 PROGRAM = """
@@ -25,3 +27,11 @@ def test_airflow_with_its_examples_starts_without_a_traceback() -> None:
     )
     assert "example_dags" in done.stdout
     assert "airflow_provider_360" not in done.stdout + done.stderr
+
+
+def test_the_package_has_one_name() -> None:
+    """The module with the distribution's name contains no second copy of each class."""
+    get_provider_info()
+    importlib.import_module("airflow_provider_360")
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("airflow_provider_360.exceptions")
