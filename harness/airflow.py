@@ -53,6 +53,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "triggerer": ("triggerer", "--skip-serve-logs"),
 }
 COMPONENTS = (API_SERVER, *HEARTBEATS)  # started in this order, because the API server takes longest
+DATABASE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+_LOCK_SECONDS = 30
 _POLL_SECONDS = 0.2
 #: Files that did not change are not parsed again, which takes a fifth of a core; changed ones are anyway.
 _NEVER = "86400"
@@ -96,7 +98,7 @@ class LocalAirflow(Part, AirflowApi):
             "AIRFLOW_HOME": str(self.home),
             "PYTHONPATH": path,
             **_network_settings(self.port, self.url),
-            **_core_settings(self.home, self.dags, parallelism),
+            **_core_settings(self.dags, parallelism),
             **_SNAPPY_SETTINGS,
             **(_airflow_2_settings(self.port, self.url) if IS_AIRFLOW_2 else {}),
         }
@@ -140,6 +142,16 @@ class LocalAirflow(Part, AirflowApi):
     def pids(self) -> dict[str, int]:
         """The process ids of the components that have been started and not killed."""
         return {name: child.pid for name, child in self._children.items()}
+
+    def component_env(self, component: str) -> dict[str, str]:
+        """Return the environment of a component.
+
+        If SQLite is locked for longer than its usual 5 seconds, Airflow's parts end, so they wait longer. The
+        API server does not: its requests can wait for each other in a circle until one of them fails.
+        """
+        if component == API_SERVER:
+            return self.env
+        return {DATABASE: f"sqlite:///{self.home}/airflow.db?timeout={_LOCK_SECONDS}", **self.env}
 
     def component_log(self, component: str) -> Path:
         """Return the file with a component's output."""
@@ -189,7 +201,7 @@ class LocalAirflow(Part, AirflowApi):
     def _spawn(self, name: str) -> None:
         command = [sys.executable, "-m", "airflow", *COMMANDS[name]]
         log = self.component_log(name)
-        self._children[name] = Child(name, command, log=log, env=self.env, cwd=self.home)
+        self._children[name] = Child(name, command, log=log, env=self.component_env(name), cwd=self.home)
         note_sessions(self.home, self._children.values())
 
     def _up(self, since: datetime) -> set[str]:
@@ -248,10 +260,8 @@ def _airflow_2_settings(port: int, url: str) -> dict[str, str]:
     }
 
 
-def _core_settings(home: Path, dags: Path, parallelism: int) -> dict[str, str]:
+def _core_settings(dags: Path, parallelism: int) -> dict[str, str]:
     return {
-        # On a busy machine, a writer of SQLite may wait longer than its usual 5 s; Airflow's parts then end.
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=60",
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from harness.airflow import LocalAirflow
+from harness.airflow import DATABASE, LocalAirflow
 from harness.airflow_api import AirflowApi, AirflowApiError, DagImportError, RunFailedError
 from harness.processes import LOOPBACK, PartFailedError
 
@@ -262,10 +262,13 @@ def test_port_in_use_is_one_sentence(tmp_path: Path, api: AirflowApi) -> None:
 
 
 def test_a_writer_waits_for_a_busy_database(tmp_path: Path) -> None:
-    """Airflow's parts end if SQLite is locked for longer than they wait."""
+    """Airflow's parts end if SQLite is locked for longer than they wait; the API server must not wait."""
     airflow = LocalAirflow(tmp_path, tmp_path)
-    engine = create_engine(airflow.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+    engine = create_engine(airflow.component_env("dag-processor")[DATABASE])
     with engine.connect() as connection:
-        assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 60_000
+        assert connection.execute(text("PRAGMA busy_timeout")).scalar() == 30_000
     engine.dispose()
     assert (tmp_path / "airflow.db").exists()
+    assert DATABASE not in airflow.component_env("api-server")
+    given = LocalAirflow(tmp_path, tmp_path, env={DATABASE: "postgresql://127.0.0.1/airflow"})
+    assert given.component_env("scheduler")[DATABASE] == "postgresql://127.0.0.1/airflow"
