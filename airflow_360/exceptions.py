@@ -71,6 +71,11 @@ class ThreeSixtyError(Exception):
     retry_after: float | None = None
 
     @property
+    def may_pass(self) -> bool:
+        """Whether the same request may succeed later if it changes nothing, such as a poll."""
+        return self.retryable
+
+    @property
     def error_id(self) -> str:
         """Return the last word of the message in Airflow; the documentation lists the error under it."""
         return type(self).__name__
@@ -97,6 +102,11 @@ class ApiError(ThreeSixtyError):
         self.status = status
         self.code = code
         self.detail = detail or {}
+
+    @property
+    def may_pass(self) -> bool:
+        """A refusal without the API's JSON comes from a proxy or a portal; it says nothing of a project."""
+        return self.retryable or self.code is None
 
     @property
     def error_id(self) -> str:
@@ -297,6 +307,11 @@ class ProjectStatusError(ProjectError):
     def __init__(self, message: str = "", *, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def may_pass(self) -> bool:
+        """True: the next reply may be right."""
+        return True
 
 
 class UploadError(ThreeSixtyError):

@@ -19,13 +19,15 @@ MAX_DEPTH = 30
 MAX_INT64 = 2**63 - 1
 MAX_INT64_CHARACTERS = len(str(-MAX_INT64))
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_RESERVED = re.compile("^__+")
 
 
 def read_json(text: str) -> Any:
     """Parse JSON into values that msgpack, strict JSON, UTF-8 and a database can store.
 
     NaN, Infinity, integers beyond 64 bits, and lists and objects nested deeper than :data:`MAX_DEPTH` become
-    None. NUL and lone surrogates, in values and in keys, become U+FFFD.
+    None. NUL and lone surrogates, in values and in keys, become U+FFFD. Several underscores at the beginning
+    of a key become one, because Airflow takes a dict with ``__classname__`` or ``__type`` for an object.
 
     :param text: the JSON.
     :raises ValueError: if it is not JSON.
@@ -57,7 +59,11 @@ def _storable(value: Any, depth: int) -> Any:
         case dict() | list() if depth == MAX_DEPTH:
             return None
         case dict():
-            return {_storable(key, depth): _storable(item, depth + 1) for key, item in value.items()}
+            return {_key(key): _storable(item, depth + 1) for key, item in value.items()}
         case list():
             return [_storable(item, depth + 1) for item in value]
     return value
+
+
+def _key(key: str) -> str:
+    return _RESERVED.sub("_", _UNSTORABLE.sub("\ufffd", key))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_360.exceptions import (
     NotFoundError,
+    ProjectStatusError,
     SourceChangedError,
     UploadError,
     UploadSessionNotFoundError,
@@ -135,6 +136,8 @@ class FileUpload:
         """Return the page of the project that a session became, or None."""
         try:
             return self._hook.client.project_url(self._hook.client.get_project(upload_id).name)
+        except ProjectStatusError:
+            return self._hook.client.project_url(upload_id)
         except NotFoundError:
             return None
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_360.hooks.project_polls import PollResult, poll_from_task
 from airflow_360.projects.creation import Pause, ProjectCreation
 from airflow_360.projects.waiting import late_text, project_of, ready_record
-from airflow_360.runtime.creation_records import LinkRecords, SessionRecords, new_session
+from airflow_360.runtime.creation_records import LinkRecords, SessionRecords, forget_session, new_session
 
 if TYPE_CHECKING:
     from airflow_360.api.client import ThreeSixtyClient
@@ -36,6 +36,7 @@ class Projects:
     late_text = staticmethod(late_text)
     of_event = staticmethod(project_of)
     ready_record = staticmethod(ready_record)
+    forget_session = staticmethod(forget_session)
     record_new_session = staticmethod(new_session)
 
     def __init__(self, hook: ThreeSixtyHook) -> None:
@@ -50,6 +51,7 @@ class Projects:
         about: str,
         retries: int,
         resumed: Mapping[str, Any] | None,
+        waits: bool,
     ) -> RecordStore:
         """Return the store for the record of a project's creation.
 
@@ -59,9 +61,10 @@ class Projects:
         :param about: the origin of the project, as text without secrets.
         :param retries: the task's ``retries``.
         :param resumed: the record that a deferral carried, or None.
+        :param waits: whether the task waits for its project.
         """
         if upload_id:
-            return SessionRecords(context, state, upload_id, resumed)
+            return SessionRecords(context, state, upload_id, resumed, waits)
         return LinkRecords(context, state, about, retries, resumed)
 
     def creation(

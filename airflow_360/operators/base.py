@@ -15,7 +15,7 @@ from airflow_360.exceptions import RateLimitedError, ServerError
 from airflow_360.hooks.connection import DEFAULT_CONN_ID
 from airflow_360.hooks.errors import airflow_errors
 from airflow_360.hooks.task_mixin import UsesThreeSixty
-from airflow_360.projects.times import WaitTimes
+from airflow_360.projects.times import CreationTimes, WaitTimes
 from airflow_360.texts import duration_text
 from airflow_360.triggers.pause import PauseTrigger
 from airflow_360.version_compat import AIRFLOW_VERSION, AirflowRescheduleException
@@ -32,6 +32,8 @@ R = TypeVar("R")
 #: Whether this Airflow obeys the date of a reschedule; before 3.1 it runs the task immediately.
 DATES_ARE_OBEYED = AIRFLOW_VERSION >= (3, 1)
 SPREAD_DIVISOR = 20  # mapped tasks are spread over a twentieth of a window
+#: An attempt that is older fails instead of waiting for a rate limit again. A session lives as long.
+LONGEST_WAIT_SECONDS = CreationTimes().rate_limited
 
 
 class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
@@ -107,7 +109,10 @@ def is_mapped(context: Any) -> bool:
 
 
 def waits_out_rate_limits(execute: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
-    """Decorate an operator's ``execute``: translate errors, and wait without a slot if the server asks."""
+    """Decorate an operator's ``execute``: translate errors, and wait without a slot if the server asks.
+
+    After three days, an attempt fails instead of waiting again.
+    """
 
     @wraps(execute)
     def wrapper(self: Any, context: Any) -> R:
@@ -115,11 +120,20 @@ def waits_out_rate_limits(execute: Callable[[Any, Any], R]) -> Callable[[Any, An
             with airflow_errors():
                 return execute(self, context)
         except AirflowException as error:
-            if isinstance(error.__cause__, (RateLimitedError, ServerError)):
+            asks_to_wait = isinstance(error.__cause__, (RateLimitedError, ServerError))
+            if asks_to_wait and time.time() - _begun(context) < LONGEST_WAIT_SECONDS:
                 self.wait_out(error.__cause__, is_mapped(context))
             raise
 
     return wrapper
+
+
+def _begun(context: Any) -> float:
+    """Return when the attempt began, before its deferrals and reschedules; now if Airflow does not say it."""
+    ti = context["ti"] if context else None
+    ask = getattr(ti, "get_first_reschedule_date", None)
+    date = (ask(context) if ask else None) or getattr(ti, "start_date", None)
+    return date.timestamp() if date else time.time()
 
 
 def reschedule(seconds: float) -> NoReturn:

@@ -213,6 +213,7 @@ class CreateProjectOperator(ThreeSixtyOperator):
         records = self._records(context, state, resumed)
         name = records.load().name
         if self.wait_for_completion and name and is_waiting(state, name):
+            ProjectLink.persist(context, self.hook.client.project_url(name))  # each run deletes the XComs
             self._wait(context, name, state)
             return name
         project = self._creation(context, state, records, fields).run()
@@ -231,7 +232,13 @@ class CreateProjectOperator(ThreeSixtyOperator):
 
     def _records(self, context: Context, state: TaskState, resumed: Mapping[str, Any] | None) -> RecordStore:
         return self.hook.projects.records(
-            context, state, self.upload_id, about=self._about, retries=self.retries or 0, resumed=resumed
+            context,
+            state,
+            self.upload_id,
+            about=self._about,
+            retries=self.retries or 0,
+            resumed=resumed,
+            waits=self.wait_for_completion,
         )
 
     def _creation(
@@ -345,9 +352,6 @@ class CreateProjectOperator(ThreeSixtyOperator):
     def _wait(self, context: Context, project_name: str, state: TaskState) -> None:
         """Return if the project is ready; until then give the slot back."""
         left = time_left(state, project_name, self.timeout)
-        if left <= 1:
-            page = self.hook.client.project_url(project_name)
-            raise ProjectError(self.hook.projects.late_text(page, self.timeout))
         # Without saved state the next run of a rescheduled task could not know of the project.
         defers = self.deferrable or not state.available
         poll = self.hook.projects.poll(
@@ -360,6 +364,9 @@ class CreateProjectOperator(ThreeSixtyOperator):
         if poll.project:
             self._ready(context, poll.project)
             return
+        if left <= 1:
+            page = self.hook.client.project_url(project_name)
+            raise ProjectError(self.hook.projects.late_text(page, self.timeout))
         if not defers:
             reschedule(min(poll.seconds, left))
         self.defer(
@@ -383,6 +390,8 @@ class CreateProjectOperator(ThreeSixtyOperator):
         self.hook.lineage.moved(sources, page)
 
     def _ready(self, context: Context, project: Project) -> None:
+        if project.name == self.upload_id:
+            self.hook.projects.forget_session(context, project.name)
         page = self.hook.client.project_url(project.name)
         self._trace(page)
         self.hook.projects.ready_record(project, page, self.fail_on_errors)

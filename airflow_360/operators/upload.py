@@ -13,6 +13,7 @@ from airflow_360.exceptions import (
     ConfigurationError,
     NotFoundError,
     ProjectError,
+    ProjectStatusError,
     SourceError,
     ThreeSixtyError,
 )
@@ -807,6 +808,8 @@ class DeleteUploadSessionOperator(ThreeSixtyOperator):
     def _project(self) -> str | None:
         try:
             return self.hook.client.get_project(self.upload_id).name
+        except ProjectStatusError:
+            return self.upload_id
         except NotFoundError:
             return None
 

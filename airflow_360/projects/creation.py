@@ -272,7 +272,7 @@ def next_step(record: CreationRecord, facts: Facts, times: CreationTimes) -> Ste
             return _after_creation(record, facts)
         case Stage.SENDING:
             cause = "the task was stopped while it sent the request"
-            return Remember(record.in_doubt(cause, record.since or facts.now, times.after_break))
+            return Remember(record.in_doubt(cause, record.since or facts.now, times.after_timeout))
         case Stage.DOUBT:
             return _in_doubt(record, facts, times)
     return _before_the_first_post(record, facts, times)
@@ -284,7 +284,7 @@ def _after_failure(
     asked = _asked_seconds(failure)
     since = (record.limited_since if asked else record.failing_since) or facts.now
     tolerated = times.rate_limited if asked else times.failing
-    if not _may_pass(failure) or facts.now - since > tolerated:
+    if not failure.may_pass or facts.now - since > tolerated:
         return Fail(failure)
     seconds = max(_interval(facts.now - since, times), failure.retry_after or 0.0)
     return Wait(seconds, str(failure), max(since + tolerated, facts.now + seconds))
@@ -562,7 +562,7 @@ class ProjectCreation:
         try:
             self.call(lambda client: ask(client.without_retries()))
         except ThreeSixtyError as error:
-            if not _may_pass(error):
+            if not error.may_pass:
                 raise
             self._facts = replace(self._facts, failure=error, now=self.clock())
         else:
@@ -580,8 +580,10 @@ class ProjectCreation:
         state = SessionState.WHOLE
         try:
             self.check(client)
-        except UploadSessionNotFoundError as error:
+        except NotFoundError as error:
             self._problem, state = error, SessionState.GONE
+            if self._facts.project is NotAsked.MISSING:  # it may have become the project just before
+                self._facts = replace(self._facts, project=NotAsked.NOT_ASKED)
         except ProjectError as error:
             self._problem, state = error, SessionState.NOT_WHOLE
         self._facts = replace(self._facts, session=state)
@@ -630,8 +632,10 @@ class ProjectCreation:
         project = step.project
         if step.warning:
             log.warning(
-                "Project %s exists for %s and is reused: %s. If it is not yours, clear the session task.",
+                "Project %s (%s) exists for %s and is reused: %s. If it is not yours, clear the session "
+                "task.",
                 project.name,
+                self.call(lambda client: client.project_url(project.name)),
                 self.about,
                 step.warning,
             )
@@ -702,14 +706,6 @@ def _asked_seconds(error: ThreeSixtyError) -> float:
     return (error.retry_after or 0.0) if isinstance(error, RateLimitedError) else 0.0
 
 
-def _may_pass(error: ThreeSixtyError) -> bool:
-    """Return whether a request that changes nothing may succeed later.
-
-    A refusal without the API's JSON comes from a proxy or a portal and says nothing about session or project.
-    """
-    return error.retryable or (isinstance(error, ApiError) and error.code is None)
-
-
 def _is_doubtful(error: ThreeSixtyError) -> bool:
     """Return whether the server may have created a project although a POST failed with this error."""
     match error:
@@ -725,9 +721,13 @@ def _is_doubtful(error: ThreeSixtyError) -> bool:
 
 
 def _may_still_run(error: ThreeSixtyError) -> bool:
-    """Return whether the server may still be working on a request that failed with this error."""
+    """Return whether the server may still be working on a request that failed with this error.
+
+    Statuses from 520 are not standard: with them, proxies such as Cloudflare (524) report that a server was
+    too slow.
+    """
     timed_out = isinstance(error, NoReplyError) and error.timed_out
-    return timed_out or (isinstance(error, ApiError) and error.status in (408, 504))
+    return timed_out or (isinstance(error, ApiError) and (error.status in (408, 504) or error.status >= 520))
 
 
 def _cause(error: ThreeSixtyError) -> str:

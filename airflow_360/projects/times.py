@@ -24,7 +24,8 @@ class CreationTimes:
     :param longest: the longest wait between two requests.
     :param after_break: from a 502, 503 or a broken connection until another POST is safe.
     :param after_timeout: the same after a 504, a 408 or a timeout: behind a proxy the server may still be
-        working on the request. Also used if the records of earlier attempts are lost.
+        working on the request. Also used if the task was stopped during the request, which was slow then, or
+        if the records of earlier attempts are lost.
     :param without_session: how long to search if the session is gone or incomplete, before the task stops.
     :param record: how long to wait until the record of an existing project can be read.
     :param failing: how long failures of other requests are tolerated without using a retry.

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from airflow_360.api.records import Project
-from airflow_360.exceptions import NotFoundError, ProjectError, ProjectStatusError, ThreeSixtyError
+from airflow_360.exceptions import NotFoundError, ProjectError, ThreeSixtyError
 from airflow_360.projects.times import WaitTimes
 from airflow_360.texts import duration_text
 from airflow_360.values import is_number
@@ -138,9 +138,9 @@ def next_step(
 ) -> Ready | PollAgain | GiveUp:
     """Decide the next step after one poll.
 
-    Retryable errors, and statuses outside 0 to 100, are tolerated for ``times.failure_tolerance`` seconds
-    or ``times.tolerated_failures`` polls, whichever is longer. A 404 must repeat ``times.missing_polls``
-    times in a row. Any other error ends the wait.
+    Errors that may pass, such as an outage, a proxy's page or a status outside 0 to 100, are tolerated for
+    ``times.failure_tolerance`` seconds or ``times.tolerated_failures`` polls, whichever is longer. A 404 must
+    repeat ``times.missing_polls`` times in a row. Any other error ends the wait.
 
     :param record: the record before the poll.
     :param outcome: the result or the error of the poll.
@@ -275,7 +275,7 @@ def _ends_wait(record: WaitRecord, error: ThreeSixtyError, now: float, times: Wa
     if record.missing:
         if record.missing >= times.missing_polls:
             return True
-    elif not error.retryable and not isinstance(error, ProjectStatusError):
+    elif not error.may_pass:
         return True
     failing_for = now - (now if record.failing_since is None else record.failing_since)
     return record.failures > times.tolerated_failures and failing_for > times.failure_tolerance

@@ -19,7 +19,7 @@ from airflow_360.projects.creation import CreationRecord, Stage
 from airflow_360.runtime.lasting_store import lasting_inlets, lasting_stores
 from airflow_360.runtime.task_state import Key, TaskState
 
-__all__ = ["LinkRecords", "SessionRecords", "new_session"]
+__all__ = ["LinkRecords", "SessionRecords", "forget_session", "new_session"]
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +33,22 @@ class SessionRecords:
     :param state: the task's saved state.
     :param upload_id: the session.
     :param resumed: the record that a deferral carried, or None.
+    :param waits: whether the task waits for its project. Its next attempt must know of the project, so the
+        variable stays until :func:`forget_session`.
     """
 
     def __init__(
-        self, context: Any, state: TaskState, upload_id: str, resumed: Mapping[str, Any] | None = None
+        self,
+        context: Any,
+        state: TaskState,
+        upload_id: str,
+        resumed: Mapping[str, Any] | None = None,
+        waits: bool = False,
     ) -> None:
         self._state = state
         self._upload_id = upload_id
         self._resumed = resumed
+        self._waits = waits
         self._lasting = _Lasting(context, f"airflow_360_session_{upload_id}")
 
     def load(self) -> CreationRecord:
@@ -49,9 +57,9 @@ class SessionRecords:
         return CreationRecord.from_json(saved)
 
     def save(self, record: CreationRecord) -> None:
-        """Save the record. Delete a variable that is no longer needed: Airflow's UI lists each one."""
+        """Save the record, or delete its variable if it is no longer needed."""
         self._state.set(Key.PROJECT, self._upload_id, value=record.to_json())
-        if record.name == self._upload_id and not self._lasting.with_assets:
+        if record.name == self._upload_id and not self._waits:
             self._lasting.delete()
         elif (
             not self._lasting.set(record.to_json()) and record.stage is Stage.SENDING and self._lasting.get()
@@ -95,14 +103,20 @@ class LinkRecords:
         )
 
     def load(self) -> CreationRecord:
-        """Return the saved record. Without one: unsent if no clear can have deleted it, else unknown."""
+        """Return the saved record. Without one: unsent if no clear can have deleted it, else unknown.
+
+        A link that is signed again each time that the task runs looks like a different link. Until a person
+        clears the task, it is the same one.
+        """
         saved = self._all()
         if self._about in saved or self._resumed:
             return CreationRecord.from_json(saved.get(self._about) or self._resumed)
-        others = [CreationRecord.from_json(value).stage for value in saved.values()]
-        # A link that is signed again for each attempt looks like a different link.
-        unsent = self._complete and all(stage is Stage.UNSENT for stage in others)
-        return CreationRecord(Stage.UNSENT if unsent else Stage.UNKNOWN)
+        others = [CreationRecord.from_json(value) for value in saved.values()]
+        sent = [other for other in others if other.stage is not Stage.UNSENT]
+        for other in sent:
+            if other.clears == self._state.clears:
+                return other
+        return CreationRecord(Stage.UNSENT if self._complete and not sent else Stage.UNKNOWN)
 
     def save(self, record: CreationRecord) -> None:
         """Save the record."""
@@ -145,8 +159,9 @@ class _Lasting:
         return True
 
     def delete(self) -> None:
+        """Delete a variable, because Airflow's UI lists each one. An asset's state stays."""
         try:
-            if self._store is not None:
+            if self._store is not None and not self.with_assets:
                 self._store.delete(self._key)
         except Exception as error:  # noqa: BLE001  (as above)
             log.info("A variable could not be deleted: %s", error)
@@ -161,6 +176,15 @@ def new_session(context: Any, upload_id: str, created: float) -> None:
     """
     record = CreationRecord(Stage.UNSENT, session_created=created)
     _Lasting(context, f"airflow_360_session_{upload_id}").set(record.to_json())
+
+
+def forget_session(context: Any, upload_id: str) -> None:
+    """Delete the variable of a session whose project is ready and has its name.
+
+    :param context: the task's context.
+    :param upload_id: the session.
+    """
+    _Lasting(context, f"airflow_360_session_{upload_id}").delete()
 
 
 def _digest(text: str) -> str:

@@ -323,6 +323,23 @@ class TestWithoutSlot:
         assert "HTTP 503" in caplog.text
         assert "until" in caplog.text
 
+    @pytest.mark.skipif(AIRFLOW >= (3, 3), reason="has saved state")
+    def test_a_retry_of_a_wait_knows_its_project(
+        self, emulator: Emulator, upload_id: str, lasting: Lasting
+    ) -> None:
+        """Without saved state, the next attempt continues the wait; a variable stays only until its end."""
+        emulator.store.processing_seconds = 3600
+        for attempt in (1, 2):
+            task = project_task(upload_id, wait_for_completion=True)
+            with pytest.raises(TaskDeferred) as deferred:
+                task.execute(context(attempt, lasting=lasting))
+            assert deferred.value.method_name == "execute_complete"
+        assert len(lasting.store) == 1
+        ready = {"name": upload_id, "status": 100}
+        assert task.execute_complete(context(2), {"status": "ready", "record": ready}) == upload_id
+        assert not lasting.store
+        assert posts(emulator) == 1
+
     def test_a_long_rate_limit_defers(
         self, emulator: Emulator, upload_id: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -383,7 +400,7 @@ class TestStrangers:
         emulator.store.create_project({"upload_id": upload_id, "title": TITLE})
         assert project_task(upload_id).execute(context(attempt)) == upload_id
         assert posts(emulator) == 0
-        assert f"Project {upload_id} exists" in caplog.text
+        assert f"Project {upload_id} ({emulator.url}/projects/{upload_id}) exists" in caplog.text
 
     def test_a_project_that_is_not_ready_is_waited_for(self, emulator: Emulator, upload_id: str) -> None:
         """If the session still exists, only a ready project's record identifies its owner."""
@@ -445,8 +462,8 @@ class TestClears:
 
 
 class TestLinks:
-    def link_task(self, link: str = "https://x/a.e57?signature=secret") -> CreateProjectOperator:
-        return CreateProjectOperator(task_id="project", download_link=link)
+    def link_task(self, link: str = "https://x/a.e57?signature=secret", **more: Any) -> CreateProjectOperator:
+        return CreateProjectOperator(task_id="project", download_link=link, **more)
 
     def test_nothing_saved_is_never_posted_again(self, emulator: Emulator) -> None:
         """A link whose earlier attempts are not known is never posted again, after any kind of clear."""
@@ -469,21 +486,32 @@ class TestLinks:
             cleared.execute(context(4, StateStore(), max_tries=4))
 
     def test_a_link_that_is_signed_again(self, emulator: Emulator) -> None:
-        """A retry with another link may be one for the same project, and is not posted by guess."""
+        """A link that is signed again for each attempt belongs to the same project."""
         store = StateStore()
-        self.link_task("https://x/a.e57?signature=0").execute(context(store=store))
-        with pytest.raises(AirflowFailException, match="nothing is saved"):
-            self.link_task("https://x/a.e57?signature=1").execute(context(2, store))
+        first = self.link_task("https://x/a.e57?signature=0").execute(context(store=store))
+        assert self.link_task("https://x/a.e57?signature=1").execute(context(2, store)) == first
+        assert posts(emulator) == 1
+        assert "signature" not in str(store)
+
+    @pytest.mark.parametrize("deferrable", [False, True], ids=["rescheduled", "deferred"])
+    def test_a_wait_for_a_link_that_is_signed_again(self, emulator: Emulator, deferrable: bool) -> None:
+        """Each run of a task that waits for its project polls the same one."""
+        emulator.store.processing_seconds = 3600
+        store, more = StateStore(), {"wait_for_completion": True, "deferrable": deferrable}
+        for signature in range(3):
+            task = self.link_task(f"https://x/a.e57?signature={signature}", **more)
+            with pytest.raises(TaskDeferred if deferrable else AirflowRescheduleException):
+                task.execute(context(store=store))
         assert posts(emulator) == 1
 
-    def test_links_are_kept_apart(self, emulator: Emulator) -> None:
-        """Another link in the same task and index creates another project; the same link creates none."""
+    def test_another_link_after_a_clear(self, emulator: Emulator) -> None:
+        """After a clear, another link may be one for the same project, and is not posted by guess."""
         store = StateStore()
         first = self.link_task().execute(context(store=store))
-        assert self.link_task("https://x/b.e57").execute(context(store=store)) != first
-        assert self.link_task().execute(context(store=store)) == first
-        assert posts(emulator) == 2
-        assert "secret" not in str(store)
+        with pytest.raises(AirflowFailException, match="nothing is saved"):
+            self.link_task("https://x/b.e57").execute(context(2, store, max_tries=4))
+        assert self.link_task().execute(context(3, store, max_tries=6)) == first
+        assert posts(emulator) == 1
 
     def test_a_clear_before_it_stopped_creates_nothing(self, emulator: Emulator) -> None:
         """A link in doubt whose task was killed before it stopped is not created again by a clear."""
@@ -535,6 +563,13 @@ class TestTeardown:
             self.delete(upload_id, "asked")
         assert upload_id in emulator.store.sessions
 
+    def test_a_project_with_an_odd_status_exists(self, emulator: Emulator, upload_id: str) -> None:
+        """A session whose project has an impossible status is kept, and its teardown is skipped as usual."""
+        emulator.store.create_project({"upload_id": upload_id})
+        emulator.faults.add({"on": "GET /projects/*", "do": "alter", "fields": {"status": -1}})
+        with pytest.raises(AirflowFailException, match=f"became project {upload_id}"):
+            self.delete(upload_id, None)
+
 
 class TestUploadAfterTheProject:
     """An upload that is cleared after its session became a project."""
@@ -561,8 +596,11 @@ class TestUploadAfterTheProject:
         store = StateStore()
         self.clear(upload_id, tmp_path, store)
         project_task(upload_id).execute(context())
+        odd = {"on": "GET /projects/*", "do": "alter", "fields": {"status": 101}}
+        emulator.faults.add(*[odd] * emulator.store.sessions[upload_id].consumed)
         assert self.clear(upload_id, tmp_path, store)["size"] == 4
         assert "Cannot verify" not in capsys.readouterr().out
+        assert not emulator.faults.unused()
 
     def test_a_failed_attempt_does_not_delete_that_it_was_complete(self) -> None:
         """If a complete upload is cleared and a file fails, the upload still counts as complete."""

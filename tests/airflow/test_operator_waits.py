@@ -52,7 +52,7 @@ def test_each_poll_is_one_request(emulator: Emulator) -> None:
 
 
 def test_it_ends_after_its_timeout(emulator: Emulator) -> None:
-    """A rescheduled wait fails permanently after its timeout, without another request."""
+    """A rescheduled wait polls once more after its timeout, and fails permanently if that does not help."""
     emulator.store.processing_seconds = 3600
     store = StateStore()
     run_again(waiting(timeout=100), store)
@@ -60,7 +60,22 @@ def test_it_ends_after_its_timeout(emulator: Emulator) -> None:
     store[began] = time.time() - 101
     with pytest.raises(AirflowFailException, match=r"not ready within 100 s.*Clear this task"):
         waiting(timeout=timedelta(seconds=100)).execute(context(store=store))
-    assert polls(emulator) == 1
+    assert polls(emulator) == 2
+    for project in emulator.store.projects.values():
+        project.processing_seconds = 0
+    assert waiting(timeout=100).execute(context(store=store))
+
+
+def test_each_run_shows_the_button(emulator: Emulator) -> None:
+    """Airflow deletes the XComs when a task is rescheduled, so each run pushes the project's page."""
+    emulator.store.processing_seconds = 3600
+    store = StateStore()
+    for _ in range(2):
+        given = context(store=store)
+        with pytest.raises(AirflowRescheduleException):
+            waiting().execute(given)
+        (name,) = emulator.store.projects
+        assert given["ti"].pushed["project_url"] == f"{emulator.url}/projects/{name}"
 
 
 def test_it_tolerates_outages(emulator: Emulator) -> None:

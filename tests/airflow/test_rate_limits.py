@@ -8,6 +8,7 @@ import json
 import random
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -36,6 +37,20 @@ def test_a_deferrable_task_waits_in_the_triggerer(emulator: Emulator) -> None:
     assert pause["started"] == pytest.approx(time.time(), abs=60)
     assert operator.resume(context(store=StateStore()), {"status": "over"})
     assert len(emulator.exchanges) == 2
+
+
+def test_a_server_that_asks_for_ever_to_wait(emulator: Emulator) -> None:
+    """An attempt that is older than three days fails, so that no task waits for ever."""
+    emulator.faults.add({**LIMIT, "times": 2})
+    operator = CreateUploadSessionOperator(task_id="session", deferrable=True)
+    given = context(store=StateStore())
+    given["ti"].start_date -= timedelta(hours=71, minutes=59)
+    with pytest.raises(TaskDeferred):
+        operator.execute(given)
+    given["ti"].start_date -= timedelta(minutes=2)
+    with pytest.raises(AirflowException, match="3000 s") as caught:
+        operator.resume(given, {"status": "over"})
+    assert not isinstance(caught.value, AirflowFailException)
 
 
 @pytest.mark.skipif(AIRFLOW < (3, 1), reason="would run the task at once: see the next test")

@@ -36,8 +36,12 @@ def assert_storable(value: Any) -> None:
         (f"[{2**63 - 1}, {-(2**63)}, 0, -0]", [2**63 - 1, -(2**63), 0, 0]),
         (r'["\ud800", "a\udfffb", "\ud83c\udfe0", "\u0000"]', ["\ufffd", "a\ufffdb", "🏠", "\ufffd"]),
         (r'{"\ud800": 1, "a\u0000": {"\udc00": "\ud800"}}', {"\ufffd": 1, "a\ufffd": {"\ufffd": "\ufffd"}}),
+        (
+            '{"__classname__": {"__id__": 1}, "_a__b": "__type"}',
+            {"_classname__": {"_id__": 1}, "_a__b": "__type"},
+        ),
     ],
-    ids=["plain", "no numbers", "beyond 64 bits", "64 bits", "texts", "keys"],
+    ids=["plain", "no numbers", "beyond 64 bits", "64 bits", "texts", "keys", "keys of Airflow"],
 )
 def test_what_cannot_be_stored_is_replaced(text: str, value: Any) -> None:
     """Values that cannot be stored become None or U+FFFD, and all others stay unchanged."""

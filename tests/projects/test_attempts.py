@@ -140,6 +140,41 @@ def test_the_search_ends_with_another_post(
     assert len(requests_of(emulator, "GET", f"/projects/{task.upload_id}")) == 1 + len(task.waits) + 1
 
 
+def test_a_session_that_has_just_become_a_project(emulator: Emulator) -> None:
+    """Before the task stops because the session is gone, it searches for the project once more."""
+    emulator.store._session_consumed = True
+    task = Task(client_for(emulator, tries=0))
+    task.records.save(CreationRecord(posts=1).in_doubt("the reply was lost", 0.0, 60.0))
+    task.clock.now = 1801.0
+    name = task.client.create_project({"upload_id": task.upload_id}).name
+    missing = {"do": "status", "status": 404, "body": {"error": "project_not_found"}}
+    emulator.faults.add({"on": "GET /projects/*", **missing})
+    assert task.run(attempt=2) == name
+    assert not task.waits
+
+
+@pytest.mark.parametrize("code", ["upload_session_not_found", "session_not_found", "not_found"])
+def test_a_session_is_gone_with_any_code(emulator: Emulator, code: str) -> None:
+    """The contract names no error code for a missing session that is listed."""
+    task = Task(client_for(emulator, tries=0))
+    name = task.client.create_project({"upload_id": task.upload_id, "title": "Bridge"}).name
+    emulator.store.projects[name].processing_seconds = 3600
+    emulator.faults.add({"on": "GET /uploads/*", "do": "status", "status": 404, "body": {"error": code}})
+    assert task.run() == name
+    assert not task.waits
+
+
+def test_an_odd_status_while_searching(emulator: Emulator) -> None:
+    """One reply with an impossible status neither ends the search nor the retry of a created project."""
+    task = Task(client_for(emulator, tries=0))
+    odd = {"on": "GET /projects/*", "do": "alter", "fields": {"status": 101}}
+    emulator.faults.add({"on": POST, "do": "lost_reply"}, {**odd, "skip": 1})
+    assert task.run() == task.upload_id
+    emulator.faults.add(odd)
+    assert task.run(attempt=2) == task.upload_id
+    assert len(emulator.store.projects) == 1
+
+
 def test_a_stranger_is_recognized_again(emulator: Emulator) -> None:
     """A retry after an attempt that sent nothing recognizes another account's project; in doubt it stops."""
     emulator.store.take_name()
@@ -229,7 +264,13 @@ def test_a_project_of_another_task_is_reused_with_a_warning(
     name = task.client.create_project({"upload_id": task.upload_id, "title": "Bridge"}).name
     assert task.run() == name
     (warned,) = [record.getMessage() for record in caplog.records]
-    for part in (f"Project {name} exists", f"session {task.upload_id}", "another run", "clear the session"):
+    page = f"{emulator.url}/projects/{name}"
+    for part in (
+        f"Project {name} ({page}) exists",
+        f"session {task.upload_id}",
+        "another run",
+        "clear the session",
+    ):
         assert part in warned
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_360.api.records import Project
 from airflow_360.exceptions import (
+    ApiError,
     AuthenticationError,
     ConfigurationError,
     InvalidRequestError,
@@ -38,7 +39,7 @@ from airflow_360.projects.waiting import (
     ready_record,
 )
 
-MISSING = NotFoundError("404", status=404)
+MISSING = NotFoundError("404", status=404, code="project_not_found")
 DOWN = ServerError("503", status=503)
 UNREADABLE = NoReplyError("The status is None.")
 BEYOND = ProjectStatusError("The status is 101.", status=101)
@@ -46,8 +47,10 @@ LIMITED = RateLimitedError("429", retry_after=40.0)
 CLOSED = ServerError("503", retry_after=40.0)
 PROXY = UnexpectedReplyError("404 (not a reply of the 360 API)", status=404)
 CERTIFICATE = ConfigurationError("not trusted")
-REFUSED = AuthenticationError("403", status=403)
-INVALID = InvalidRequestError("400", status=400)
+REFUSED = AuthenticationError("403", status=403, code="insufficient_scope")
+INVALID = InvalidRequestError("400", status=400, code="invalid_filename")
+PORTAL = ApiError("302 (not a reply of the 360 API)", status=302)
+PORTAL_401 = AuthenticationError("401 (not a reply of the 360 API)", status=401)
 
 
 def project(status: int, **record: Any) -> Project:
@@ -86,6 +89,9 @@ SEEN = WaitRecord(status=7, since=0.0)
         pytest.param(SEEN, PROXY, 10, PollAgain(failing(1, 10)), id="a proxy's 404"),
         pytest.param(failing(2, 0, 2), PROXY, 10, PollAgain(failing(3, 0, 0)), id="not a third 404"),
         pytest.param(failing(3, 0), PROXY, 901, GiveUp(PROXY), id="a proxy's 404 for too long"),
+        pytest.param(SEEN, PORTAL, 10, PollAgain(failing(1, 10)), id="a portal's redirect"),
+        pytest.param(SEEN, PORTAL_401, 10, PollAgain(failing(1, 10)), id="a portal's 401"),
+        pytest.param(failing(3, 0), PORTAL, 901, GiveUp(PORTAL), id="a portal's redirect for too long"),
         pytest.param(SEEN, CERTIFICATE, 10, GiveUp(CERTIFICATE), id="certificate"),
         pytest.param(failing(3, 0), LIMITED, 901, GiveUp(LIMITED), id="429 for too long"),
         pytest.param(SEEN, MISSING, 10, PollAgain(failing(1, 10, 1)), id="404"),

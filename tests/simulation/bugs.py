@@ -98,6 +98,15 @@ class _ForgetsAtAClear(ProjectCreation):
         return super()._begun(CreationRecord(Stage.UNSENT) if cleared else record)
 
 
+class _TakesAKillForABreak(ProjectCreation):
+    """Waits after a kill only as long as after a broken connection."""
+
+    def _begun(self, record: CreationRecord) -> CreationRecord:
+        if record.stage is Stage.SENDING:
+            record = record.in_doubt("killed", record.since or 0.0, self.times.after_break)
+        return super()._begun(record)
+
+
 class _NeverPostsAgain(ProjectCreation):
     """Stops although another POST is safe."""
 
@@ -164,6 +173,14 @@ BUGS = {
     ),
     "records after the POST": Bug(Package(creation=_RecordsAfterThePost), _KILLED),
     "takes a kill for unsent": Bug(Package(creation=_TakesAKillForUnsent), _KILLED),
+    "takes a kill for a break": Bug(
+        Package(creation=_TakesAKillForABreak),
+        Scenario(
+            faults=_late("timed out", 3590.0),
+            interruptions=(Interruption("before a save of doubt"),),
+            pause=0.0,
+        ),
+    ),
     "takes nothing saved for unsent": Bug(
         Package(creation=_TakesNothingSavedForUnsent),
         replace(_KILLED, airflow=Airflow(state=False, lasting=None)),

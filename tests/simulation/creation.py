@@ -176,7 +176,6 @@ def play(scenario: Scenario, folder: Path, package: Package = PACKAGE) -> Simula
         lasting if scenario.airflow.lasting == "asset" else None,
         pause_between=scenario.pause,
         note=server.note,
-        on_killed=lambda: server.hurry(LATEST_AFTER_BREAK),
     )
     server.plan(scenario.faults, scenario.outages)
     interruptions.armed = True

@@ -161,7 +161,6 @@ class Task:
     retries: int = 3
     pause_between: float = 300.0
     note: Callable[[str], None] = lambda _line: None
-    on_killed: Callable[[], None] = lambda: None
 
     result: Any = None
     error: BaseException | None = None
@@ -194,7 +193,6 @@ class Task:
         try:
             return self._execute()
         except Cleared as cleared:
-            self.on_killed()
             self.clear(cleared.keep_state)
         return None
 
@@ -227,7 +225,6 @@ class Task:
             return "failed"
         except Killed:
             self.note(f"{self.task_id} is {self.interruptions.happened[-1]}")
-            self.on_killed()
             return self._retry()
         except Exception as error:  # noqa: BLE001  (as Airflow does)
             self.error = error

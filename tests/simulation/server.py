@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -155,7 +156,6 @@ class Server:
         self._reach = reach
         self._faults: list[Fault] = []
         self._outages: list[tuple[float, float, str]] = []
-        self._late: list[_Late] = []
 
     def plan(self, faults: Iterable[Fault], outages: Iterable[Outage]) -> None:
         """Let faults happen from now on: one for each POST, then none."""
@@ -166,12 +166,6 @@ class Server:
     def note(self, event: str) -> None:
         """Write a line into the journal, which explains a failed scenario."""
         self.journal.append(f"{self.clock.elapsed:>10,.1f} s  {event}")
-
-    def hurry(self, seconds: float) -> None:
-        """Let a POST whose client is gone have its effect within some seconds after it was sent."""
-        for late in self._late:
-            late.due = min(late.due, late.sent + seconds)
-            self.clock.at(late.due, late.happen)
 
     def projects_of(self, upload_id: str) -> list[str]:
         """Return the names of the projects that were created from a session."""
@@ -216,9 +210,11 @@ class Server:
         if fault.effect is Effect.AT_ONCE:
             carry_out()
         elif fault.effect is Effect.LATER:
-            late = _Late(self.clock.now, self.clock.now + fault.delay, carry_out, self)
-            self._late.append(late)
-            self.clock.at(late.due, late.happen)
+            self.clock.at(self.clock.now + fault.delay, partial(self._late, carry_out))
+
+    def _late(self, carry_out: Callable[[], object]) -> None:
+        self.note("a POST has its effect only now")
+        carry_out()
 
     def _carry_out(self, method: str, segments: Sequence[str], body: Any) -> Reply:
         try:
@@ -249,23 +245,6 @@ class Server:
             case "GET", "projects", name:
                 return store.get_project(name)
         raise Refusal("not_found")
-
-
-@dataclass
-class _Late:
-    """The effect of a POST that comes after its reply."""
-
-    sent: float
-    due: float
-    carry_out: Callable[[], object]
-    server: Server
-    happened: bool = False
-
-    def happen(self) -> None:
-        if not self.happened:
-            self.happened = True
-            self.server.note("a POST has its effect only now")
-            self.carry_out()
 
 
 class WirelessTransport(Transport):

@@ -163,7 +163,7 @@ def watch(site: Site, outcomes: list[Outcome], timeout: float = 400) -> None:
             outcome.kill_if_stalled()
             state = str(site.airflow.task_instance(*outcome.run, "create_project")["state"])
             outcome.states.add(state)
-            if state in ENDED:
+            if state in (*ENDED, "upstream_failed"):
                 outcome.ended = site.airflow.run_state(*outcome.run)
             if outcome.ended == "failed" and outcome.killed and not RETRIES_WHAT_WAS_KILLED:
                 site.airflow.clear(*outcome.run, ["create_project"])
