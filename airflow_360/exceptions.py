@@ -33,6 +33,7 @@ Every error can be pickled: its message is its only positional argument, and its
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 __all__ = [
     "ApiError",
@@ -75,6 +76,10 @@ class ThreeSixtyError(Exception):
         """Whether the same request may succeed later if it changes nothing, such as a poll."""
         return self.retryable
 
+    def given_up(self) -> Self:
+        """Return this error after it was tolerated for its full time."""
+        return self
+
     @property
     def error_id(self) -> str:
         """Return the last word of the message in Airflow; the documentation lists the error under it."""
@@ -107,6 +112,11 @@ class ApiError(ThreeSixtyError):
     def may_pass(self) -> bool:
         """A refusal without the API's JSON comes from a proxy or a portal; it says nothing of a project."""
         return self.retryable or self.code is None
+
+    def given_up(self) -> Self:
+        """Return this error so that Airflow retries the task if it may pass."""
+        self.retryable = self.may_pass
+        return self
 
     @property
     def error_id(self) -> str:

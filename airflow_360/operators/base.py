@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import Any, NoReturn, TypeVar
@@ -29,10 +30,11 @@ __all__ = [
 ]
 
 R = TypeVar("R")
+log = logging.getLogger(__name__)
 #: Whether this Airflow obeys the date of a reschedule; before 3.1 it runs the task immediately.
 DATES_ARE_OBEYED = AIRFLOW_VERSION >= (3, 1)
 SPREAD_DIVISOR = 20  # mapped tasks are spread over a twentieth of a window
-#: An attempt that is older fails instead of waiting for a rate limit again. A session lives as long.
+#: After these seconds of waits for rate limits, an attempt fails. A session lives as long.
 LONGEST_WAIT_SECONDS = CreationTimes().rate_limited
 
 
@@ -54,33 +56,46 @@ class ThreeSixtyOperator(UsesThreeSixty, BaseOperator):
         super().__init__(**kwargs)
         self.three_sixty_conn_id = three_sixty_conn_id
         self.deferrable = deferrable
+        self._limited_since: float | None = None
 
-    def resume(self, context: Any, event: Any = None) -> Any:
-        """Continue after the wait for a rate limit."""
+    def resume(self, context: Any, event: Any = None, record: Mapping[str, Any] | None = None) -> Any:
+        """Continue after the wait for a rate limit.
+
+        :param record: the record of the wait: ``limited_since`` is when the first of these waits began, in
+            seconds since 1970.
+        """
+        self._limited_since = (record or {}).get("limited_since")
         return self.execute(context)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """Return the OpenLineage inputs and outputs: from sources to session, or from session to project."""
         return self.hook.lineage.facets()
 
-    def wait_out(self, error: RateLimitedError | ServerError, mapped: bool) -> None:
+    def wait_out(self, error: RateLimitedError | ServerError, context: Any) -> None:
         """Give the worker slot back for as long as the server asks to wait. This uses no retry.
 
         :param error: the refusal. If it names no time, Airflow's retries handle it. They also handle a server
             failure (5xx) that names at most ``rate_limit_wait``: the task has already waited that long.
-        :param mapped: whether the task is mapped, see :func:`seconds_to_wait`.
+        :param context: the task's context. After three days of such waits, Airflow's retries handle it too.
         """
         if error.retry_after is None:
+            return
+        since = self._limited_since or _rescheduled_since(context) or time.time()
+        if time.time() - since > LONGEST_WAIT_SECONDS:
             return
         if isinstance(error, ServerError) and (
             error.retry_after <= self.hook.client.backoff.longest_rate_limit_wait
         ):
             return
-        seconds = seconds_to_wait(error, mapped)
+        seconds = seconds_to_wait(error, is_mapped(context))
         until = time.strftime("%H:%M", time.localtime(time.time() + seconds))
         self.log.warning("%s The task continues in %s, at %s.", error, duration_text(seconds), until)
         if self.deferrable:
-            self.defer(trigger=PauseTrigger(seconds, time.time()), method_name="resume")
+            self.defer(
+                trigger=PauseTrigger(seconds, time.time()),
+                method_name="resume",
+                kwargs={"record": {"limited_since": since}},
+            )
         if DATES_ARE_OBEYED:
             reschedule(seconds)
 
@@ -109,10 +124,7 @@ def is_mapped(context: Any) -> bool:
 
 
 def waits_out_rate_limits(execute: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
-    """Decorate an operator's ``execute``: translate errors, and wait without a slot if the server asks.
-
-    After three days, an attempt fails instead of waiting again.
-    """
+    """Decorate an operator's ``execute``: translate errors, and wait without a slot if the server asks."""
 
     @wraps(execute)
     def wrapper(self: Any, context: Any) -> R:
@@ -120,20 +132,22 @@ def waits_out_rate_limits(execute: Callable[[Any, Any], R]) -> Callable[[Any, An
             with airflow_errors():
                 return execute(self, context)
         except AirflowException as error:
-            asks_to_wait = isinstance(error.__cause__, (RateLimitedError, ServerError))
-            if asks_to_wait and time.time() - _begun(context) < LONGEST_WAIT_SECONDS:
-                self.wait_out(error.__cause__, is_mapped(context))
+            if isinstance(error.__cause__, (RateLimitedError, ServerError)):
+                self.wait_out(error.__cause__, context)
             raise
 
     return wrapper
 
 
-def _begun(context: Any) -> float:
-    """Return when the attempt began, before its deferrals and reschedules; now if Airflow does not say it."""
-    ti = context["ti"] if context else None
-    ask = getattr(ti, "get_first_reschedule_date", None)
-    date = (ask(context) if ask else None) or getattr(ti, "start_date", None)
-    return date.timestamp() if date else time.time()
+def _rescheduled_since(context: Any) -> float | None:
+    """Return when the task was rescheduled for the first time, or None if Airflow does not say it."""
+    ask = getattr(context["ti"], "get_first_reschedule_date", None) if context else None
+    try:
+        date = ask(context) if ask else None
+    except Exception as error:  # noqa: BLE001  (any error: the wait matters more)
+        log.warning("Could not read when the task was rescheduled first: %s", error)
+        return None
+    return date.timestamp() if date else None
 
 
 def reschedule(seconds: float) -> NoReturn:

@@ -25,7 +25,6 @@ from airflow_360.exceptions import (
     ServerError,
     ThreeSixtyError,
     UnexpectedReplyError,
-    UploadSessionNotFoundError,
 )
 from airflow_360.projects.times import CreationTimes
 from airflow_360.texts import duration_text
@@ -285,7 +284,7 @@ def _after_failure(
     since = (record.limited_since if asked else record.failing_since) or facts.now
     tolerated = times.rate_limited if asked else times.failing
     if not failure.may_pass or facts.now - since > tolerated:
-        return Fail(failure)
+        return Fail(failure.given_up())
     seconds = max(_interval(facts.now - since, times), failure.retry_after or 0.0)
     return Wait(seconds, str(failure), max(since + tolerated, facts.now + seconds))
 
@@ -517,7 +516,7 @@ class ProjectCreation:
             return record
         if record.stage is Stage.UNKNOWN and self.first:
             record = replace(record, stage=Stage.UNSENT)
-        if record.stage is Stage.DOUBT and record.clears != self.clears:
+        if record.stage in (Stage.SENDING, Stage.DOUBT) and record.clears != self.clears:
             # A person has checked: a link's project is created again, and a session gets all its POSTs back.
             if self.upload_id:
                 record = replace(record, posts=0)
@@ -711,7 +710,7 @@ def _is_doubtful(error: ThreeSixtyError) -> bool:
     match error:
         case NoReplyError():
             return error.sent
-        case ServerError() | UnexpectedReplyError() | UploadSessionNotFoundError():
+        case ServerError() | UnexpectedReplyError() | NotFoundError():
             return True
         case RateLimitedError():
             return False
@@ -731,7 +730,7 @@ def _may_still_run(error: ThreeSixtyError) -> bool:
 
 
 def _cause(error: ThreeSixtyError) -> str:
-    if isinstance(error, UploadSessionNotFoundError):
+    if isinstance(error, NotFoundError):
         return "the session existed a moment before, and the request to create the project got a 404 for it"
     if isinstance(error, ApiError):
         return f"the request to create it got HTTP {error.status}"

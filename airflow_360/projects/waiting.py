@@ -151,7 +151,7 @@ def next_step(
     if isinstance(outcome, ThreeSixtyError):
         record = record.failed(outcome, now)
         if _ends_wait(record, outcome, now, times):
-            return GiveUp(outcome)
+            return GiveUp(outcome.given_up())
         return PollAgain(record, _retry_after(outcome))
     if outcome.ready:
         return Ready(outcome)

@@ -59,7 +59,7 @@ class SessionRecords:
     def save(self, record: CreationRecord) -> None:
         """Save the record, or delete its variable if it is no longer needed."""
         self._state.set(Key.PROJECT, self._upload_id, value=record.to_json())
-        if record.name == self._upload_id and not self._waits:
+        if record.name == self._upload_id and not self._waits and not self._lasting.with_assets:
             self._lasting.delete()
         elif (
             not self._lasting.set(record.to_json()) and record.stage is Stage.SENDING and self._lasting.get()
@@ -105,22 +105,22 @@ class LinkRecords:
     def load(self) -> CreationRecord:
         """Return the saved record. Without one: unsent if no clear can have deleted it, else unknown.
 
-        A link that is signed again each time that the task runs looks like a different link. Until a person
-        clears the task, it is the same one.
+        A link that is signed again each time that the task runs looks like a different link. Within one
+        attempt, which runs several times if it is rescheduled, it is the same one.
         """
         saved = self._all()
         if self._about in saved or self._resumed:
             return CreationRecord.from_json(saved.get(self._about) or self._resumed)
-        others = [CreationRecord.from_json(value) for value in saved.values()]
-        sent = [other for other in others if other.stage is not Stage.UNSENT]
-        for other in sent:
-            if other.clears == self._state.clears:
+        others = [(value.get("attempt"), CreationRecord.from_json(value)) for value in saved.values()]
+        sent = [(attempt, other) for attempt, other in others if other.stage is not Stage.UNSENT]
+        for attempt, other in sent:
+            if attempt == self._state.attempt and other.clears == self._state.clears:
                 return other
         return CreationRecord(Stage.UNSENT if self._complete and not sent else Stage.UNKNOWN)
 
     def save(self, record: CreationRecord) -> None:
         """Save the record."""
-        value = {**self._all(), self._about: record.to_json()}
+        value = {**self._all(), self._about: {**record.to_json(), "attempt": self._state.attempt}}
         self._state.set(Key.PROJECTS_OF_LINKS, value=value)
         if self._lasting.with_assets:
             self._lasting.set(value)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -44,7 +43,6 @@ class TaskInstance:
     def __init__(self, try_number: int = 1, max_tries: int = 2) -> None:
         self.try_number = try_number
         self.max_tries = max_tries
-        self.start_date = datetime.now(UTC)
         self.pushed: dict[str, Any] = {}
         self.pulled: dict[tuple[str, str], Any] = {}
 

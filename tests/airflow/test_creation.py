@@ -429,6 +429,19 @@ class TestClears:
         assert project_task(upload_id).execute(cleared) == upload_id
         assert posts(emulator) == 1
 
+    @pytest.mark.skipif(AIRFLOW < (3, 3), reason="the state of assets came with Airflow 3.3")
+    def test_a_record_that_clears_do_not_reach_names_the_project(
+        self, emulator: Emulator, upload_id: str, lasting: Lasting
+    ) -> None:
+        """After a clear that deleted the saved state, the task reuses its project, despite another title."""
+        emulator.store.create_project({"upload_id": upload_id, "title": TITLE})
+        project_task(upload_id).execute(context(store=StateStore(), lasting=lasting))
+        (record,) = lasting.store.values()
+        assert (record["stage"], record["name"]) == ("created", upload_id)
+        task = CreateProjectOperator(task_id="project", upload_id=upload_id, title="Another title")
+        assert task.execute(context(2, StateStore(), max_tries=4, lasting=lasting)) == upload_id
+        assert len(emulator.store.projects) == 1
+
     def test_a_new_session_is_posted_at_once(
         self,
         emulator: Emulator,
@@ -486,10 +499,11 @@ class TestLinks:
             cleared.execute(context(4, StateStore(), max_tries=4))
 
     def test_a_link_that_is_signed_again(self, emulator: Emulator) -> None:
-        """A link that is signed again for each attempt belongs to the same project."""
+        """A retry with another link may be one for the same project, and is not posted by guess."""
         store = StateStore()
-        first = self.link_task("https://x/a.e57?signature=0").execute(context(store=store))
-        assert self.link_task("https://x/a.e57?signature=1").execute(context(2, store)) == first
+        self.link_task("https://x/a.e57?signature=0").execute(context(store=store))
+        with pytest.raises(AirflowFailException, match="nothing is saved"):
+            self.link_task("https://x/a.e57?signature=1").execute(context(2, store))
         assert posts(emulator) == 1
         assert "signature" not in str(store)
 

@@ -92,7 +92,9 @@ class Nights:
         link = f"https://example.com/{scan}.e57?{self.made}"
         maker = CreateProjectOperator(task_id="create", download_link=link, path=str(self.folder / scan))
         maker.listing_task = getattr(self.dag.get_task("scan_to_project.create_project"), "listing_task")  # noqa: B009
-        return maker.execute(self.context(run))
+        given = self.context(run)
+        given["ti"].map_index = self.made  # its own task
+        return maker.execute(given)
 
 
 @pytest.fixture(params=["asset", "variables"])

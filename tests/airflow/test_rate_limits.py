@@ -8,7 +8,7 @@ import json
 import random
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -40,17 +40,35 @@ def test_a_deferrable_task_waits_in_the_triggerer(emulator: Emulator) -> None:
 
 
 def test_a_server_that_asks_for_ever_to_wait(emulator: Emulator) -> None:
-    """An attempt that is older than three days fails, so that no task waits for ever."""
-    emulator.faults.add({**LIMIT, "times": 2})
+    """An attempt that has waited for three days fails, so that no task waits for ever."""
+    emulator.faults.add({**LIMIT, "times": 3})
     operator = CreateUploadSessionOperator(task_id="session", deferrable=True)
-    given = context(store=StateStore())
-    given["ti"].start_date -= timedelta(hours=71, minutes=59)
-    with pytest.raises(TaskDeferred):
-        operator.execute(given)
-    given["ti"].start_date -= timedelta(minutes=2)
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context(store=StateStore()))
+    kwargs = deferred.value.kwargs or {}
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.resume(context(store=StateStore()), {"status": "over"}, **kwargs)
+    assert deferred.value.kwargs == kwargs
+    kwargs["record"]["limited_since"] -= 72 * 3600
     with pytest.raises(AirflowException, match="3000 s") as caught:
-        operator.resume(given, {"status": "over"})
+        operator.resume(context(store=StateStore()), {"status": "over"}, **kwargs)
     assert not isinstance(caught.value, AirflowFailException)
+
+
+@pytest.mark.skipif(AIRFLOW < (3, 1), reason="would run the task at once")
+def test_a_rescheduled_task_does_not_wait_for_ever(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that was rescheduled for the first time three days ago fails."""
+    emulator.faults.add({**LIMIT, "times": 2})
+    operator = CreateUploadSessionOperator(task_id="session", deferrable=False)
+    given = context(store=StateStore())
+    for hours, expected in ((71, AirflowRescheduleException), (73, AirflowException)):
+        first = datetime.now(UTC) - timedelta(hours=hours)
+        monkeypatch.setattr(given["ti"], "get_first_reschedule_date", lambda _context, first=first: first)
+        with pytest.raises(AirflowException) as caught:
+            operator.execute(given)
+        assert type(caught.value) is expected
 
 
 @pytest.mark.skipif(AIRFLOW < (3, 1), reason="would run the task at once: see the next test")

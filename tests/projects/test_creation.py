@@ -16,6 +16,7 @@ from airflow_360.exceptions import (
     ConfigurationError,
     InvalidRequestError,
     NoReplyError,
+    NotFoundError,
     QuotaError,
     RateLimitedError,
     ServerError,
@@ -416,6 +417,7 @@ def test_failures_do_not_start_a_rate_limit_again() -> None:
         (RateLimitedError("own", status=429, code="rate_limited"), False, False),
         (RateLimitedError("a proxy's", status=429), False, False),
         (UploadSessionNotFoundError("own", status=404, code="upload_session_not_found"), True, False),
+        (NotFoundError("own", status=404, code="session_not_found"), True, False),
     ],
 )
 def test_which_failures_leave_doubt(error: ThreeSixtyError, doubtful: bool, slow: bool) -> None:

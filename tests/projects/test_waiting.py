@@ -227,6 +227,14 @@ def test_a_short_pause_stays_short(now: float, seconds: float, left: float) -> N
     assert pause_left(seconds, None, now) == seconds
 
 
+@pytest.mark.parametrize(("error", "retried"), [(PORTAL, True), (BEYOND, False), (DOWN, True)])
+def test_a_retry_follows_what_may_pass(error: ThreeSixtyError, retried: bool) -> None:
+    """A portal that outlasts the tolerance leaves the rest to Airflow's retries; an odd status is final."""
+    step = next_step(failing(3, 0), error, 901)
+    assert isinstance(step, GiveUp)
+    assert step.error.retryable is retried
+
+
 def test_poll_once_turns_an_error_into_a_step() -> None:
     """A poll that raises is an outcome like any other."""
 

@@ -41,6 +41,7 @@ ODD_VALUES: dict[str, dict[str, Any]] = {
     "numbers": {"a": float("nan"), "b": float("inf"), "c": -float("inf"), "d": 2**70, "e": [-(2**70)]},
     "texts": {"title": "a\ud800\0b", "\udfff\0": {"\0": "\udc00"}},
     "depth": {"nested": json.loads(NESTED)},
+    "Airflow's keys": {"a": {"__id__": 1, "__classname__": "x"}, "__type": "timedelta", "__var": 5},
 }
 
 
@@ -69,6 +70,7 @@ def odd_projects(name: str) -> dict[str, Odd]:
     ready = altered(status=100)
     nested = {"do": "status", "status": 200, "headers": JSON}
     deep = {**nested, "body": f'{{"name": "{name}", "status": 100, "deep": {TOO_NESTED}}}'}
+    moved = {"do": "status", "status": 302, "headers": {"Location": "/maintenance"}}
     without_status = {"do": "status", "status": 200, "body": {"name": name}}
     return values | {
         "too deep to parse": Odd((deep, deep, ready)),
@@ -77,6 +79,7 @@ def odd_projects(name: str) -> dict[str, Odd]:
         "a word": Odd((altered(status="done"),) * 3, "'done'"),
         "101": Odd((altered(status=101),) * 3, "status 101"),
         "2**70": Odd((altered(status=2**70),) * 3, "status"),
+        "portal": Odd((moved, {**moved, "status": 401, "body": "<h1>Sign in"}, ready)),
         "drip": Odd(({"do": "drip", "seconds": 1}, ready)),
     }
 
