@@ -248,6 +248,8 @@ def _airflow_2_settings(port: int, url: str) -> dict[str, str]:
         "AIRFLOW__WEBSERVER__WEB_SERVER_PORT": str(port),
         "AIRFLOW__WEBSERVER__BASE_URL": url,
         "AIRFLOW__WEBSERVER__WORKERS": "1",
+        # Never: on a busy machine it took its worker, which served requests, for missing, and ended.
+        "AIRFLOW__WEBSERVER__WEB_SERVER_MASTER_TIMEOUT": "0",
         "AIRFLOW__WEBSERVER__SECRET_KEY": secrets.token_urlsafe(32),
         "AIRFLOW__API__AUTH_BACKENDS": "airflow.providers.fab.auth_manager.api.auth.backend.basic_auth",
         "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "1",

@@ -614,7 +614,8 @@ class ProjectCreation:
             self._facts = replace(self._facts, project=project)
 
     def _after_error(self, error: ThreeSixtyError, before: CreationRecord) -> None:
-        if _is_doubtful(error):
+        is_of_session = self.upload_id or not isinstance(error, NotFoundError)
+        if is_of_session and _is_doubtful(error):
             patience = self.times.after_timeout if _may_still_run(error) else self.times.after_break
             log.warning("%s Searching for the project, because the server may have created it.", error)
             self._save(self._record.in_doubt(_cause(error), self.clock(), patience))

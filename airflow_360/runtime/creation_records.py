@@ -103,20 +103,31 @@ class LinkRecords:
         )
 
     def load(self) -> CreationRecord:
-        """Return the saved record. Without one: unsent if no clear can have deleted it, else unknown.
-
-        A link that is signed again each time that the task runs looks like a different link. Within one
-        attempt, which runs several times if it is rescheduled, it is the same one.
-        """
+        """Return the saved record. Without one: unsent if no clear can have deleted it, else unknown."""
         saved = self._all()
         if self._about in saved or self._resumed:
             return CreationRecord.from_json(saved.get(self._about) or self._resumed)
-        others = [(value.get("attempt"), CreationRecord.from_json(value)) for value in saved.values()]
-        sent = [(attempt, other) for attempt, other in others if other.stage is not Stage.UNSENT]
-        for attempt, other in sent:
-            if attempt == self._state.attempt and other.clears == self._state.clears:
-                return other
-        return CreationRecord(Stage.UNSENT if self._complete and not sent else Stage.UNKNOWN)
+        if record := self._of_this_attempt():
+            return record
+        others = [CreationRecord.from_json(value).stage for value in saved.values()]
+        # A link that is signed again for each attempt looks like a different link.
+        unsent = self._complete and all(stage is Stage.UNSENT for stage in others)
+        return CreationRecord(Stage.UNSENT if unsent else Stage.UNKNOWN)
+
+    def _of_this_attempt(self) -> CreationRecord | None:
+        """Return the record of an earlier run of this attempt, which was rescheduled, with another link.
+
+        Such a link is the same one, signed again; an object in S3 has a path that does not change.
+        """
+        if not self._about.startswith("link "):
+            return None
+        values = (self._state.get(Key.PROJECTS_OF_LINKS) or {}).values()
+        records = [
+            CreationRecord.from_json(value) for value in values if value.get("attempt") == self._state.attempt
+        ]
+        mine = [record for record in records if record.clears == self._state.clears]
+        sent = [record for record in mine if record.stage is not Stage.UNSENT]
+        return next(iter([*sent, *mine]), None)
 
     def save(self, record: CreationRecord) -> None:
         """Save the record."""

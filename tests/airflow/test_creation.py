@@ -518,6 +518,38 @@ class TestLinks:
                 task.execute(context(store=store))
         assert posts(emulator) == 1
 
+    def test_a_rate_limit_of_a_link_that_is_signed_again(self, emulator: Emulator) -> None:
+        """A rescheduled task whose link is signed again still knows when its wait began."""
+        emulator.faults.add({"on": POST, "do": "rate_limit", "retry_after": 3000})
+        store = StateStore()
+        for signature in range(2):
+            with pytest.raises(AirflowRescheduleException):
+                self.link_task(f"https://x/a.e57?s={signature}", deferrable=False).execute(
+                    context(store=store)
+                )
+        begun = {record["limited_since"] for record in store["360 projects of links"].values()}
+        assert len(begun) == 1
+        for record in store["360 projects of links"].values():
+            record["limited_since"] -= 72 * 3600
+        with pytest.raises(AirflowException, match="3000 s") as caught:
+            self.link_task("https://x/a.e57?s=2", deferrable=False).execute(context(store=store))
+        assert not isinstance(caught.value, AirflowRescheduleException)
+
+    @pytest.mark.skipif(AIRFLOW < (3, 3), reason="the state of assets came with Airflow 3.3")
+    def test_another_link_in_a_new_run_of_the_same_name(self, emulator: Emulator, lasting: Lasting) -> None:
+        """A run that was deleted and made again creates its own project from another link."""
+        first = self.link_task("https://x/a.e57").execute(context(store=StateStore(), lasting=lasting))
+        other = self.link_task("https://x/b.e57").execute(context(store=StateStore(), lasting=lasting))
+        assert other != first
+        assert posts(emulator) == 2
+
+    def test_a_404_refuses_a_link(self, emulator: Emulator) -> None:
+        """A refusal of a link names its code; there is no session that it could have become."""
+        missing = {"status": 404, "body": {"error": "download_link_not_found"}}
+        emulator.faults.add({"on": POST, "do": "status", **missing})
+        with pytest.raises(AirflowFailException, match="404 download_link_not_found"):
+            self.link_task().execute(context(store=StateStore()))
+
     def test_another_link_after_a_clear(self, emulator: Emulator) -> None:
         """After a clear, another link may be one for the same project, and is not posted by guess."""
         store = StateStore()
