@@ -62,7 +62,7 @@ class Line:
         self._lock = threading.Lock()
         self._refusals: list[_Refusal] = []
         self._closing = threading.Event()
-        self._until_cut: int | None = None
+        self._until_cut: list[int] = []
         self._cut_number = 0
         self.requests: list[str] = []
         self.cuts = 0
@@ -87,7 +87,7 @@ class Line:
         with self._lock:
             self.requests.clear()
             self._refusals.clear()
-            self._until_cut = None
+            self._until_cut.clear()
             self.cuts = 0
 
     def kinds(self) -> Counter[str]:
@@ -98,10 +98,10 @@ class Line:
         """Answer each HTTP request whose target contains a text with another reply."""
         self._refusals.append(_Refusal(part, reply))
 
-    def cut_after(self, count: int) -> None:
-        """Reset every connection after this number of further bytes from the server."""
+    def cut_after(self, *counts: int) -> None:
+        """Reset every connection after this number of further bytes from the server, then after the next."""
         with self._lock:
-            self._until_cut = count
+            self._until_cut = list(counts)
 
     def _accept(self) -> None:
         while True:
@@ -154,12 +154,12 @@ class Line:
 
     def _is_cut(self, count: int) -> bool:
         with self._lock:
-            if self._until_cut is None:
+            if not self._until_cut:
                 return False
-            self._until_cut -= count
-            if self._until_cut > 0:
+            self._until_cut[0] -= count
+            if self._until_cut[0] > 0:
                 return False
-            self._until_cut = None
+            del self._until_cut[0]
             self.cuts += 1
             self._cut_number += 1
             return True
