@@ -140,6 +140,18 @@ def test_the_search_ends_with_another_post(
     assert len(requests_of(emulator, "GET", f"/projects/{task.upload_id}")) == 1 + len(task.waits) + 1
 
 
+@pytest.mark.parametrize("stage", [Stage.DOUBT, Stage.SENDING])
+def test_a_clear_gives_all_posts_back(emulator: Emulator, stage: Stage) -> None:
+    """After three POSTs without a result the task stops; cleared, it sends three more."""
+    task = Task(client_for(emulator, tries=0))
+    emulator.faults.add({"on": POST, "do": "status", "status": 503, "times": 6})
+    for clears in (0, 1):
+        with pytest.raises(ProjectError, match="sent 3 times"):
+            task.run(attempt=clears + 1, clears=clears)
+        assert len(requests_of(emulator, "POST", "/projects")) == 3 * (clears + 1)
+        task.records.save(replace(task.records.load(), stage=stage))
+
+
 def test_a_session_that_has_just_become_a_project(emulator: Emulator) -> None:
     """Before the task stops because the session is gone, it searches for the project once more."""
     emulator.store._session_consumed = True

@@ -400,6 +400,8 @@ def test_failures_do_not_start_a_rate_limit_again() -> None:
         (ServerError("bad", status=502), True, False),
         (ServerError("late", status=504), True, True),
         (ServerError("late at Cloudflare", status=524), True, True),
+        (ServerError("the first one that is not standard", status=520), True, True),
+        (ServerError("a proxy", status=519), True, False),
         (ServerError("own", status=500, code="internal_error"), True, False),
         (ApiError("proxy", status=403), True, False),
         (ApiError("proxy", status=404), True, False),
