@@ -614,8 +614,8 @@ class ProjectCreation:
             self._facts = replace(self._facts, project=project)
 
     def _after_error(self, error: ThreeSixtyError, before: CreationRecord) -> None:
-        is_of_session = self.upload_id or not isinstance(error, NotFoundError)
-        if is_of_session and _is_doubtful(error):
+        refuses_a_link = self.upload_id is None and isinstance(error, NotFoundError)
+        if _is_doubtful(error) and not refuses_a_link:
             patience = self.times.after_timeout if _may_still_run(error) else self.times.after_break
             log.warning("%s Searching for the project, because the server may have created it.", error)
             self._save(self._record.in_doubt(_cause(error), self.clock(), patience))
