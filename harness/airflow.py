@@ -143,6 +143,11 @@ class LocalAirflow(Part, AirflowApi):
         """The process ids of the components that have been started and not killed."""
         return {name: child.pid for name, child in self._children.items()}
 
+    @property
+    def database(self) -> str:
+        """The address of its database, in which SQLite waits longer than by default."""
+        return self.env.get(DATABASE, f"sqlite:///{self.home}/airflow.db?timeout={_LOCK_SECONDS}")
+
     def component_env(self, component: str) -> dict[str, str]:
         """Return the environment of a component.
 
@@ -151,7 +156,7 @@ class LocalAirflow(Part, AirflowApi):
         """
         if component == API_SERVER:
             return self.env
-        return {DATABASE: f"sqlite:///{self.home}/airflow.db?timeout={_LOCK_SECONDS}", **self.env}
+        return {**self.env, DATABASE: self.database}
 
     def component_log(self, component: str) -> Path:
         """Return the file with a component's output."""

@@ -18,6 +18,7 @@ from demo.scans import make_scans
 from harness.airflow import REPOSITORY, LocalAirflow
 from harness.s3 import LocalS3
 from tests.browser import browser
+from tests.system.machines import database_env
 
 AIRFLOW = tuple(int(part) for part in version("apache-airflow").split(".")[:2])
 if TYPE_CHECKING:
@@ -61,10 +62,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for file in source.glob("*.py"):
             shutil.copy(file, dags)
     in_file = folder / "connections.json"
-    with Emulator(processing_seconds=8) as emulator, LocalS3(folder / "s3") as s3:
+    with Emulator(processing_seconds=8) as emulator, LocalS3(folder / "s3") as s3, database_env() as database:
         connection = {"conn_type": "three_sixty", "host": emulator.url, "password": "sk_system_test"}
         in_file.write_text(json.dumps({"three_sixty_in_file": connection}), "utf-8")
         env = {
+            **database,
             "AIRFLOW_CONN_THREE_SIXTY_DEFAULT": json.dumps(connection),
             "AIRFLOW_CONN_AWS_DEFAULT": s3.connection_json,
             "AIRFLOW__SECRETS__BACKEND": "airflow.secrets.local_filesystem.LocalFilesystemBackend",

@@ -1,4 +1,4 @@
-"""An Airflow on several machines, simulated on one host: PostgreSQL, Redis, Celery workers.
+"""What an Airflow in production has: PostgreSQL, and several machines, simulated by Celery workers.
 
 Each worker has its own folders and home and, if the kernel allows it, cannot see those of the others.
 """
@@ -6,6 +6,7 @@ Each worker has its own folders and home and, if the kernel allows it, cannot se
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import importlib.util
 import os
@@ -17,10 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from harness.airflow import LocalAirflow
+from harness.airflow import DATABASE, LocalAirflow
 from harness.processes import LOOPBACK, Child, Part, PartFailedError, clean_environment, end, free_port
 
 _START_SECONDS = 120
@@ -141,6 +142,19 @@ class Postgres(_Server):
         return subprocess.run(ask).returncode == 0
 
 
+@contextlib.contextmanager
+def database_env() -> Iterator[dict[str, str]]:
+    """Return the environment of an Airflow with a PostgreSQL of its own; without one here, it uses SQLite.
+
+    SQLite lets one process write at a time; on a busy machine others fail with "database is locked".
+    """
+    if missing_postgres():
+        yield {}
+        return
+    with Postgres() as postgres:
+        yield {DATABASE: postgres.url}
+
+
 class Machines(LocalAirflow):
     """An Airflow whose tasks run on Celery workers, one task at a time on each.
 
@@ -163,7 +177,7 @@ class Machines(LocalAirflow):
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{database}",
             "AIRFLOW__CELERY__WORKER_CONCURRENCY": "1",
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+            DATABASE: database,
             # A worker that is gone is noticed by its silence: after five minutes by default.
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",

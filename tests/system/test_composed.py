@@ -18,6 +18,7 @@ from airflow_360.emulator import Emulator
 from harness.airflow import LocalAirflow
 from harness.s3 import LocalS3
 from tests.system.conftest import Site
+from tests.system.machines import database_env
 from tests.system.test_secrets import found_in
 
 pytestmark = [pytest.mark.system, pytest.mark.long]
@@ -30,9 +31,10 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """An Airflow with a collector of lineage, which the other tests' tasks shall not pay for."""
     folder = tmp_path_factory.mktemp("composed")
     transport = {"type": "file", "log_file_path": str(folder / EVENTS), "append": True}
-    with Emulator(processing_seconds=2) as emulator, LocalS3(folder / "s3") as s3:
+    with Emulator(processing_seconds=2) as emulator, LocalS3(folder / "s3") as s3, database_env() as database:
         s3.make_bucket("records")
         env = {
+            **database,
             "AIRFLOW_CONN_THREE_SIXTY_DEFAULT": json.dumps(
                 {"conn_type": "three_sixty", "host": emulator.url, "password": "sk_composed"}
             ),
@@ -143,7 +145,7 @@ def test_fetched_by_the_server(composed: Site, tmp_path: Path) -> None:
     link = str(composed.emulator.store.projects[name].options["download_link"])
     assert requests.get(link, timeout=10).content == scan.read_bytes()
     (signature,) = [value for key, (value,) in parse_qs(urlsplit(link).query).items() if "ignature" in key]
-    assert found_in(composed.airflow.home, signature) == []
+    assert found_in(composed.airflow, signature) == []
     inputs, outputs = datasets(composed, run[1], "create_project")
     assert inputs == {"s3://records|bridge.e57"}
     assert outputs == {f"{composed.emulator.url}|projects/{name}"}

@@ -29,7 +29,6 @@ from harness.airflow import LocalAirflow
 from tests.api.servers import KeepingServer
 from tests.fakes import client_for
 from tests.system.conftest import Site
-from tests.system.machines import Postgres, missing_postgres
 
 pytestmark = pytest.mark.system
 
@@ -134,25 +133,21 @@ class Place:
 
 @pytest.fixture(
     params=[
-        pytest.param("sqlite", marks=pytest.mark.long),
-        pytest.param("postgresql", marks=pytest.mark.soak),
+        pytest.param("as in all tests", marks=pytest.mark.long),
+        pytest.param("sqlite", marks=pytest.mark.soak),
     ],
 )
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """An Airflow on each database with different rules for text."""
-    if request.param == "sqlite":
+    """An Airflow on PostgreSQL, if this machine has it, and one on SQLite, which keeps other texts."""
+    if request.param != "sqlite":
         site: Site = request.getfixturevalue("site")
         yield Place(site.airflow, site.emulator)
         return
-    if reason := missing_postgres():
-        pytest.skip(f"No PostgreSQL here: {reason}.")
     dags = tmp_path / "dags"
     dags.mkdir()
     shutil.copy(Path(__file__).parent / "dags" / "odd_replies.py", dags)
-    with Emulator() as emulator, Postgres() as postgres:
-        env = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url}
-        with LocalAirflow(tmp_path / "airflow", dags, env=env) as airflow:
-            yield Place(airflow, emulator)
+    with Emulator() as emulator, LocalAirflow(tmp_path / "airflow", dags) as airflow:
+        yield Place(airflow, emulator)
 
 
 def connect(stack: ExitStack, airflow: LocalAirflow, conn_id: str, url: str) -> None:

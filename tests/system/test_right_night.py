@@ -16,6 +16,7 @@ from demo.__main__ import _last_interval
 from harness.airflow import REPOSITORY, LocalAirflow
 from harness.s3 import LocalS3
 from tests.system.conftest import AIRFLOW
+from tests.system.machines import database_env
 
 pytestmark = [
     pytest.mark.system,
@@ -59,11 +60,16 @@ def night(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Night]:
     shutil.copy(REPOSITORY / "dags" / f"{request.param}.py", dags)
     scan = tmp_path / "scan.e57"
     scan.write_bytes(b"scan")
-    with Emulator(processing_seconds=0) as emulator, LocalS3(tmp_path / "s3") as s3:
+    with (
+        Emulator(processing_seconds=0) as emulator,
+        LocalS3(tmp_path / "s3") as s3,
+        database_env() as database,
+    ):
         s3.make_bucket(bucket)
         s3.put_file(bucket, f"{day}/{name}", scan)
         connection = {"conn_type": "three_sixty", "host": emulator.url, "password": "sk_night"}
         env = {
+            **database,
             "AIRFLOW_CONN_THREE_SIXTY_DEFAULT": json.dumps(connection),
             "AIRFLOW_CONN_AWS_DEFAULT": s3.connection_json,
             "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, unquote_plus, urlsplit
 
 import pytest
+from sqlalchemy import Connection, create_engine, inspect, text
 
 from airflow_360.emulator import Emulator, Fault
 from harness.airflow import LocalAirflow
@@ -48,13 +49,15 @@ def spellings(secret: str) -> set[bytes]:
     return {needle for needle in found if len(needle) > 3}
 
 
-def found_in(home: Path, text: str) -> list[str]:
-    """Return every file and every table column below Airflow's home that contains a text."""
-    needles = spellings(text)
-    files = [path for path in home.rglob("*") if path.is_file()]
-    places = [str(path.relative_to(home)) for path in files if _holds(path.read_bytes(), needles)]
-    with sqlite3.connect(f"file:{home / 'airflow.db'}?mode=ro", uri=True) as database:
+def found_in(airflow: LocalAirflow, wanted: str) -> list[str]:
+    """Return every file below Airflow's home, and every column of its database, that contains a text."""
+    needles = spellings(wanted)
+    files = [path for path in airflow.home.rglob("*") if path.is_file()]
+    places = [str(path.relative_to(airflow.home)) for path in files if _holds(path.read_bytes(), needles)]
+    engine = create_engine(airflow.database)
+    with engine.connect() as database:
         places += [place for place, value in _cells(database) if _holds(value, needles)]
+    engine.dispose()
     return places
 
 
@@ -62,25 +65,32 @@ def _holds(content: bytes, needles: set[bytes]) -> bool:
     return any(needle in content for needle in needles)
 
 
-def _cells(database: sqlite3.Connection) -> Iterator[tuple[str, bytes]]:
-    for (table,) in database.execute("select name from sqlite_master where type = 'table'").fetchall():
-        rows = database.execute(f'select * from "{table}"')
-        columns = [column[0] for column in rows.description]
+def _cells(database: Connection) -> Iterator[tuple[str, bytes]]:
+    for table in inspect(database).get_table_names():
+        rows = database.execute(text(f'select * from "{table}"'))
+        columns = list(rows.keys())
         for row in rows:
             for column, value in zip(columns, row, strict=True):
-                yield f"{table}.{column}", value if isinstance(value, bytes) else str(value).encode()
+                yield f"{table}.{column}", _bytes(value)
+
+
+def _bytes(value: Any) -> bytes:
+    if isinstance(value, bytes | memoryview):
+        return bytes(value)
+    return (value if isinstance(value, str) else json.dumps(value, default=str)).encode()
 
 
 @pytest.mark.parametrize("before", ["", ":", "Bearer ", "Basic me:", '{"password": "'])
 def test_the_search_finds_every_spelling(before: str, tmp_path: Path) -> None:
     """The search finds a key in a file and in a table, as it is and in base64, with any text around it."""
+    plain = f"{before}{KEY}@host"
     with sqlite3.connect(tmp_path / "airflow.db") as database:
         database.execute("create table t (plain text, coded blob)")
-        plain = f"{before}{KEY}@host"
         database.execute("insert into t values (?, ?)", (plain, base64.b64encode(plain.encode())))
     (tmp_path / "a.log").write_bytes(b"x" + base64.urlsafe_b64encode(plain.encode()))
-    assert set(found_in(tmp_path, KEY)) == {"a.log", "airflow.db", "t.plain", "t.coded"}
-    assert found_in(tmp_path, KEY[::-1]) == []
+    airflow = LocalAirflow(tmp_path, tmp_path)
+    assert set(found_in(airflow, KEY)) == {"a.log", "airflow.db", "t.plain", "t.coded"}
+    assert found_in(airflow, KEY[::-1]) == []
 
 
 def test_key_of_all_system_tests(site: Site, tmp_path: Path) -> None:
@@ -94,8 +104,8 @@ def test_key_of_all_system_tests(site: Site, tmp_path: Path) -> None:
     run = site.run("chunked_upload", folder=str(tmp_path))
     assert site.airflow.wait(*run, timeout=120) == "failed"
     assert "403 insufficient_scope" in site.airflow.log(*run, "upload", map_index=0)
-    assert any("task_id=upload" in place for place in found_in(site.airflow.home, "repeated.e57"))
-    assert found_in(site.airflow.home, key) == []
+    assert any("task_id=upload" in place for place in found_in(site.airflow, "repeated.e57"))
+    assert found_in(site.airflow, key) == []
 
 
 @dataclass
@@ -244,7 +254,7 @@ def test_everything_failed_as_it_should(aftermath: Aftermath, task_id: str) -> N
     """Each failure happened, and the search finds its message in the log of its task."""
     state, said = ENDS[task_id]
     assert aftermath.state(task_id) == state
-    assert any(f"task_id={task_id}/" in place for place in found_in(aftermath.airflow.home, said))
+    assert any(f"task_id={task_id}/" in place for place in found_in(aftermath.airflow, said))
 
 
 @pytest.mark.long
@@ -253,7 +263,7 @@ def test_every_fault_happened(aftermath: Aftermath) -> None:
     never = [fault for fault in aftermath.emulator.faults.unused() if fault.times in (1, OFTEN)]
     assert never == list[Fault]()
     for wait in ("polled", "slow"):
-        places = found_in(aftermath.airflow.home, aftermath.projects[wait])
+        places = found_in(aftermath.airflow, aftermath.projects[wait])
         assert any(f"task_id={wait}/" in place and ".trigger." in place for place in places)
     assert aftermath.state("marker_impatient") == "success"
     assert aftermath.state("marker_padded") == "success"
@@ -262,11 +272,11 @@ def test_every_fault_happened(aftermath: Aftermath) -> None:
 @pytest.mark.long
 def test_the_key_is_nowhere(aftermath: Aftermath) -> None:
     """At debug level, after every failure, neither log nor database contains the key, plain or in base64."""
-    assert found_in(aftermath.airflow.home, KEY) == []
+    assert found_in(aftermath.airflow, KEY) == []
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("secret", [SIGNATURE, TOKEN], ids=["signature", "token"])
 def test_a_presigned_link_is_nowhere(aftermath: Aftermath, secret: str) -> None:
     """At debug level, after every failure, neither log nor database contains a presigned link's secrets."""
-    assert found_in(aftermath.airflow.home, secret) == []
+    assert found_in(aftermath.airflow, secret) == []

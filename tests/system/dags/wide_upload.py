@@ -1,4 +1,4 @@
-"""A folder on the worker's disk, one task per file, over a line slow enough to watch, or in a full pool."""
+"""A folder on the worker's disk, one task per file, over a slow line, once a test opens the pool."""
 
 from __future__ import annotations
 
@@ -11,30 +11,26 @@ from airflow_360.sensors.project import ProjectReadySensor
 PARAMS = {"folder": Param("", type="string"), "title": Param("", type="string")}
 
 
-def one_task_per_file(dag_id: str, pool: str) -> None:
-    @dag(dag_id, schedule=None, params=PARAMS)
-    def made() -> None:
-        files = ListFilesOperator(task_id="list_files", path="{{ params.folder }}", inspect="off")
-        session = CreateUploadSessionOperator(task_id="create_session")
-        uploads = UploadFileOperator.partial(
-            task_id="upload",
-            upload_id=session.output,
-            chunk_size=1024 * 1024,
-            three_sixty_conn_id="three_sixty_slow",
-            pool=pool,
-            inspect="off",
-        ).expand_kwargs(files.output)
-        project = CreateProjectOperator(
-            task_id="create_project",
-            upload_id=session.output,
-            uploads=uploads.output,
-            title="{{ params.title }}",
-        )
-        ProjectReadySensor(task_id="ready", project_name=project.output, deferrable=True, poke_interval=1)
-        files >> session
-
-    made()
+@dag(schedule=None, params=PARAMS)
+def wide_upload() -> None:
+    files = ListFilesOperator(task_id="list_files", path="{{ params.folder }}", inspect="off")
+    session = CreateUploadSessionOperator(task_id="create_session")
+    uploads = UploadFileOperator.partial(
+        task_id="upload",
+        upload_id=session.output,
+        chunk_size=1024 * 1024,
+        three_sixty_conn_id="three_sixty_slow",
+        pool="gate",
+        inspect="off",
+    ).expand_kwargs(files.output)
+    project = CreateProjectOperator(
+        task_id="create_project",
+        upload_id=session.output,
+        uploads=uploads.output,
+        title="{{ params.title }}",
+    )
+    ProjectReadySensor(task_id="ready", project_name=project.output, deferrable=True, poke_interval=1)
+    files >> session
 
 
-one_task_per_file("wide_upload", "default_pool")
-one_task_per_file("held_upload", "held")
+wide_upload()
