@@ -82,7 +82,7 @@ class LocalAirflow(Part, AirflowApi):
         env: Mapping[str, str] | None = None,
         port: int = 0,
         parallelism: int = 8,
-        boot_timeout: float = 180,
+        boot_timeout: float = 600,
     ) -> None:
         self.home, self.dags = home.resolve(), dags.resolve()
         self.port = port or free_port()
@@ -257,6 +257,7 @@ def _airflow_2_settings(port: int, url: str) -> dict[str, str]:
         "AIRFLOW__WEBSERVER__WEB_SERVER_MASTER_TIMEOUT": "0",
         "AIRFLOW__WEBSERVER__SECRET_KEY": secrets.token_urlsafe(32),
         "AIRFLOW__API__AUTH_BACKENDS": "airflow.providers.fab.auth_manager.api.auth.backend.basic_auth",
+        "AIRFLOW__CORE__DAG_FILE_PROCESSOR_TIMEOUT": "300",
         "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": _NEVER,
         "AIRFLOW__SCHEDULER__PARSING_PROCESSES": "1",
@@ -276,10 +277,19 @@ def _core_settings(dags: Path, parallelism: int) -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        **_PATIENCE,
         "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
     }
 
 
+#: On a busy machine a request may take longer than Airflow's own limits for it, and then a task fails.
+_PATIENCE = {
+    "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
+    "AIRFLOW__CORE__TASK_SUCCESS_OVERTIME": "300",
+    "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
+    "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
+    "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "100",
+}
 _SNAPPY_SETTINGS = {
     # The database has just been migrated, and for the check every process would import alembic.
     "AIRFLOW__DATABASE__CHECK_MIGRATIONS": "False",

@@ -25,7 +25,7 @@ OnChange = Callable[[list[TaskInstance]], None]
 ENDED = frozenset({"success", "failed"})
 _PAGE = 100  # the API's default [api] maximum_page_limit
 _POLL_SECONDS = 0.5
-_REQUEST_SECONDS = 30
+_REQUEST_SECONDS = 120
 
 
 class AirflowApiError(HarnessError):
@@ -156,7 +156,7 @@ class AirflowApi:
         reply.raise_for_status()
         return dict(reply.json())
 
-    def unpause(self, dag_id: str, timeout: float = 60) -> None:
+    def unpause(self, dag_id: str, timeout: float = 300) -> None:
         """Wait until the DAG is parsed, then unpause it.
 
         :param timeout: seconds
@@ -165,7 +165,7 @@ class AirflowApi:
         self.wait_for_dag(dag_id, timeout)
         self.request("PATCH", f"/dags/{_part(dag_id)}", json={"is_paused": False})
 
-    def pause(self, dag_id: str, timeout: float = 60) -> None:
+    def pause(self, dag_id: str, timeout: float = 300) -> None:
         """Wait until the DAG is parsed, then pause it. Runs that are triggered until then wait in the queue.
 
         :param timeout: seconds
@@ -174,7 +174,7 @@ class AirflowApi:
         self.wait_for_dag(dag_id, timeout)
         self.request("PATCH", f"/dags/{_part(dag_id)}", json={"is_paused": True})
 
-    def wait_for_dag(self, dag_id: str, timeout: float = 60) -> None:
+    def wait_for_dag(self, dag_id: str, timeout: float = 300) -> None:
         """Wait until the DAG is parsed.
 
         :param timeout: seconds
@@ -221,7 +221,7 @@ class AirflowApi:
             body["logical_date"] = logical_date.isoformat() if logical_date else None
         return str(self.request("POST", f"/dags/{_part(dag_id)}/dagRuns", json=body)["dag_run_id"])
 
-    def wait_for_run(self, dag_id: str, timeout: float = 60) -> str:
+    def wait_for_run(self, dag_id: str, timeout: float = 300) -> str:
         """Wait for a run that Airflow starts by itself, and return the id of the DAG's first one.
 
         :param timeout: seconds; then :class:`TimeoutError`
@@ -257,7 +257,7 @@ class AirflowApi:
         return dict(self.request("GET", _task_path(dag_id, run_id, task_id, map_index)))
 
     def watch(
-        self, dag_id: str, run_id: str, timeout: float = 600, poll: float = _POLL_SECONDS
+        self, dag_id: str, run_id: str, timeout: float = 3000, poll: float = _POLL_SECONDS
     ) -> Iterator[RunSnapshot]:
         """Yield one snapshot of a run per poll, up to and including the snapshot after its end.
 
@@ -279,7 +279,7 @@ class AirflowApi:
         self,
         dag_id: str,
         run_id: str,
-        timeout: float = 600,
+        timeout: float = 3000,
         on_change: OnChange | None = None,
         *,
         must_succeed: bool = False,

@@ -231,6 +231,11 @@ class FaultScript:
             raw = [_as_mapping(fault) if isinstance(fault, Fault) else fault for fault in faults]
             self._entries += [_Entry(_parsed(entry, first + i)) for i, entry in enumerate(raw)]
 
+    def clear(self) -> None:
+        """Forget all faults, used or not; ``counts`` stays."""
+        with self._lock:
+            self._entries.clear()
+
     def take(
         self, method: str, path: str, body_bytes: int = 0, reused: bool = False
     ) -> tuple[Fault | None, Fault | None]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from harness.airflow import DATABASE, LocalAirflow
 from harness.processes import LOOPBACK, Child, Part, PartFailedError, clean_environment, end, free_port
 
-_START_SECONDS = 120
+_START_SECONDS = 600
 
 
 def missing() -> str:
@@ -179,7 +179,7 @@ class Machines(LocalAirflow):
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             DATABASE: database,
             # A worker that is gone is noticed by its silence: after five minutes by default.
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "45",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
         }
         super().__init__(home / "central", dags, env={**env, **distributed})

@@ -25,11 +25,11 @@ def test_clear_an_archive(site: Site, folder: Path) -> None:
     """An interrupted zip continues at the server's mark, from the checksums that Airflow 3.3 saves."""
     site.emulator.faults.add({"on": "PUT /uploads/*/photos.zip", "skip": 8, "do": "status", "status": 402})
     run = site.run("chunked_archive", folder=str(folder))
-    assert site.airflow.wait(*run, timeout=120) == "failed"
+    assert site.airflow.wait(*run) == "failed"
 
     before = len(site.exchanges("PUT", "/photos.zip"))
     site.airflow.clear(*run, ["upload"])
-    site.airflow.wait(*run, timeout=120, must_succeed=True)
+    site.airflow.wait(*run, must_succeed=True)
     assert site.exchanges("PUT", "/photos.zip")[before].start == 8 * CHUNK
     read_again = "bytes again, because the checksums" in site.airflow.log(*run, "upload")
     assert read_again == (AIRFLOW < (3, 3))

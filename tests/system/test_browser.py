@@ -148,4 +148,4 @@ def test_made_tested_edited_and_used(form: Form) -> None:
 
     project = emulator.store.create_project({"download_link": "https://example.com/scan.e57"})["name"]
     run = form.site.run("any_connection", connection=CONN_ID, project=project)
-    assert form.site.airflow.wait(*run, timeout=120) == "success"
+    assert form.site.airflow.wait(*run) == "success"

@@ -36,7 +36,7 @@ def test_damaged_files_are_refused_before_a_session_exists(site: Site) -> None:
     folder = scan(site, "three-damaged", {**DAMAGED, **VALID})
     before = len(site.exchanges("POST", "/uploads"))
     run = site.run("inspected_scan", folder=str(folder))
-    assert site.airflow.wait(*run, timeout=120) == "failed"
+    assert site.airflow.wait(*run) == "failed"
     instance = site.airflow.task_instance(*run, "list_files")
     assert (instance["state"], instance["try_number"]) == ("failed", 1)
     log = site.airflow.log(*run, "list_files")
@@ -51,7 +51,7 @@ def test_the_page_shows_all_damaged_files(site: Site, page: Page) -> None:
     """The page of the run shows each damaged file with what is wrong."""
     folder = scan(site, "three-shown", {**DAMAGED, **VALID})
     dag_id, run_id = site.run("inspected_scan", folder=str(folder))
-    site.airflow.wait(dag_id, run_id, timeout=120)
+    site.airflow.wait(dag_id, run_id)
     page.goto(f"{site.airflow.url}/plugin/360?{urlencode({'dag': dag_id, 'run': run_id})}")
     page.get_by_text("3 files damaged").wait_for()
     for name in DAMAGED:
@@ -61,7 +61,7 @@ def test_the_page_shows_all_damaged_files(site: Site, page: Page) -> None:
 def test_the_coordinate_system_reaches_the_project(site: Site) -> None:
     """The coordinate system that a file states is that of the project on the server."""
     run = site.run("inspected_scan", folder=str(scan(site, "whole", VALID)))
-    site.airflow.wait(*run, timeout=120, must_succeed=True)
+    site.airflow.wait(*run, must_succeed=True)
     project = site.airflow.xcom(*run, "create_project")
     assert site.emulator.store.projects[project].options["coordinate_system"] == "EPSG:25832"
 
@@ -77,14 +77,14 @@ def test_the_recipe_asks_a_person(site: Site) -> None:
     site.airflow.wait_for_dag("ask_about_doubtful_scans")
     scan(site, "asked", {**DAMAGED, **VALID})
     run = site.run("ask_about_doubtful_scans")
-    site.airflow.wait(*run, timeout=120, must_succeed=True)
+    site.airflow.wait(*run, must_succeed=True)
     states = {task["task_id"]: task["state"] for task in site.airflow.task_instances(*run)}
     assert states["ask"] == "success"
     assert states["create_session"] == states["create_project"] == "skipped"
     for name in DAMAGED:
         (folder / name).unlink()
     run = site.run("ask_about_doubtful_scans")
-    site.airflow.wait(*run, timeout=120, must_succeed=True)
+    site.airflow.wait(*run, must_succeed=True)
     states = {task["task_id"]: task["state"] for task in site.airflow.task_instances(*run)}
     assert states["ask"] == "skipped"
     assert states["create_project"] == "success"

@@ -77,7 +77,7 @@ def test_secrets_backend(site: Site) -> None:
             site.emulator.store.projects[project].processing_seconds = 0.1
 
     run = site.run("any_connection", connection="three_sixty_in_file", project=project)
-    site.airflow.wait(*run, timeout=120, must_succeed=True, on_change=let_through, poll=0.2)
+    site.airflow.wait(*run, must_succeed=True, on_change=let_through, poll=0.2)
     assert "deferred" in states
     asked = [e for e in site.emulator.exchanges if e.path == f"/projects/{project}"]
     assert len(asked) >= 2  # once by the task, then by its trigger

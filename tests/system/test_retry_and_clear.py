@@ -28,7 +28,7 @@ def test_clear_one_upload(site: Site, folder: Path) -> None:
     site.emulator.faults.add({"on": broken, "skip": 2, "times": 7, "do": "status", "status": 503})
     site.emulator.faults.add({"on": broken, "skip": 2, "do": "status", "status": 402})
     dag_id, run_id = site.run("chunked_upload", folder=str(folder))
-    assert site.airflow.wait(dag_id, run_id, timeout=300) == "failed"
+    assert site.airflow.wait(dag_id, run_id) == "failed"
     instances = {
         i["map_index"]: i for i in site.airflow.task_instances(dag_id, run_id) if i["task_id"] == "upload"
     }
@@ -39,7 +39,7 @@ def test_clear_one_upload(site: Site, folder: Path) -> None:
     before = len(site.exchanges("PUT", "/two.e57"))
     others = len(site.exchanges("PUT", "/one.e57")) + len(site.exchanges("PUT", "/three.e57"))
     site.airflow.clear(dag_id, run_id, [("upload", failed["map_index"])])
-    site.airflow.wait(dag_id, run_id, timeout=120, must_succeed=True)
+    site.airflow.wait(dag_id, run_id, must_succeed=True)
 
     first = site.exchanges("PUT", "/two.e57")[before]
     assert first.start == first.received_before == 2 * CHUNK
@@ -58,14 +58,14 @@ def test_clear_keeps_or_deletes_saved_state(
     """A clear keeps or deletes the saved state on request; by default 3.3 keeps it and 3.4 deletes it."""
     monkeypatch.setattr(site.emulator.store, "processing_seconds", 0.5)
     run = site.run("chunked_upload", folder=str(folder))
-    site.airflow.wait(*run, timeout=120, must_succeed=True)
+    site.airflow.wait(*run, must_succeed=True)
     marker = f"/dags/{run[0]}/dagRuns/{run[1]}/taskInstances/upload/state-store/marker"
 
     def keeps(keep_state: bool | None) -> bool:
         """Clear the first upload and return whether the state that it had is still there afterwards."""
         site.airflow.request("PUT", marker, json={"value": "kept"}, params={"map_index": 0})
         site.airflow.clear(*run, [("upload", 0)], include_downstream=False, keep_state=keep_state)
-        site.airflow.wait(*run, timeout=120, must_succeed=True)
+        site.airflow.wait(*run, must_succeed=True)
         return "marker" in site.airflow.saved_state(*run, "upload", 0)
 
     assert [keeps(True), keeps(False), keeps(None)] == [True, False, AIRFLOW < (3, 4)]

@@ -20,7 +20,7 @@ def test_retry_policy(site: Site) -> None:
         {"on": "GET /projects/policy-mapped", "do": "status", "status": 402},
     )
     run = site.run("retry_policy")
-    assert site.airflow.wait(*run, timeout=240) == "failed"
+    assert site.airflow.wait(*run) == "failed"
     instances = {i["task_id"]: i for i in site.airflow.task_instances(*run)}
     tries = {task_id: (i["state"], i["try_number"]) for task_id, i in instances.items()}
     # Each would be retried three times, an hour apart; a missing project is a permanent error.

@@ -43,7 +43,7 @@ class Night:
 
     def finish(self, run_id: str) -> None:
         """Wait for a run, and check which folder it took; one at a time, because SQLite has one writer."""
-        self.airflow.wait(self.dag_id, run_id, timeout=240, must_succeed=True)
+        self.airflow.wait(self.dag_id, run_id, must_succeed=True)
         bucket, name, task_id = LISTINGS[self.dag_id]
         (found,) = self.airflow.xcom(self.dag_id, run_id, task_id)
         path = found["path"] if isinstance(found, dict) else f"{found.rstrip('/')}/scan.e57"
@@ -83,7 +83,7 @@ def test_the_schedule_and_a_click_take_the_same_folder(night: Night) -> None:
     """Last night's run, and manual runs with a day or with a logical date, upload the same folder."""
     airflow, dag_id = night.airflow, night.dag_id
     airflow.unpause(dag_id)
-    night.finish(airflow.wait_for_run(dag_id, timeout=120))
+    night.finish(airflow.wait_for_run(dag_id))
     moment = None if AIRFLOW >= (3, 0) else datetime.now(UTC)  # a run of Airflow 2 always has one
     night.finish(airflow.trigger(dag_id, moment, {"day": night.day}))
     night.finish(airflow.trigger(dag_id, datetime.now(UTC).replace(microsecond=0)))

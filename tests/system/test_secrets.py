@@ -10,17 +10,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, unquote, unquote_plus, urlsplit
 
 import pytest
-from sqlalchemy import Connection, create_engine, inspect, text
+from sqlalchemy import create_engine, inspect, text
 
 from airflow_360.emulator import Emulator, Fault
 from harness.airflow import LocalAirflow
 from harness.processes import free_port
 from tests.system.conftest import Site
 from tests.system.dags.every_failure import UPLOADS, WAITS
+from tests.system.machines import database_env
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
 
 pytestmark = pytest.mark.system
 
@@ -102,7 +106,7 @@ def test_key_of_all_system_tests(site: Site, tmp_path: Path) -> None:
         {"on": "PUT /uploads/*/repeated.e57", "do": "status", "status": 403, "body": echo}
     )
     run = site.run("chunked_upload", folder=str(tmp_path))
-    assert site.airflow.wait(*run, timeout=120) == "failed"
+    assert site.airflow.wait(*run) == "failed"
     assert "403 insufficient_scope" in site.airflow.log(*run, "upload", map_index=0)
     assert any("task_id=upload" in place for place in found_in(site.airflow, "repeated.e57"))
     assert found_in(site.airflow, key) == []
@@ -128,16 +132,16 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
         (folder / name).write_bytes(bytes(SIZE))
     shutil.copy(Path(__file__).parent / "dags" / "every_failure.py", dags)
     home = tmp_path_factory.mktemp("debug")
-    with Emulator() as emulator:
+    with Emulator() as emulator, database_env() as database:
         projects = make_projects(emulator)
         emulator.faults.add(*faults(projects))
-        with LocalAirflow(home, dags, env=environment(emulator.url)) as airflow:
+        with LocalAirflow(home, dags, env={**environment(emulator.url), **database}) as airflow:
             # From here on the triggerer alone reads another host for this connection.
             airflow.env["AIRFLOW_CONN_MARKER_TURNED"] = connection("http://example.org")
             airflow.restart("triggerer")
             airflow.unpause("every_failure")
             run_id = airflow.trigger("every_failure", conf={"folder": str(folder), **projects})
-            airflow.wait("every_failure", run_id, timeout=400)
+            airflow.wait("every_failure", run_id)
             yield Aftermath(airflow, emulator, ("every_failure", run_id), projects)
 
 
@@ -238,9 +242,9 @@ ENDS = {
     "link_refused": ("failed", "400 project_creation_failed"),
     "link_misread": ("failed", "it is not shown here"),
     "refused": ("failed", "401 invalid_api_key"),
-    "odd": ("failed", "was not ready within 20 s"),
+    "odd": ("failed", "was not ready within 60 s"),
     "faulty": ("failed", "finished with 2 processing errors"),
-    "slow": ("failed", "was not ready within 20 s"),
+    "slow": ("failed", "was not ready within 60 s"),
     "slow_poked": ("failed", "was not ready within 2 s"),
     "polled": ("failed", "401 invalid_api_key"),
     "turned": ("failed", "Plain http"),

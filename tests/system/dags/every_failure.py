@@ -27,10 +27,10 @@ CONNECTIONS = (
 )
 WAITS: dict[str, dict[str, Any]] = {
     "refused": {"deferrable": False, "mode": "poke"},
-    "odd": {"deferrable": True, "timeout": 20},
+    "odd": {"deferrable": True, "timeout": 60},
     "faulty": {"deferrable": True, "fail_on_errors": True},
     "slow_poked": {"deferrable": False, "mode": "poke", "timeout": 2},
-    "slow": {"deferrable": True, "timeout": 20},
+    "slow": {"deferrable": True, "timeout": 60},
     "polled": {"deferrable": True},
     "turned": {"deferrable": True, "three_sixty_conn_id": "marker_turned"},
 }
@@ -57,7 +57,7 @@ def every_failure() -> None:
         CreateUploadSessionOperator(task_id=conn_id, three_sixty_conn_id=conn_id, deferrable=True)
     for name, more in WAITS.items():
         ProjectReadySensor(
-            task_id=name, project_name=f"{{{{ params.{name} }}}}", poke_interval=1, **{"timeout": 60, **more}
+            task_id=name, project_name=f"{{{{ params.{name} }}}}", poke_interval=1, **{"timeout": 600, **more}
         )
     session = CreateUploadSessionOperator(task_id="session")
     missing = [{"filename": "down.e57", "path": "down.e57", "size": 3000}]

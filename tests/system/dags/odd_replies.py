@@ -24,7 +24,7 @@ def waits() -> list[dict[str, Any]]:
 
 @dag(schedule=None, params={"waits": Param([], type="array")}, default_args={"retries": 0})
 def odd_replies() -> None:
-    HastySensor.partial(task_id="ready", deferrable=True, poke_interval=1, timeout=300).expand_kwargs(waits())
+    HastySensor.partial(task_id="ready", deferrable=True, poke_interval=1, timeout=600).expand_kwargs(waits())
 
 
 odd_replies()

@@ -1,4 +1,4 @@
-"""A folder on the worker's disk, one task per file, over a slow line, once a test opens the pool."""
+"""A folder on the worker's disk, one task per file; a test opens and closes their pool."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ def wide_upload() -> None:
         task_id="upload",
         upload_id=session.output,
         chunk_size=1024 * 1024,
-        three_sixty_conn_id="three_sixty_slow",
         pool="gate",
         inspect="off",
     ).expand_kwargs(files.output)
