@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +90,33 @@ def test_a_second_attempt_shows_where_it_continued(
 
 
 def test_a_folder_shows_how_many_files_are_done(
-    emulator: Emulator, hook: ThreeSixtyHook, store: Recorded, tmp_path: Path, upload_id: str
+    emulator: Emulator,
+    hook: ThreeSixtyHook,
+    store: Recorded,
+    tmp_path: Path,
+    upload_id: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A folder also shows how many of its files are done."""
     for name in ("a.e57", "b.e57"):
         (tmp_path / name).write_bytes(bytes(2000))
-    # One file is held up for long enough to be told of between.
-    emulator.faults.add({"on": f"PUT /uploads/{upload_id}/b.e57", "do": "stall", "seconds": 1.3})
+    begin_put = emulator.store.begin_put
+
+    def begin_b_later(upload_id: str, filename: str, **more: Any) -> Any:
+        """Hold one file until the other one is shown."""
+        deadline = time.monotonic() + 20
+        while filename == "b.e57" and not halves() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return begin_put(upload_id, filename, **more)
+
+    def halves() -> list[dict[str, Any]]:
+        return [shown for shown in store.shown if shown["files_done"] == 1]
+
+    monkeypatch.setattr(emulator.store, "begin_put", begin_b_later)
     hook.uploads.files(upload_id, hook.paths.list_files(str(tmp_path)), state=TaskState(context(store=store)))
-    assert [(shown["files_done"], shown["files"]) for shown in store.shown] == [(1, 2), (2, 2)]
-    assert store.shown[0]["progress"].startswith("1 of 2 files, 2.0 KiB of 3.9 KiB (50 %)")
+    assert halves()[0]["progress"].startswith("1 of 2 files, 2.0 KiB of 3.9 KiB (50 %)")
+    assert {shown["files"] for shown in store.shown} == {2}
+    assert store.shown[-1]["files_done"] == 2
 
 
 def test_a_failed_save_fails_no_upload(

@@ -17,7 +17,7 @@ from airflow_360.triggers.project import ProjectReadyTrigger
 from tests.airflow.conftest import connect
 
 PAUSE_SECONDS = 2
-INTERVAL_SECONDS = 0.1
+INTERVAL_SECONDS = 0.5
 REFUSALS: dict[str, dict[str, Any]] = {
     "429": {"do": "rate_limit", "retry_after": PAUSE_SECONDS},
     "503": {"do": "status", "status": 503, "headers": {"Retry-After": str(PAUSE_SECONDS)}},
@@ -26,9 +26,9 @@ REFUSALS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def projects(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Two projects that need half a second, and a connection without rate limits."""
+    """Two projects that need as long as the pause, and a connection without rate limits."""
     connect(monkeypatch, host=emulator.url, extra={"rate_limits": "off"})
-    emulator.store.processing_seconds = 0.5
+    emulator.store.processing_seconds = PAUSE_SECONDS
     create = emulator.store.create_project
     return [str(create({"download_link": "https://x/y.e57"})["name"]) for _ in range(2)]
 
@@ -69,5 +69,5 @@ def test_the_other_triggers_with_limits_off_obey_a_429_too(emulator: Emulator, p
     """After a 429 to one trigger, the others of the triggerer do not poll before the pause is over."""
     emulator.faults.add({"on": f"GET /projects/{projects[0]}", **REFUSALS["429"]})
     assert wait_for(projects) == ["ready", "ready"]
-    in_flight = 0.1  # a request of the other trigger may be on its way
-    assert [at for at in moments_after(emulator, 429) if in_flight < at < PAUSE_SECONDS] == []
+    too_soon = [at for at in moments_after(emulator, 429) if at < PAUSE_SECONDS]
+    assert len(too_soon) <= 1, too_soon  # a request of the other trigger may be on its way

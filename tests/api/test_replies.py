@@ -30,12 +30,16 @@ from tests.fakes import KEY, Recorder, Waits, certificate, client_for, http_repl
 
 MIB = 1024 * 1024
 DEADLINE = 0.4
+#: A deadline for replies that must arrive in time, on a busy machine too.
+LONG_DEADLINE = 3.0
+#: Seconds after a deadline within which a busy machine notices it; without a deadline it takes longer.
+LATE = 8.0
 
 
 def impatient(
     server: str, reply_timeout: float | None = DEADLINE, read_timeout: float = 10, **settings: Any
 ) -> ThreeSixtyClient:
-    """Return a client that waits for a whole reply for less than half a second, and sends once."""
+    """Return a client that waits for a whole reply for a short time, and sends once."""
     transport = Transport(server, KEY, reply_timeout=reply_timeout, read_timeout=read_timeout, **settings)
     return ThreeSixtyClient(transport, Backoff(tries=0, sleep=Waits()))
 
@@ -69,7 +73,7 @@ def test_dripping_reply_ends_at_the_deadline(beginning: bytes, drop: bytes) -> N
     with DrippingServer(beginning, drop) as server:
         began = time.monotonic()
         error = no_reply(impatient(server.url))
-        assert DEADLINE <= time.monotonic() - began < DEADLINE + 1
+        assert DEADLINE <= time.monotonic() - began < DEADLINE + LATE
     assert (error.timed_out, error.sent, error.retryable) == (True, True, True)
     assert "timed out: the reply was not complete after 0.4 s" in str(error)
 
@@ -79,7 +83,7 @@ def test_a_reply_that_stops_ends_at_the_deadline() -> None:
     with DrippingServer(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{", b"") as server:
         began = time.monotonic()
         error = no_reply(impatient(server.url))
-        assert DEADLINE <= time.monotonic() - began < DEADLINE + 1
+        assert DEADLINE <= time.monotonic() - began < DEADLINE + LATE
     assert error.timed_out
 
 
@@ -90,7 +94,7 @@ def test_dripping_reply_over_tls(tmp_path: Path) -> None:
         emulator.faults.add({"on": "GET /projects", "do": "drip", "seconds": 0.05})
         began = time.monotonic()
         error = no_reply(impatient(emulator.url, verify=str(own)))
-        assert DEADLINE <= time.monotonic() - began < DEADLINE + 1
+        assert DEADLINE <= time.monotonic() - began < DEADLINE + LATE
     assert error.timed_out
 
 
@@ -103,19 +107,18 @@ def test_the_default_deadline_is_twice_the_read_timeout() -> None:
 
 def test_the_deadline_starts_anew_with_each_request(emulator: Emulator) -> None:
     """The deadline concerns one reply, not the connection on which several arrive."""
-    client = impatient(emulator.url)
-    for _ in range(3):
-        client.list_projects()
-        time.sleep(DEADLINE / 2)
+    client = impatient(emulator.url, LONG_DEADLINE)
+    client.list_projects()
+    time.sleep(LONG_DEADLINE)
     client.list_projects()
 
 
 def test_slow_uploads_have_no_deadline(emulator: Emulator) -> None:
     """The deadline begins at the end of the body: an upload takes as long as it takes."""
-    client = impatient(emulator.url)
+    client = impatient(emulator.url, LONG_DEADLINE)
     upload_id = client.create_upload_session().upload_id
     emulator.faults.add(
-        {"on": "PUT /uploads/*/*", "do": "stall", "when": "before_body", "seconds": 2 * DEADLINE}
+        {"on": "PUT /uploads/*/*", "do": "stall", "when": "before_body", "seconds": LONG_DEADLINE + 0.5}
     )
     assert client.put_file(upload_id, "a.e57", bytes(32 * MIB)).complete
 
@@ -123,14 +126,14 @@ def test_slow_uploads_have_no_deadline(emulator: Emulator) -> None:
 def test_four_dripping_projects_hold_no_thread_beyond_the_deadline(emulator: Emulator) -> None:
     """Four projects that drip give their four threads back at the deadline, and others are polled."""
     name = emulator.store.create_project({"download_link": "https://x/y.e57"})["name"]
-    emulator.faults.add({"on": "GET /projects/drip*", "do": "drip", "seconds": 0.05, "times": 4})
-    client = impatient(emulator.url)
+    emulator.faults.add({"on": "GET /projects/drip*", "do": "drip", "seconds": 0.5, "times": 4})
+    client = impatient(emulator.url, LONG_DEADLINE)
     began = time.monotonic()
     with ThreadPoolExecutor(4) as threads:
         drips = [threads.submit(outcome_of, lambda: client.get_project("drip")) for _ in range(4)]
         other = threads.submit(client.get_project, name)
         assert other.result().name == name
-        assert time.monotonic() - began < DEADLINE + 1
+        assert time.monotonic() - began < LONG_DEADLINE + LATE
         assert all(isinstance(drip.result(), NoReplyError) for drip in drips)
 
 
@@ -328,7 +331,7 @@ def test_a_request_behind_a_broken_proxy_was_not_sent(monkeypatch: pytest.Monkey
         client = client_for("https://scans.example.org", connect_timeout=DEADLINE, tries=0)
         began = time.monotonic()
         error = no_reply(client)
-        assert time.monotonic() - began < DEADLINE + 1
+        assert time.monotonic() - began < DEADLINE + LATE
     assert (error.timed_out, error.sent) == (False, False)
 
 

@@ -224,9 +224,9 @@ def test_damaged_geo_keys_state_no_code(values: list[int]) -> None:
 )
 def test_hostile_text_takes_no_time(text: str) -> None:
     """No text of 64 KiB takes longer than a fraction of a second."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     read_wkt(text, "here")
-    assert time.perf_counter() - begun < 0.5
+    assert time.process_time() - begun < 0.5
 
 
 @pytest.mark.parametrize("version", [*WKT1, *WKT2])

@@ -323,9 +323,9 @@ def test_large_files_need_two_reads_and_little_time() -> None:
     image = struct.pack("<H", 3) + b"".join(struct.pack("<HHII", *field) for field in fields) + bytes(4)
     data = head + lists + image
     ranges = Ranges(lambda offset, length: data[offset : offset + length], len(data))
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert inspect_file("a.tif", ranges).problems == []
-    assert time.perf_counter() - begun < 0.1
+    assert time.process_time() - begun < 0.1
     assert ranges.bytes_read < 256 * 1024
 
 

@@ -132,5 +132,5 @@ def test_quickstart(newcomer: Newcomer) -> None:
 def _answers(url: str) -> bool:
     try:
         return requests.get(url, timeout=5).ok
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.ReadTimeout):
         return False

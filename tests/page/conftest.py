@@ -220,7 +220,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def shown(chromium: Browser, airflow: FakeAirflow) -> Iterator[Shown]:
     page = chromium.new_page(timezone_id="UTC", locale="en-GB")
-    page.set_default_timeout(4000)
+    page.set_default_timeout(30_000)
     page.clock.install()
     yield Shown(page, airflow)
     page.close()

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.long
 
 ADDRESS = "https://360.example/projects/town-hall"
 PROGRESS = "state-store/360 progress"
+REQUEST = "**/api/v2/**"
 
 
 def progress(received: int, size: int) -> dict[str, Any]:
@@ -137,10 +138,11 @@ def test_one_look_at_a_time(shown: Shown, airflow: FakeAirflow) -> None:
     asked: list[str] = []  # by the script; the browser itself delays a second request for the same URL
     shown.page.on("request", lambda request: asked.append(request.url))
     airflow.open.clear()
-    for _ in range(5):
-        shown.hide(True)
-        shown.hide(False)
-        shown.page.clock.run_for(4000)
+    with shown.page.expect_request(REQUEST):
+        for _ in range(5):
+            shown.hide(True)
+            shown.hide(False)
+            shown.page.clock.run_for(4000)
     shown.page.wait_for_timeout(300)
     assert len(asked) == 1
     airflow.open.set()
@@ -153,11 +155,15 @@ def test_a_page_that_is_left_sends_no_requests(shown: Shown, airflow: FakeAirflo
     shown.page.on("pageerror", lambda error: failed.append(error.message))
     airflow.task("upload", "running")
     airflow.open.clear()
-    shown.begin()
+    with shown.page.expect_request(REQUEST):
+        shown.begin()
     shown.page.evaluate("tag => document.querySelector(tag).remove()", TAG)
-    airflow.open.set()
-    shown.page.wait_for_timeout(300)
-    before = len(airflow.asked)
+    with shown.page.expect_response(REQUEST):
+        airflow.open.set()
+    before = 0
+    while before < len(airflow.asked):  # the poll in flight consists of several requests
+        before = len(airflow.asked)
+        shown.page.wait_for_timeout(300)
     shown.page.clock.run_for(20_000)
     shown.page.wait_for_timeout(100)
     assert len(airflow.asked) == before
@@ -173,7 +179,7 @@ def test_a_page_that_is_put_back_polls_immediately(shown: Shown, airflow: FakeAi
         "tag => { const node = document.querySelector(tag); node.remove(); document.body.append(node); }", TAG
     )
     airflow.open.set()
-    shown.row("roof.laz").wait_for(timeout=3000)
+    shown.row("roof.laz").wait_for()
 
 
 def test_smaller_pages(shown: Shown, airflow: FakeAirflow) -> None:

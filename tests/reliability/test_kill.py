@@ -25,7 +25,7 @@ SOON = 0.05
 CHUNKS_PER_KILL = 20
 
 #: Seconds for which the chosen request is stalled: far longer than the kill needs.
-STILL = 0.5
+STILL = 30.0
 
 POST = "POST /projects"
 

@@ -19,9 +19,9 @@ from typing import Any
 
 from tests.airflow.conftest import StateStore, context
 
-__all__ = ["Attempt", "Order", "Outcome", "attempt", "forget_file_systems"]
+__all__ = ["Attempt", "Order", "Outcome", "attempt", "forget_file_systems", "kill_attempts"]
 
-_SECONDS = 240.0
+_SECONDS = 1200.0
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,13 @@ def attempt(order: Order) -> Outcome:
             errors=_classes(error), message=str(error), seconds=time.monotonic() - began, result=None
         )
     return Outcome(result, seconds=time.monotonic() - began)
+
+
+def kill_attempts() -> None:
+    """Kill every attempt that still runs in a separate process."""
+    for process in multiprocessing.active_children():
+        process.kill()
+        process.join(30)
 
 
 def forget_file_systems() -> None:

@@ -22,7 +22,7 @@ from airflow_360.sources import Scan
 from harness.processes import endings_as_exceptions
 from tests.airflow.conftest import CONNECTION
 from tests.stores import table
-from tests.stores.attempts import Attempt, Order, Outcome, attempt, forget_file_systems
+from tests.stores.attempts import Attempt, Order, Outcome, attempt, forget_file_systems, kill_attempts
 from tests.stores.servers import STORES, NotInstalledError, Store
 
 _FOLDERS = itertools.count(1)
@@ -71,6 +71,7 @@ def site(
     running.reset()
     forget_file_systems()
     yield site
+    kill_attempts()  # one that is left would be counted, and cut off, in the next test
     running.reset()
     forget_file_systems()
 
@@ -173,13 +174,12 @@ class Site:
         file = self.file(name)
         return file.path.read_bytes() if file and file.complete else None
 
-    def wait_until_received(self, name: str, count: int, running: Callable[[], bool] = lambda: True) -> None:
-        """Wait until the server has received so many bytes of a file, or until the sender has ended."""
-        deadline = time.monotonic() + 60
-        while running() and time.monotonic() < deadline:
-            file = self.file(name)
-            if file and file.arrived() >= count:
-                return
+    def wait_until(self, condition: Callable[[], object], sender: Attempt) -> None:
+        """Wait until a condition is met; its sender must not end before."""
+        deadline = time.monotonic() + 600  # a first attempt waits for the imports of all of them
+        while not condition():
+            assert sender.is_alive, sender.outcomes()
+            assert time.monotonic() < deadline, "the upload did not get there within 600 seconds"
             time.sleep(0.002)
 
     def sent(self) -> int:

@@ -62,7 +62,7 @@ class Line:
         self._lock = threading.Lock()
         self._refusals: list[_Refusal] = []
         self._closing = threading.Event()
-        self._until_cut: list[int] = []
+        self._due: list[tuple[int, Callable[[], None]]] = []
         self._cut_number = 0
         self.requests: list[str] = []
         self.cuts = 0
@@ -83,11 +83,11 @@ class Line:
         self._socket.close()
 
     def reset(self) -> None:
-        """Reset the counts, and the cuts and refusals that are still due."""
+        """Reset the counts, and the calls, cuts and refusals that are still due."""
         with self._lock:
             self.requests.clear()
             self._refusals.clear()
-            self._until_cut.clear()
+            self._due.clear()
             self.cuts = 0
 
     def kinds(self) -> Counter[str]:
@@ -101,7 +101,18 @@ class Line:
     def cut_after(self, *counts: int) -> None:
         """Reset every connection after this number of further bytes from the server, then after the next."""
         with self._lock:
-            self._until_cut = list(counts)
+            self._due = [(count, self.cut) for count in counts]
+
+    def call_after(self, count: int, action: Callable[[], None]) -> None:
+        """Call a function after this number of further bytes from the server; the last ones wait for it."""
+        with self._lock:
+            self._due = [(count, action)]
+
+    def cut(self) -> None:
+        """Reset every connection."""
+        with self._lock:
+            self.cuts += 1
+            self._cut_number += 1
 
     def _accept(self) -> None:
         while True:
@@ -129,7 +140,8 @@ class Line:
             if server in readable:
                 if not (data := server.recv(_BLOCK)):
                     return False
-                if self._is_cut(len(data)):
+                self._pass(len(data))
+                if self._cut_number != born:
                     return True
                 client.sendall(data)
             if client in readable:
@@ -152,14 +164,13 @@ class Line:
                 return refusal.reply
         return b""
 
-    def _is_cut(self, count: int) -> bool:
+    def _pass(self, count: int) -> None:
+        """Count bytes from the server, and make the call that is due."""
         with self._lock:
-            if not self._until_cut:
-                return False
-            self._until_cut[0] -= count
-            if self._until_cut[0] > 0:
-                return False
-            del self._until_cut[0]
-            self.cuts += 1
-            self._cut_number += 1
-            return True
+            if not self._due:
+                return
+            left, action = self._due.pop(0)
+            if left > count:
+                self._due.insert(0, (left - count, action))
+                return
+        action()

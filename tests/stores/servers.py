@@ -34,7 +34,7 @@ from tests.stores.line import Line, http_requests, no_requests, smb_requests
 
 __all__ = ["STORES", "NotInstalledError", "Store"]
 
-_START_SECONDS = 60.0
+_START_SECONDS = 300.0
 #: The prefix of file names that a limited connection cannot read.
 _FORBIDDEN = "forbidden"
 

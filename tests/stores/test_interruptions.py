@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import random
+import threading
 import zipfile
 
 import pytest
 
+from airflow_360.emulator import Fault
 from tests.stores.attempts import Outcome
 from tests.stores.conftest import Site
 from tests.stores.table import shows
@@ -16,13 +18,11 @@ pytestmark = pytest.mark.long
 
 MIB = 1 << 20
 SIZE = 24 * MIB
-#: Bytes that have arrived at the interruption: a part of the file, with any amount read ahead.
-MIDDLE = 3 * MIB
 CHUNK = MIB
-#: Bytes per second for a file whose upload is interrupted.
+#: Chunks that have arrived at a kill: a part of the file, with any amount read ahead.
+ARRIVED_CHUNKS = 3
+#: Bytes per second for a file whose connection is lost.
 RATE = 16 * MIB
-#: Bytes that the package may have read of a file and not sent.
-READ_AHEAD = 12 * MIB
 
 OLD, NEW = random.Random(1).randbytes(SIZE), random.Random(2).randbytes(SIZE)
 
@@ -30,12 +30,14 @@ OLD, NEW = random.Random(1).randbytes(SIZE), random.Random(2).randbytes(SIZE)
 def interrupted(site: Site, operator: str, name: str, **parameters: object) -> dict[str, object]:
     """Run an attempt, kill it in the middle of a file, and return the parameters of the next attempt."""
     parameters = {"state": site.new_state(), "chunk_size": CHUNK, **parameters}
-    first = site.start(operator, rate=RATE, **parameters)  # type: ignore[arg-type]
-    site.wait_until_received(name, MIDDLE, lambda: first.is_alive)
+    faults, on = site.emulator.faults, f"PUT /uploads/*/{name}"
+    faults.add(Fault(on, "stall", when="before_body", seconds=3600, skip=ARRIVED_CHUNKS))
+    first = site.start(operator, **parameters)  # type: ignore[arg-type]
+    site.wait_until(lambda: faults.counts["stall"], first)
     first.kill()
     file = site.file(name)
     assert file
-    assert MIDDLE // 2 < file.received < file.total
+    assert file.received == ARRIVED_CHUNKS * CHUNK < file.total
     return parameters
 
 
@@ -108,44 +110,36 @@ def test_replaced_in_archive(site: Site) -> None:
     assert site.held("all.zip") is None
 
 
-def replaced_while_read(site: Site, *, cut: bool) -> tuple[Outcome, str]:
-    """Upload a file that is replaced in the middle; perhaps the line to the store is lost as well.
+def replaced_while_read(site: Site, *, cut: bool) -> Outcome:
+    """Upload a file that is replaced in the middle; perhaps the line to the store is lost as well."""
+    site.put("a.e57", OLD, age=5)
+    replaced = threading.Event()
 
-    Returned are the outcome and the file's name. On a busy machine it takes several tries, each with more
-    time for the replacement, until that is done while the file is still being read.
-    """
-    for slowness in (1, 4, 16):
-        name = f"a{slowness}.e57"
-        site.put(name, OLD, age=5)
-        upload = site.start(
-            "UploadFileOperator",
-            site.new_state(),
-            rate=RATE // slowness,
-            path=site.url(name),
-            chunk_size=CHUNK,
-        )
-        # A line is cut early: libraries and the kernel hold more than ten mebibytes that were read before.
-        count = CHUNK if cut else MIDDLE
-        site.wait_until_received(name, count, lambda: upload.is_alive)  # noqa: B023 - called here only
-        site.replace(name, NEW)
-        file = site.file(name)
-        in_time = file is not None and file.arrived() < SIZE - READ_AHEAD
+    def replace() -> None:
+        site.replace("a.e57", NEW)
+        replaced.set()
         if cut:
-            site.store.line.cut_after(1)
-        outcome = upload.outcome()
-        in_time = in_time and (site.store.line.cuts > 0 or not cut)
-        if in_time or outcome.errors:
-            return outcome, name
-    raise AssertionError("the file was never replaced in time")
+            site.store.line.cut()
+
+    site.store.line.call_after(SIZE // 3, replace)
+    upload = site.start(
+        "UploadFileOperator",
+        site.new_state(),
+        path=site.url("a.e57"),
+        chunk_size=CHUNK,
+    )
+    outcome = upload.outcome()
+    assert replaced.is_set()
+    return outcome
 
 
 @shows("replaced at the same size: while it is read")
 def test_replaced_while_read(site: Site, request: pytest.FixtureRequest) -> None:
     """A file that is replaced while it is read arrives as it was, or not at all."""
-    outcome, name = replaced_while_read(site, cut=False)
-    check_old_new_or_nothing(site, outcome, name)
+    outcome = replaced_while_read(site, cut=False)
+    check_old_new_or_nothing(site, outcome, "a.e57")
     if not outcome.errors:
-        assert site.held(name) == OLD
+        assert site.held("a.e57") == OLD
         assert site.store.keeps_old_bytes
     request.node.user_properties.append(("cell", "noticed" if outcome.errors else "old bytes, whole"))
 
@@ -153,8 +147,8 @@ def test_replaced_while_read(site: Site, request: pytest.FixtureRequest) -> None
 @shows("replaced at the same size: while the line to the store is lost")
 def test_replaced_while_cut(site: Site, request: pytest.FixtureRequest) -> None:
     """A file that is replaced, and has to be opened again, arrives as it was or not at all."""
-    outcome, name = replaced_while_read(site, cut=True)
-    check_old_new_or_nothing(site, outcome, name)
+    outcome = replaced_while_read(site, cut=True)
+    check_old_new_or_nothing(site, outcome, "a.e57")
     if site.store.tells_changes:
         assert outcome.is_change, outcome
     request.node.user_properties.append(("cell", "noticed" if outcome.errors else "old bytes, whole"))

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from functools import partial
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from airflow_360.api.backoff import Backoff
+from tests.fakes import Waits
 from tests.stores.attempts import Outcome
 from tests.stores.conftest import Site
 from tests.stores.table import shows, value
 
 pytestmark = pytest.mark.long
 
-#: Seconds within which an attempt fails that cannot succeed: less than one round of the package's backoff.
-AT_ONCE = 15.0
+#: Seconds within which an attempt fails that cannot succeed, with any retries by the store's library.
+AT_ONCE = 60.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported() -> None:
+    """Import the libraries of the stores, so that no attempt has to."""
+    import_module("tests.stores.preload")
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Waits]:
+    """The waits of the package before retries; there must be none."""
+    waits = Waits()
+    monkeypatch.setattr("airflow_360.hooks.clients.Backoff", partial(Backoff, sleep=waits))
+    yield waits
+    assert waits == []
 
 
 @pytest.fixture(autouse=True)

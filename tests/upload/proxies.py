@@ -21,7 +21,7 @@ class CuttingProxy:
 
     :param emulator: the server behind it.
     :param request_bytes: resets once a request has more bytes, headers included.
-    :param request_seconds: resets once a request has taken longer.
+    :param request_seconds: resets once a request has taken longer; at the rate of the line, on any machine.
     :param seconds_after_answer: resets so long after the first bytes of an answer, with any further bytes.
     :param bytes_a_second: the rate of the line to the server; None for no limit.
 
@@ -84,10 +84,10 @@ class CuttingProxy:
     def _carry(self, client: socket.socket, server: socket.socket) -> bool:
         """Carry bytes until one side is done; return whether a limit was reached before."""
         most_bytes, most_seconds, after_answer = self._limits
-        carried, began, answered = 0, 0.0, float("inf")
+        carried, answered = 0, float("inf")
         while not self._closing.is_set():
-            now = time.monotonic()
-            if carried > most_bytes or (carried and now - began > most_seconds) or now > answered:
+            seconds = carried / self._rate if self._rate else 0.0
+            if carried > most_bytes or seconds > most_seconds or time.monotonic() > answered:
                 return True
             readable, _, _ = select.select([client, server], [], [], 0.005)
             if server in readable:
@@ -98,7 +98,6 @@ class CuttingProxy:
             elif client in readable:
                 if not (data := client.recv(65536)):
                     return False
-                began = began if carried else time.monotonic()
                 carried += len(data)
                 with self._lock:
                     self.sent += len(data)

@@ -390,12 +390,13 @@ def test_what_concerns_all_stops_all(
 def test_session_really_gone(emulator: Emulator) -> None:
     """A session that is discarded during the upload ends it after at most one refused PUT per thread."""
     session = Session(emulator, {f"f{n}.e57": some_bytes(20) for n in range(20)})
-    emulator.faults.add(
-        {"on": session.on("f0.e57"), "do": "stall", "when": "before_body", "seconds": 0.3, "skip": 1}
-    )
-    threading.Timer(0.1, lambda: emulator.store.delete_session(session.upload_id)).start()
+
+    def discarding() -> Source:
+        emulator.store.delete_session(session.upload_id)
+        return session.sources["f7.e57"]
+
     with pytest.raises(UploadSessionNotFoundError):
-        session.upload()
+        session.upload(session.jobs(f7=discarding))
     assert len([e for e in requests_of(emulator, "PUT") if e.status == 404]) <= 3
 
 
