@@ -101,8 +101,8 @@ def test_dripping_reply_over_tls(tmp_path: Path) -> None:
 def test_the_default_deadline_is_twice_the_read_timeout() -> None:
     """Without a separate deadline a whole reply may take twice as long as its first byte."""
     with DrippingServer(b"HTTP/1.1 200 OK\r\n") as server:
-        error = no_reply(impatient(server.url, reply_timeout=None, read_timeout=0.2))
-    assert "after 0.4 s" in str(error)
+        error = no_reply(impatient(server.url, reply_timeout=None, read_timeout=1))
+    assert "after 2 s" in str(error)
 
 
 def test_the_deadline_starts_anew_with_each_request(emulator: Emulator) -> None:

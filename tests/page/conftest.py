@@ -173,7 +173,7 @@ class Shown:
 
     def settle(self) -> None:
         """Wait for the poll in flight."""
-        for _ in range(1000):
+        for _ in range(6000):
             if not self.page.evaluate(f"!!document.querySelector('{TAG}').polling"):
                 return
             self.page.wait_for_timeout(10)
