@@ -192,6 +192,9 @@ class ArchiveSource:
                     )
                 checksum = crc32(block, checksum)
                 at += len(block)
+                if at == entry.size:  # before its last bytes are sent and their checksum is kept
+                    reader.close()
+                    source.check()
                 if at == end:
                     self._learn(unit, checksum, source.path)
                     unit += 1
@@ -199,7 +202,6 @@ class ArchiveSource:
                     yield block
         finally:
             reader.close()
-        source.check()
 
     def _learn(self, unit: int, checksum: int, path: str) -> None:
         with self._lock:

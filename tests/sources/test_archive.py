@@ -304,6 +304,16 @@ class TestChanges:
         with pytest.raises(SourceChangedError, match=f"{name} changed"):
             rest(archive)
 
+    def test_a_file_that_changed_is_noticed_before_its_last_bytes_are_used(self) -> None:
+        """A second read up to a file's last byte checks the file, and keeps no checksum of another one."""
+        sources = sources_of({"a.jpg": bytes(EVERY * 2)})
+        whole = rest(archive_of(sources))
+        archive = archive_of(sources)
+        sources["a.jpg"].changed = True
+        with pytest.raises(SourceChangedError, match=r"a\.jpg changed"):
+            archive.catch_up(whole.index(b"PK\x07\x08"))
+        assert len(archive.checksums) == 4
+
     def test_changed_in_secret(self) -> None:
         """A file with other bytes than those that were sent, of one size and time, is an error."""
         sources = sources_of(FILES)
