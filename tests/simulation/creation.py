@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -219,7 +220,16 @@ def needs_a_person(simulation: Simulation) -> bool:
     return (
         server.refused
         or ((scenario.stranger is not None or scenario.link) and _doubt(simulation))
-        or server.wasted + in_post > MAX_MORE_POSTS
+        or server.wasted + in_post + _forgotten(server.journal) > MAX_MORE_POSTS
+    )
+
+
+def _forgotten(journal: list[str]) -> int:
+    """Return how many POSTs created nothing, and were killed before the task could save that."""
+    faults = [re.search(r"POST /projects: ([^,]+), effect", line) for line in journal]
+    return sum(
+        fault is not None and not ANSWERS[fault[1]].doubtful and "is killed before a save" in after
+        for fault, after in zip(faults, journal[1:], strict=False)
     )
 
 

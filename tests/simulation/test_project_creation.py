@@ -9,21 +9,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, find, given, settings
+from hypothesis import HealthCheck, Phase, example, find, given, settings
 
 from tests.airflow.conftest import AIRFLOW
 from tests.simulation.bugs import BUGS, Bug
 from tests.simulation.creation import (
+    Airflow,
     Scenario,
     check,
     needs_a_person,
     play,
     scenarios,
 )
+from tests.simulation.scheduler import Interruption
+from tests.simulation.server import Fault
 
 pytestmark = pytest.mark.skipif(AIRFLOW < (3, 3), reason="it simulates older ones on a newer one")
 
 FAST, LONG = 100, 6000
+#: A kill deletes what the task knows of its second POST; with the third, all are used.
+FORGOTTEN = Scenario(
+    faults=(Fault("no connection"), Fault("reset")),
+    interruptions=(Interruption("before POST"), Interruption("before a save", skip=2)),
+    airflow=Airflow(lasting=None),
+    pause=0.0,
+)
 #: Scenarios within which the drawing must find each planted bug.
 MAX_SEARCH = 4000
 
@@ -51,6 +61,7 @@ def test_one_project_per_session_without_a_person(examples: int, folder: Path) -
 
     @settings(max_examples=examples, database=None, suppress_health_check=[HealthCheck.too_slow])
     @given(scenario=scenarios())
+    @example(FORGOTTEN)
     def holds(scenario: Scenario) -> None:
         simulation = play(scenario, folder)
         seen["alone" if not needs_a_person(simulation) else "excepted"] += 1
