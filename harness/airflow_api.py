@@ -257,7 +257,7 @@ class AirflowApi:
         return dict(self.request("GET", _task_path(dag_id, run_id, task_id, map_index)))
 
     def watch(
-        self, dag_id: str, run_id: str, timeout: float = 3000, poll: float = _POLL_SECONDS
+        self, dag_id: str, run_id: str, timeout: float = 600, poll: float = _POLL_SECONDS
     ) -> Iterator[RunSnapshot]:
         """Yield one snapshot of a run per poll, up to and including the snapshot after its end.
 
@@ -279,7 +279,7 @@ class AirflowApi:
         self,
         dag_id: str,
         run_id: str,
-        timeout: float = 3000,
+        timeout: float = 600,
         on_change: OnChange | None = None,
         *,
         must_succeed: bool = False,
