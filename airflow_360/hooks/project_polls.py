@@ -6,7 +6,7 @@ Separate from the trigger, which polls many times in one process and saves nothi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -97,11 +97,9 @@ def poll_from_task(
         _show_status(outcome, state)
     match step:
         case Ready(project):
-            saved.save(known.without_failures())
             return PollResult(project, 0.0, 0.0, known)
         case GiveUp(error):
-            # A retry tolerates failures for the full time again, but still obeys the pause from the server.
-            saved.save(known.failed(error, clock()).without_failures())
+            saved.save(known.failed(error, clock()))  # a retry obeys the pause that the server asked for
             raise error
         case PollAgain(after, pause):
             saved.save(after)
@@ -110,6 +108,8 @@ def poll_from_task(
 
 class _SavedRecord:
     """The record of one wait in the task's saved state; a clear starts a new one.
+
+    A failure is counted in its own attempt only: the time between two attempts says nothing of the server.
 
     :param state: the task's saved state; None, or one that is not available, saves nothing.
     :param project_name: the project's slug.
@@ -124,13 +124,17 @@ class _SavedRecord:
         """Return the saved record, or another one if nothing can be saved."""
         if not self._state:
             return otherwise
-        self._saved = WaitRecord.from_json(self._state.get(*self._key))
-        return self._saved
+        value = self._state.get(*self._key)
+        self._saved = WaitRecord.from_json(value)
+        if isinstance(value, Mapping) and value.get("attempt") == self._state.attempt:
+            return self._saved
+        return self._saved.without_failures()
 
     def save(self, record: WaitRecord) -> None:
         """Save a record that has changed."""
         if self._state and record != self._saved:
-            self._state.set(*self._key, value=record.to_json())
+            value = {**record.to_json(), "attempt": self._state.attempt}
+            self._state.set(*self._key, value=value)
 
 
 def _get_project(client: ThreeSixtyClient, project_name: str) -> Project:

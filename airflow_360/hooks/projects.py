@@ -98,7 +98,7 @@ class Projects:
             create=lambda client: client.create_project(fields),
             check=check,
             title=fields.get("title"),
-            first=state.attempt == 1,
+            attempt=state.attempt,
             clears=state.clears,
             on_request=on_request,
             times=times,

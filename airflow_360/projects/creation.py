@@ -92,7 +92,10 @@ class CreationRecord:
     :param since: the start of the doubt, or of the wait for a readable record: seconds since 1970.
     :param patience: seconds from ``since`` until another POST is safe.
     :param cause: the reason why the result is unknown, for messages.
-    :param failing_since: the time of the first failure of the current series, or None.
+    :param attempt: the attempt that saved this record, from 1.
+    :param failing_since: the time of the first failure of the current series in this attempt, or None. POSTs
+        are not counted: each of them follows requests that succeeded, and ends the series.
+    :param refused_since: the same for POSTs that certainly created nothing.
     :param limited_since: the same for rate limits that named a time. Waiting for one is not a failure.
     :param missing: how many times in a row a created project was not found.
     :param stopped: whether the task stopped and asked for a manual check.
@@ -107,7 +110,9 @@ class CreationRecord:
     since: float | None = None
     patience: float = 0.0
     cause: str = ""
+    attempt: int = 0
     failing_since: float | None = None
+    refused_since: float | None = None
     limited_since: float | None = None
     missing: int = 0
     stopped: bool = False
@@ -136,13 +141,20 @@ class CreationRecord:
         return doubt.without_failures()
 
     def without_failures(self) -> CreationRecord:
-        """Return this record after a request that did not fail, or before another attempt."""
-        return replace(self, failing_since=None, limited_since=None)
+        """Return this record after a request that did not fail, or for another attempt."""
+        return replace(self, failing_since=None, refused_since=None, limited_since=None)
 
-    def failed(self, now: float, failure: ThreeSixtyError) -> CreationRecord:
-        """Return this record after a failure that may be temporary."""
+    def failed(self, now: float, failure: ThreeSixtyError, posting: bool = False) -> CreationRecord:
+        """Return this record after a failure that may be temporary.
+
+        :param now: seconds since 1970.
+        :param failure: the failure.
+        :param posting: whether the POST failed.
+        """
         if _asked_seconds(failure):
-            return replace(self, failing_since=None, limited_since=self.limited_since or now)
+            return replace(self.without_failures(), limited_since=self.limited_since or now)
+        if posting:
+            return replace(self, refused_since=self.refused_since or now)
         return replace(self, failing_since=self.failing_since or now)
 
 
@@ -174,6 +186,7 @@ class Facts:
     :param project: the result of the search for the project.
     :param session: the state of the session on the server.
     :param failure: the failure of the last request, if it may be temporary.
+    :param posting: whether that request was the POST.
     """
 
     now: float
@@ -184,6 +197,7 @@ class Facts:
     project: Project | NotAsked = NotAsked.NOT_ASKED
     session: SessionState = SessionState.NOT_ASKED
     failure: ThreeSixtyError | None = None
+    posting: bool = False
 
 
 @dataclass(frozen=True)
@@ -280,9 +294,13 @@ def next_step(record: CreationRecord, facts: Facts, times: CreationTimes) -> Ste
 def _after_failure(
     record: CreationRecord, facts: Facts, failure: ThreeSixtyError, times: CreationTimes
 ) -> Step:
-    asked = _asked_seconds(failure)
-    since = (record.limited_since if asked else record.failing_since) or facts.now
-    tolerated = times.rate_limited if asked else times.failing
+    if _asked_seconds(failure):
+        begun, tolerated = record.limited_since, times.rate_limited
+    elif facts.posting:
+        begun, tolerated = record.refused_since, times.refused
+    else:
+        begun, tolerated = record.failing_since, times.failing
+    since = facts.now if begun is None else begun
     if not failure.may_pass or facts.now - since > tolerated:
         return Fail(failure.given_up())
     seconds = max(_interval(facts.now - since, times), failure.retry_after or 0.0)
@@ -456,7 +474,7 @@ class ProjectCreation:
     :param create: sends the POST, once.
     :param check: checks that the session is complete, or that the linked object exists.
     :param title: the title that this task gives its project, or None.
-    :param first: whether this is the task's first attempt.
+    :param attempt: the number of the task's attempt, from 1.
     :param clears: changes if a person clears the task, but not on a retry.
     :param on_request: called with ``"asked"`` before a POST and while its result is unknown, and with
         ``"refused"`` if it certainly created nothing.
@@ -470,7 +488,7 @@ class ProjectCreation:
     create: Callable[[ThreeSixtyClient], Project]
     check: Callable[[ThreeSixtyClient], None]
     title: str | None = None
-    first: bool = True
+    attempt: int = 1
     clears: str = ""
     on_request: Callable[[str], None] = _ignore
     times: CreationTimes = field(default_factory=CreationTimes)
@@ -487,7 +505,7 @@ class ProjectCreation:
         self._stored = self.store.load()
         self._record = self._begun(self._stored)
         cleared = bool(self._record.clears) and self._record.clears != self.clears
-        self._facts = Facts(self.clock(), self.upload_id, self.title, self.first, cleared)
+        self._facts = Facts(self.clock(), self.upload_id, self.title, self.attempt == 1, cleared)
         self._problem: ThreeSixtyError | None = None
         self._posted = False
         self._save(self._record)
@@ -512,9 +530,11 @@ class ProjectCreation:
 
     def _begun(self, record: CreationRecord) -> CreationRecord:
         """Return the record that this execution starts with."""
+        if record.attempt != self.attempt:
+            record = record.without_failures()
         if record.stage is Stage.CREATED:
-            return record
-        if record.stage is Stage.UNKNOWN and self.first:
+            return replace(record, attempt=self.attempt)
+        if record.stage is Stage.UNKNOWN and self.attempt == 1:
             record = replace(record, stage=Stage.UNSENT)
         if record.stage in (Stage.SENDING, Stage.DOUBT) and record.clears != self.clears:
             # A person has checked: a link's project is created again, and a session gets all its POSTs back.
@@ -522,7 +542,11 @@ class ProjectCreation:
                 record = replace(record, posts=0)
             elif record.stopped:
                 record = CreationRecord(Stage.UNSENT)
-        return replace(record, clears=self.clears)
+        return self._marked(record)
+
+    def _marked(self, record: CreationRecord) -> CreationRecord:
+        """Return a record as one of this attempt."""
+        return replace(record, clears=self.clears, attempt=self.attempt)
 
     def _carry_out(self, step: Step) -> Project | Pause | None:
         """Carry out one step; None means that the next one follows immediately."""
@@ -536,7 +560,7 @@ class ProjectCreation:
                     self._forget()  # the project with another name
                 if record.stage is Stage.DOUBT:
                     self.on_request("asked")
-                self._save(replace(record, clears=self.clears))
+                self._save(self._marked(record))
             case Post():
                 self._post(step)
             case ConfirmDeleted():
@@ -550,7 +574,7 @@ class ProjectCreation:
                 assert self._problem is not None
                 raise self._problem
             case Fail(error):
-                self._save(replace(self._record.without_failures(), missing=0, clears=self.clears))
+                self._save(replace(self._record, missing=0, clears=self.clears))
                 raise error
             case Stop(reason):
                 raise self._stopped(reason)
@@ -563,7 +587,7 @@ class ProjectCreation:
         except ThreeSixtyError as error:
             if not error.may_pass:
                 raise
-            self._facts = replace(self._facts, failure=error, now=self.clock())
+            self._facts = replace(self._facts, failure=error, posting=False, now=self.clock())
         else:
             self._facts = replace(self._facts, now=self.clock())
 
@@ -589,7 +613,7 @@ class ProjectCreation:
 
     def _post(self, step: Post) -> None:
         """Send the POST, and record its result."""
-        before = self._record
+        before = replace(self._record, failing_since=None)
         if step.why:
             log.warning("Sending the request to create a project from %s again: %s.", self.about, step.why)
         free = step.name_is_free and before.name_was_free
@@ -626,7 +650,7 @@ class ProjectCreation:
         self._save(before)
         if not error.retryable:
             raise error
-        self._facts = replace(self._facts, failure=error)
+        self._facts = replace(self._facts, failure=error, posting=True)
 
     def _reuse(self, step: Reuse) -> Project:
         project = step.project
@@ -650,13 +674,14 @@ class ProjectCreation:
             self.clears,
             project.name,
             self._record.name_was_free,
+            attempt=self.attempt,
             session_created=self._record.session_created,
         )
 
     def _pause(self, step: Wait) -> Pause:
-        failure = self._facts.failure
+        facts, failure = self._facts, self._facts.failure
         record = self._record
-        self._save(record.failed(self._facts.now, failure) if failure else record.without_failures())
+        self._save(record.failed(facts.now, failure, facts.posting) if failure else record.without_failures())
         until = f", waiting until {_clock_text(step.until)} at the latest" if step.until else ""
         log.warning("Next request in %s%s: %s", duration_text(step.seconds), until, step.why)
         limit = failure if isinstance(failure, RateLimitedError) else None

@@ -28,8 +28,10 @@ class CreationTimes:
         if the records of earlier attempts are lost.
     :param without_session: how long to search if the session is gone or incomplete, before the task stops.
     :param record: how long to wait until the record of an existing project can be read.
-    :param failing: how long failures of other requests are tolerated without using a retry.
-    :param rate_limited: the same for rate limits. A session on the server lives as long.
+    :param failing: how long an attempt tolerates failures of other requests before it fails and uses a retry.
+    :param refused: the same for POSTs that certainly created nothing. Twice as long, because the others may
+        fail between two POSTs.
+    :param rate_limited: the same for rate limits that name a time. A session on the server lives as long.
     :param missing: the wait between two of the three requests that show that a project was deleted.
     :param triggerer: how long a pause may last beyond its end, in case no triggerer is running.
     """
@@ -42,6 +44,7 @@ class CreationTimes:
     without_session: float = 30 * 60.0
     record: float = 24 * 3600.0
     failing: float = 60 * 60.0
+    refused: float = 2 * 60 * 60.0
     rate_limited: float = 72 * 3600.0
     missing: float = 10.0
     triggerer: float = 6 * 3600.0

@@ -92,7 +92,7 @@ class WaitRecord:
         )
 
     def without_failures(self) -> WaitRecord:
-        """Return this record for the next attempt, which tolerates failures for the full time again."""
+        """Return this record for another attempt, which tolerates failures for the full time again."""
         return replace(self, failing_since=None, failures=0, missing=0)
 
 

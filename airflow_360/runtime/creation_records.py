@@ -122,16 +122,23 @@ class LinkRecords:
         if not self._about.startswith("link "):
             return None
         values = (self._state.get(Key.PROJECTS_OF_LINKS) or {}).values()
-        records = [
-            CreationRecord.from_json(value) for value in values if value.get("attempt") == self._state.attempt
-        ]
-        mine = [record for record in records if record.clears == self._state.clears]
+        records = [CreationRecord.from_json(value) for value in values]
+        mine = [record for record in records if self._is_of_this_attempt(record)]
         sent = [record for record in mine if record.stage is not Stage.UNSENT]
         return next(iter([*sent, *mine]), None)
 
+    def _is_of_this_attempt(self, record: CreationRecord) -> bool:
+        return (record.attempt, record.clears) == (self._state.attempt, self._state.clears)
+
+    def _is_replaced(self, value: object) -> bool:
+        """Return whether a saved record says no more than that this attempt sent nothing."""
+        record = CreationRecord.from_json(value)
+        return record.stage is Stage.UNSENT and self._is_of_this_attempt(record)
+
     def save(self, record: CreationRecord) -> None:
-        """Save the record."""
-        value = {**self._all(), self._about: {**record.to_json(), "attempt": self._state.attempt}}
+        """Save the record, in place of one for the same link, signed earlier in this attempt."""
+        others = {about: value for about, value in self._all().items() if not self._is_replaced(value)}
+        value = {**others, self._about: record.to_json()}
         self._state.set(Key.PROJECTS_OF_LINKS, value=value)
         if self._lasting.with_assets:
             self._lasting.set(value)

@@ -527,10 +527,8 @@ class TestLinks:
                 self.link_task(f"https://x/a.e57?s={signature}", deferrable=False).execute(
                     context(store=store)
                 )
-        begun = {record["limited_since"] for record in store["360 projects of links"].values()}
-        assert len(begun) == 1
-        for record in store["360 projects of links"].values():
-            record["limited_since"] -= 72 * 3600
+        (record,) = store["360 projects of links"].values()  # the value does not grow with each run
+        record["limited_since"] -= 72 * 3600
         with pytest.raises(AirflowException, match="3000 s") as caught:
             self.link_task("https://x/a.e57?s=2", deferrable=False).execute(context(store=store))
         assert not isinstance(caught.value, AirflowRescheduleException)

@@ -290,15 +290,16 @@ def test_a_sensor_without_saved_state_repeats_a_404_at_once(emulator: Emulator, 
         sensor(project).poke(context())
 
 
-def test_a_retry_tolerates_failures_anew(emulator: Emulator, project: str) -> None:
-    """After a wait failed because of the server, the retry tolerates failures for the whole time again."""
+@pytest.mark.parametrize("killed", [False, True], ids=["failed", "killed"])
+def test_a_retry_tolerates_failures_anew(emulator: Emulator, project: str, killed: bool) -> None:
+    """A wait that failed because of the server, or was killed, tolerates failures in full again on retry."""
     emulator.store.projects[project].processing_seconds = 3600
     store, none = StateStore(), WaitTimes(failure_tolerance=0, tolerated_failures=3)
-    emulator.faults.add(down(7))
+    emulator.faults.add(down(6 if killed else 7))
     for try_number in (1, 2):
         poked = sensor(project, none)
         assert not any(poked.poke(context(try_number, store)).is_done for _ in range(3))
-        if try_number == 1:
+        if try_number == 1 and not killed:
             with pytest.raises(AirflowException, match="503"):
                 poked.poke(context(try_number, store))
 

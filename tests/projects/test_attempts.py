@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -79,7 +80,7 @@ class Task:
             self.client,
             self.upload_id,
             self.records,
-            first=attempt == 1,
+            attempt=attempt,
             clears=str(clears),
             clock=self.clock,
             **more,
@@ -98,7 +99,7 @@ def test_a_deleted_project_is_created_again_after_a_lost_reply(emulator: Emulato
     with pytest.raises(ProjectError, match="was deleted"):
         task.run(attempt=2)
     assert task.waits == 2 * [10]
-    assert task.records.load() == CreationRecord(Stage.CREATED, "0", name)
+    assert task.records.load() == CreationRecord(Stage.CREATED, "0", name, attempt=2)
     emulator.faults.add({"on": POST, "do": "lost_reply"})
     assert task.run(attempt=3, clears=1) == name
     assert list(emulator.store.projects) == [name]
@@ -259,13 +260,13 @@ def test_what_is_saved_of_a_created_project(emulator: Emulator, caplog: pytest.L
     task = Task(client_for(emulator, tries=0))
     task.records.save(CreationRecord(name_was_free=False, session_created=5.0))
     name = task.run(clears=3)
-    created = CreationRecord(Stage.CREATED, "3", name, name_was_free=False, session_created=5.0)
+    created = CreationRecord(Stage.CREATED, "3", name, name_was_free=False, attempt=1, session_created=5.0)
     assert task.records.load() == created
     assert "reused" not in caplog.text
     assert task.run(attempt=2, clears=3) == name
     (said,) = [record.getMessage() for record in caplog.records if "reused" in record.getMessage()]
     assert said.startswith(f"Project {name} was already created for session {task.upload_id}")
-    assert task.records.load() == created
+    assert task.records.load() == replace(created, attempt=2)
 
 
 def test_a_project_of_another_task_is_reused_with_a_warning(
@@ -307,6 +308,64 @@ def test_failures_end_the_task(fault: dict[str, Any], error: type[Exception], ho
             assert hours * 3600 < sum(task.waits) <= hours * 3600 + task.waits[-1]
 
 
+REFUSED = {"on": POST, "do": "status", "status": 429}
+DOWN = {"on": "GET /projects/*", "do": "status", "status": 502}
+
+
+@pytest.mark.parametrize(
+    ("stage", "fault", "error"),
+    [
+        (Stage.UNSENT, DOWN, ServerError),
+        (Stage.CREATED, DOWN, ServerError),
+        (Stage.UNSENT, REFUSED, RateLimitedError),
+    ],
+    ids=["search", "created", "POST"],
+)
+def test_each_attempt_tolerates_failures_for_an_hour(
+    emulator: Emulator, stage: Stage, fault: dict[str, Any], error: type[Exception]
+) -> None:
+    """An attempt counts its own failures, also over its pauses, and none of one that was killed before."""
+    task = Task(client_for(emulator, tries=0))
+    task.clock.now = 10_000
+    record = CreationRecord(stage, "0", task.upload_id, attempt=2, failing_since=1, refused_since=1)
+    task.records.save(record)
+    emulator.faults.add({**fault, "times": 2})
+    with pytest.raises(error):
+        task.run_to_a_pause(attempt=2)
+    task.records.save(record)
+    paused = task.run_to_a_pause(attempt=3)
+    assert isinstance(paused, Pause)
+    assert paused.seconds == 1
+
+
+def test_a_post_ends_a_series_of_failed_searches(emulator: Emulator) -> None:
+    """Before a POST all searches succeeded, so the first failed one after it is waited for shortly."""
+    task = Task(client_for(emulator, tries=0))
+    task.clock.now = 10_000
+    task.records.save(CreationRecord(Stage.UNSENT, "0", attempt=1, failing_since=1))
+    emulator.faults.add(REFUSED)
+    assert isinstance(task.run_to_a_pause(), Pause)
+    emulator.faults.add(DOWN)
+    assert isinstance(task.run_to_a_pause(), Pause)
+    assert isinstance(task.run_to_a_pause(), Project)
+
+
+def test_refused_posts_end_the_attempt(emulator: Emulator) -> None:
+    """POSTs that are all refused end the attempt after two hours, also if each second search fails."""
+    task = Task(client_for(emulator, tries=0))
+    emulator.faults.add({**REFUSED, "times": 1000})
+    fails = itertools.cycle([False, True])
+
+    def check() -> None:
+        if next(fails):
+            raise ServerError("bad gateway", status=502)
+
+    with pytest.raises(RateLimitedError):
+        task.run(check=check)
+    assert 2 * 3600 < sum(task.waits) < 2 * 3600 + 2 * 120
+    emulator.faults.clear()
+
+
 @pytest.mark.parametrize(("allowed", "waits"), [(60.0, [5.0]), (1.0, [])])
 def test_how_long_a_rate_limit_is_waited_for_in_place(
     emulator: Emulator, allowed: float, waits: list[float]
@@ -336,7 +395,7 @@ def test_what_is_saved_of_a_request(emulator: Emulator) -> None:
 
     emulator.faults.add({"on": POST, "do": "status", "status": 504})
     assert isinstance(task.run_to_a_pause(create=create), Pause)
-    sending = CreationRecord(Stage.SENDING, "0", posts=1, since=100.0, session_created=5.0)
+    sending = CreationRecord(Stage.SENDING, "0", posts=1, since=100.0, attempt=1, session_created=5.0)
     assert saved == [sending]
     assert task.records.load() == sending.in_doubt("the request to create it got HTTP 504", 100.0, 3600.0)
 
@@ -350,7 +409,7 @@ def test_what_is_saved_of_a_refusal(emulator: Emulator) -> None:
     emulator.faults.add({"on": POST, "do": "status", **refusal})
     with pytest.raises(InvalidRequestError):
         task.run_to_a_pause()
-    assert task.records.load() == CreationRecord(Stage.UNSENT, "0", session_created=5.0)
+    assert task.records.load() == CreationRecord(Stage.UNSENT, "0", attempt=1, session_created=5.0)
     assert task.requests == ["asked", "refused"]
 
     emulator.faults.add({"on": POST, "do": "rate_limit", "retry_after": 3600})

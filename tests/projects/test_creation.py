@@ -362,33 +362,58 @@ def test_a_wait_says_until_when(error: ThreeSixtyError, since: float, until: flo
     assert step.until == NOW + until
 
 
+DOWN = ServerError("down")
+LIMITED = RateLimitedError("slow", retry_after=7200.0)
+
+
 def test_a_doubt_begins_without_failures() -> None:
     """The record of a doubt has its own time and cause, and none of the failures before it."""
-    failed = UNSENT.failed(NOW - 60, ServerError("down"))
-    limited = failed.failed(NOW - 30, RateLimitedError("slow", retry_after=60.0))
+    failed = UNSENT.failed(NOW - 60, DOWN).failed(NOW - 60, DOWN, posting=True)
+    limited = failed.failed(NOW - 30, LIMITED)
     doubt = replace(UNSENT, stage=Stage.DOUBT, cause="x", since=NOW, patience=5.0)
     assert failed.in_doubt("x", NOW, 5.0) == limited.in_doubt("x", NOW, 5.0) == doubt
     assert failed.without_failures() == limited.without_failures() == UNSENT
 
 
-def test_a_rate_limit_ends_a_series_of_failures() -> None:
+@pytest.mark.parametrize("posting", [False, True])
+def test_posts_have_their_own_series_of_failures(posting: bool) -> None:
+    """Each POST follows requests that succeeded, so their failures do not count for it, nor its for them."""
+    record = UNSENT.failed(NOW - 7201, DOWN, posting)
+    failed = replace(FACTS, failure=DOWN)
+    assert type(next_step(record, replace(failed, posting=posting), TIMES)) is Fail
+    step = next_step(record, replace(failed, posting=not posting), TIMES)
+    assert isinstance(step, Wait)
+    assert step.seconds == 1.0
+
+
+@pytest.mark.parametrize(("since", "kind"), [(3601.0, Wait), (7200.0, Wait), (7201.0, Fail)])
+def test_refused_posts_are_tolerated_for_two_hours(since: float, kind: type[Step]) -> None:
+    """Between two POSTs that are refused, the other requests may fail for an hour."""
+    record = UNSENT.failed(NOW - since, DOWN, posting=True)
+    step = next_step(record, replace(FACTS, failure=DOWN, posting=True), TIMES)
+    assert type(step) is kind
+    if isinstance(step, Wait):
+        assert step.seconds == 120.0
+        assert step.until == max(NOW + 7200 - since, NOW + 120)
+
+
+@pytest.mark.parametrize("posting", [False, True])
+def test_a_rate_limit_ends_a_series_of_failures(posting: bool) -> None:
     """A failure after a rate limit is the first one of a new series."""
-    record = UNSENT.failed(NOW - 4000, ServerError("down"))
-    record = record.failed(NOW - 60, RateLimitedError("slow", retry_after=60.0))
-    assert type(next_step(record, replace(FACTS, failure=ServerError("down")), TIMES)) is Wait
+    record = UNSENT.failed(NOW - 9000, DOWN, posting).failed(NOW - 60, LIMITED)
+    assert type(next_step(record, replace(FACTS, failure=DOWN, posting=posting), TIMES)) is Wait
 
 
 def test_a_rate_limit_does_not_use_up_the_time_for_failures() -> None:
     """A failure after hours of rate limits is waited for like the first one."""
-    record = UNSENT.failed(NOW - 7200, RateLimitedError("slow", retry_after=7200.0))
-    assert type(next_step(record, replace(FACTS, failure=ServerError("down")), TIMES)) is Wait
+    record = UNSENT.failed(NOW - 7200, LIMITED)
+    assert type(next_step(record, replace(FACTS, failure=DOWN), TIMES)) is Wait
 
 
 def test_failures_do_not_start_a_rate_limit_again() -> None:
     """Rate limits end after three days, also with other failures between them."""
-    limited = RateLimitedError("slow", retry_after=7200.0)
-    record = UNSENT.failed(NOW - 72 * 3600 - 1, limited).failed(NOW - 60, ServerError("down"))
-    assert type(next_step(record, replace(FACTS, failure=limited), TIMES)) is Fail
+    record = UNSENT.failed(NOW - 72 * 3600 - 1, LIMITED).failed(NOW - 60, DOWN)
+    assert type(next_step(record, replace(FACTS, failure=LIMITED), TIMES)) is Fail
 
 
 @pytest.mark.parametrize(

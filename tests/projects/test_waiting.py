@@ -158,9 +158,9 @@ def test_a_wait_survives_its_state_being_saved(outcomes: list[Any], times: list[
     record, now = WaitRecord(), 0.0
     for outcome, seconds in zip(outcomes, times, strict=False):
         step = next_step(record, outcome, now, stall_timeout=5000)
-        assert step == next_step(
-            WaitRecord.from_json(json.loads(json.dumps(record.to_json()))), outcome, now, stall_timeout=5000
-        )
+        saved = WaitRecord.from_json(json.loads(json.dumps(record.to_json())))
+        # As text, because two equal errors are not the same one.
+        assert repr(step) == repr(next_step(saved, outcome, now, stall_timeout=5000))
         if not isinstance(step, PollAgain):
             return
         record, now = step.record, now + seconds

@@ -72,7 +72,7 @@ def main(task: str, server: str, upload_id: str, folder: str, attempt: str) -> i
         print(upload(client, upload_id, source, "scan.e57", chunks=ChunkSizer(CHUNK)).received)
         return 0
     store = FileRecords(Path(folder, "record.json"))
-    creation = creation_of(client, upload_id, store, first=attempt == "1", times=TIMES)
+    creation = creation_of(client, upload_id, store, attempt=int(attempt), times=TIMES)
     try:
         done = creation.run()
     except ProjectError as error:

@@ -22,7 +22,7 @@ from tests.simulation.creation import (
     scenarios,
 )
 from tests.simulation.scheduler import Interruption
-from tests.simulation.server import Fault
+from tests.simulation.server import Fault, Outage
 
 pytestmark = pytest.mark.skipif(AIRFLOW < (3, 3), reason="it simulates older ones on a newer one")
 
@@ -33,6 +33,18 @@ FORGOTTEN = Scenario(
     interruptions=(Interruption("before POST"), Interruption("before a save", skip=2)),
     airflow=Airflow(lasting=None),
     pause=0.0,
+)
+#: Three of four attempts are killed, so none may fail: the time without a worker is not a failure.
+DEAD_FOR_LONG = Scenario(
+    faults=2 * (Fault("429"),),
+    interruptions=tuple(Interruption("before GET", skip) for skip in (2, 2, 0)),
+    pause=5000.0,
+)
+#: The same if POSTs are refused after an outage of nearly an hour in which the searches failed.
+REFUSED_AFTER_AN_OUTAGE = Scenario(
+    faults=2 * (Fault("429"),),
+    outages=(Outage(0.0, 2400.0, "503"),),
+    interruptions=tuple(Interruption("before GET", skip) for skip in (18, 0, 0)),
 )
 #: Scenarios within which the drawing must find each planted bug.
 MAX_SEARCH = 4000
@@ -62,6 +74,8 @@ def test_one_project_per_session_without_a_person(examples: int, folder: Path) -
     @settings(max_examples=examples, database=None, suppress_health_check=[HealthCheck.too_slow])
     @given(scenario=scenarios())
     @example(FORGOTTEN)
+    @example(DEAD_FOR_LONG)
+    @example(REFUSED_AFTER_AN_OUTAGE)
     def holds(scenario: Scenario) -> None:
         simulation = play(scenario, folder)
         seen["alone" if not needs_a_person(simulation) else "excepted"] += 1
