@@ -93,10 +93,11 @@ class CreationRecord:
     :param patience: seconds from ``since`` until another POST is safe.
     :param cause: the reason why the result is unknown, for messages.
     :param attempt: the attempt that saved this record, from 1.
-    :param failing_since: the time of the first failure of the current series in this attempt, or None. POSTs
-        are not counted: each of them follows requests that succeeded, and ends the series.
-    :param refused_since: the same for POSTs that certainly created nothing.
-    :param limited_since: the same for rate limits that named a time. Waiting for one is not a failure.
+    :param failing_since: the time of the first failure of the current series in this attempt, or None. A POST
+        is not counted, and ends the series: for a session it follows requests that succeeded.
+    :param refused_since: the time of the first POST of a series that certainly created nothing, or None.
+    :param limited_since: the time of the first rate limit that named a time, or None. Waiting for one is no
+        failure; it ends the other two series.
     :param missing: how many times in a row a created project was not found.
     :param stopped: whether the task stopped and asked for a manual check.
     :param session_created: the time when the session was created, by the server's clock, or None.
@@ -532,6 +533,8 @@ class ProjectCreation:
         """Return the record that this execution starts with."""
         if record.attempt != self.attempt:
             record = record.without_failures()
+            if record.stage in (Stage.UNKNOWN, Stage.UNSENT):
+                record = replace(record, since=None)  # the wait for a readable record starts again
         if record.stage is Stage.CREATED:
             return replace(record, attempt=self.attempt)
         if record.stage is Stage.UNKNOWN and self.attempt == 1:
@@ -574,7 +577,9 @@ class ProjectCreation:
                 assert self._problem is not None
                 raise self._problem
             case Fail(error):
-                self._save(replace(self._record, missing=0, clears=self.clears))
+                record = replace(self._record.without_failures(), missing=0)
+                # A failed request does not use up a clear: the retry may still create a deleted project.
+                self._save(record if self._facts.failure else self._marked(record))
                 raise error
             case Stop(reason):
                 raise self._stopped(reason)

@@ -29,9 +29,10 @@ class CreationTimes:
     :param without_session: how long to search if the session is gone or incomplete, before the task stops.
     :param record: how long to wait until the record of an existing project can be read.
     :param failing: how long an attempt tolerates failures of other requests before it fails and uses a retry.
-    :param refused: the same for POSTs that certainly created nothing. Twice as long, because the others may
-        fail between two POSTs.
-    :param rate_limited: the same for rate limits that name a time. A session on the server lives as long.
+    :param refused: how long an attempt tolerates POSTs that certainly created nothing. Twice as long, because
+        other requests may fail for an hour between two POSTs.
+    :param rate_limited: how long an attempt tolerates rate limits that name a time. A session on the server
+        lives as long.
     :param missing: the wait between two of the three requests that show that a project was deleted.
     :param triggerer: how long a pause may last beyond its end, in case no triggerer is running.
     """

@@ -53,8 +53,10 @@ class SessionRecords:
 
     def load(self) -> CreationRecord:
         """Return the saved record, or an empty one."""
-        saved = self._state.get(Key.PROJECT, self._upload_id) or self._resumed or self._lasting.get()
-        return CreationRecord.from_json(saved)
+        saved = self._state.get(Key.PROJECT, self._upload_id) or self._resumed
+        if saved:
+            return CreationRecord.from_json(saved)
+        return CreationRecord.from_json(self._lasting.get()).without_failures()  # perhaps of another run
 
     def save(self, record: CreationRecord) -> None:
         """Save the record, or delete its variable if it is no longer needed."""
@@ -109,9 +111,8 @@ class LinkRecords:
             return CreationRecord.from_json(saved.get(self._about) or self._resumed)
         if record := self._of_this_attempt():
             return record
-        others = [CreationRecord.from_json(value).stage for value in saved.values()]
         # A link that is signed again for each attempt looks like a different link.
-        unsent = self._complete and all(stage is Stage.UNSENT for stage in others)
+        unsent = self._complete and all(map(_is_unsent, saved.values()))
         return CreationRecord(Stage.UNSENT if unsent else Stage.UNKNOWN)
 
     def _of_this_attempt(self) -> CreationRecord | None:
@@ -123,22 +124,15 @@ class LinkRecords:
             return None
         values = (self._state.get(Key.PROJECTS_OF_LINKS) or {}).values()
         records = [CreationRecord.from_json(value) for value in values]
-        mine = [record for record in records if self._is_of_this_attempt(record)]
+        this = self._state.attempt, self._state.clears
+        mine = [record for record in records if (record.attempt, record.clears) == this]
         sent = [record for record in mine if record.stage is not Stage.UNSENT]
         return next(iter([*sent, *mine]), None)
 
-    def _is_of_this_attempt(self, record: CreationRecord) -> bool:
-        return (record.attempt, record.clears) == (self._state.attempt, self._state.clears)
-
-    def _is_replaced(self, value: object) -> bool:
-        """Return whether a saved record says no more than that this attempt sent nothing."""
-        record = CreationRecord.from_json(value)
-        return record.stage is Stage.UNSENT and self._is_of_this_attempt(record)
-
     def save(self, record: CreationRecord) -> None:
-        """Save the record, in place of one for the same link, signed earlier in this attempt."""
-        others = {about: value for about, value in self._all().items() if not self._is_replaced(value)}
-        value = {**others, self._about: record.to_json()}
+        """Save the record. Of other links, only a record of what was sent is kept."""
+        sent = {about: value for about, value in self._all().items() if not _is_unsent(value)}
+        value = {**sent, self._about: record.to_json()}
         self._state.set(Key.PROJECTS_OF_LINKS, value=value)
         if self._lasting.with_assets:
             self._lasting.set(value)
@@ -146,7 +140,10 @@ class LinkRecords:
     def _all(self) -> dict[str, Any]:
         saved = self._state.get(Key.PROJECTS_OF_LINKS)
         if not saved and self._lasting.with_assets:
-            saved = self._lasting.get()
+            values = (self._lasting.get() or {}).items()  # perhaps of a run with this name that was deleted
+            return {
+                about: CreationRecord.from_json(value).without_failures().to_json() for about, value in values
+            }
         return saved or {}
 
 
@@ -203,6 +200,10 @@ def forget_session(context: Any, upload_id: str) -> None:
     :param upload_id: the session.
     """
     _Lasting(context, f"airflow_360_session_{upload_id}").delete()
+
+
+def _is_unsent(value: object) -> bool:
+    return CreationRecord.from_json(value).stage is Stage.UNSENT
 
 
 def _digest(text: str) -> str:

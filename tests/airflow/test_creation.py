@@ -50,6 +50,7 @@ QUICK = CreationTimes(
     without_session=0.5,
     record=5.0,
     failing=5.0,
+    refused=10.0,
     missing=0.02,
 )
 
@@ -442,6 +443,16 @@ class TestClears:
         assert task.execute(context(2, StateStore(), max_tries=4, lasting=lasting)) == upload_id
         assert len(emulator.store.projects) == 1
 
+    def test_failures_of_another_run_do_not_count(
+        self, emulator: Emulator, upload_id: str, lasting: Lasting
+    ) -> None:
+        """A second run for the same session tolerates failures in full, whatever the first one met."""
+        (record,) = lasting.store.values()
+        record.update(attempt=1, failing_since=1.0)
+        emulator.faults.add({"on": "GET /projects/*", "do": "status", "status": 503})
+        given = context(store=StateStore(), lasting=lasting)
+        assert project_task(upload_id).execute(given) == upload_id
+
     def test_a_new_session_is_posted_at_once(
         self,
         emulator: Emulator,
@@ -532,6 +543,43 @@ class TestLinks:
         with pytest.raises(AirflowException, match="3000 s") as caught:
             self.link_task("https://x/a.e57?s=2", deferrable=False).execute(context(store=store))
         assert not isinstance(caught.value, AirflowRescheduleException)
+
+    @pytest.mark.skipif(AIRFLOW < (3, 3), reason="the task state store came with Airflow 3.3")
+    def test_a_link_that_returns_does_not_hide_another_ones_doubt(
+        self, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A link that was not sent is not sent after one that may be the same, signed again, is in doubt."""
+        store = StateStore()
+
+        def run(link: str, attempt: int) -> None:
+            task = self.link_task(link, deferrable=False)
+            task.retries = 2
+            task.execute(context(attempt, store))
+
+        emulator.faults.add({"on": POST, "do": "rate_limit", "retry_after": 3000}, {"on": POST, **DOWN})
+        with pytest.raises(AirflowRescheduleException):
+            run("https://x/a.e57?s=1", 1)
+        later(emulator, monkeypatch)
+        with pytest.raises(AirflowFailException, match="HTTP 503"):
+            run("https://x/a.e57?s=2", 2)
+        with pytest.raises(AirflowFailException, match="nothing is saved"):
+            run("https://x/a.e57?s=1", 3)
+        assert posts(emulator) == 2
+
+    @pytest.mark.skipif(AIRFLOW < (3, 3), reason="the state of assets came with Airflow 3.3")
+    def test_failures_of_a_deleted_run_do_not_count(
+        self, emulator: Emulator, lasting: Lasting, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A run that was deleted and made again tolerates rate limits and failures in full."""
+        emulator.faults.add({"on": POST, "do": "rate_limit", "retry_after": 3000, "times": 2})
+        for _ in range(2):
+            task = self.link_task(deferrable=False)
+            with pytest.raises(AirflowRescheduleException):
+                task.execute(context(store=StateStore(), lasting=lasting))
+            (records,) = lasting.store.values()
+            (record,) = records.values()
+            record["limited_since"] -= 72 * 3600
+            later(emulator, monkeypatch)
 
     @pytest.mark.skipif(AIRFLOW < (3, 3), reason="the state of assets came with Airflow 3.3")
     def test_another_link_in_a_new_run_of_the_same_name(self, emulator: Emulator, lasting: Lasting) -> None:

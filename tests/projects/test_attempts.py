@@ -338,6 +338,42 @@ def test_each_attempt_tolerates_failures_for_an_hour(
     assert paused.seconds == 1
 
 
+def test_a_failed_attempt_starts_no_series(emulator: Emulator) -> None:
+    """An attempt that fails saves no failure: an attempt of another run may have the same number."""
+    task = Task(client_for(emulator, tries=0))
+    task.clock.now = 10_000
+    task.records.save(CreationRecord(Stage.UNSENT, "0", attempt=1, failing_since=1, refused_since=1))
+    emulator.faults.add(DOWN)
+    with pytest.raises(ServerError):
+        task.run_to_a_pause()
+    assert task.records.load() == CreationRecord(Stage.UNSENT, "0", attempt=1)
+
+
+def test_a_failed_request_does_not_use_up_a_clear(emulator: Emulator) -> None:
+    """A deleted project is created again after a clear, also if the attempt after the clear fails."""
+    task = Task(client_for(emulator, tries=0))
+    name = task.run()
+    del emulator.store.projects[name]
+    emulator.faults.add({**DOWN, "times": 40})
+    with pytest.raises(ServerError):
+        task.run(attempt=2, clears=1)
+    emulator.faults.clear()
+    assert task.run(attempt=3, clears=1) == name
+    assert list(emulator.store.projects) == [name]
+
+
+def test_each_attempt_waits_for_a_readable_record(emulator: Emulator) -> None:
+    """After the wait for another one's project ended, an attempt after a clear waits for a day again."""
+    task = Task(client_for(emulator, tries=0))
+    name = task.client.create_project({"upload_id": task.upload_id}).name
+    emulator.store.projects[name].processing_seconds = 10**6
+    for attempt in (1, 2):
+        task.waits.clear()
+        with pytest.raises(ProjectError, match="its record cannot be read"):
+            task.run(attempt, clears=attempt)
+        assert sum(task.waits) == 24 * 3600
+
+
 def test_a_post_ends_a_series_of_failed_searches(emulator: Emulator) -> None:
     """Before a POST all searches succeeded, so the first failed one after it is waited for shortly."""
     task = Task(client_for(emulator, tries=0))
