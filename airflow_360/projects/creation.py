@@ -187,7 +187,7 @@ class Facts:
     :param project: the result of the search for the project.
     :param session: the state of the session on the server.
     :param failure: the failure of the last request, if it may be temporary.
-    :param posting: whether that request was the POST.
+    :param posting: whether the request that failed was the POST.
     """
 
     now: float
@@ -577,7 +577,7 @@ class ProjectCreation:
                 assert self._problem is not None
                 raise self._problem
             case Fail(error):
-                record = replace(self._record.without_failures(), missing=0)
+                record = replace(self._record, missing=0)
                 # A failed request does not use up a clear: the retry may still create a deleted project.
                 self._save(record if self._facts.failure else self._marked(record))
                 raise error
@@ -684,8 +684,7 @@ class ProjectCreation:
         )
 
     def _pause(self, step: Wait) -> Pause:
-        facts, failure = self._facts, self._facts.failure
-        record = self._record
+        facts, failure, record = self._facts, self._facts.failure, self._record
         self._save(record.failed(facts.now, failure, facts.posting) if failure else record.without_failures())
         until = f", waiting until {_clock_text(step.until)} at the latest" if step.until else ""
         log.warning("Next request in %s%s: %s", duration_text(step.seconds), until, step.why)

@@ -27,8 +27,9 @@ class CreationTimes:
         working on the request. Also used if the task was stopped during the request, which was slow then, or
         if the records of earlier attempts are lost.
     :param without_session: how long to search if the session is gone or incomplete, before the task stops.
-    :param record: how long to wait until the record of an existing project can be read.
-    :param failing: how long an attempt tolerates failures of other requests before it fails and uses a retry.
+    :param record: how long an attempt waits until the record of an existing project can be read.
+    :param failing: how long an attempt tolerates failures of requests that change nothing. Then it fails,
+        and uses a retry.
     :param refused: how long an attempt tolerates POSTs that certainly created nothing. Twice as long, because
         other requests may fail for an hour between two POSTs.
     :param rate_limited: how long an attempt tolerates rate limits that name a time. A session on the server

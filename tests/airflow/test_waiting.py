@@ -291,7 +291,7 @@ def test_a_sensor_without_saved_state_repeats_a_404_at_once(emulator: Emulator, 
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["failed", "killed"])
-def test_a_retry_tolerates_failures_anew(emulator: Emulator, project: str, killed: bool) -> None:
+def test_a_retry_tolerates_failures_again(emulator: Emulator, project: str, killed: bool) -> None:
     """A wait that failed because of the server, or was killed, tolerates failures in full again on retry."""
     emulator.store.projects[project].processing_seconds = 3600
     store, none = StateStore(), WaitTimes(failure_tolerance=0, tolerated_failures=3)

@@ -338,17 +338,6 @@ def test_each_attempt_tolerates_failures_for_an_hour(
     assert paused.seconds == 1
 
 
-def test_a_failed_attempt_starts_no_series(emulator: Emulator) -> None:
-    """An attempt that fails saves no failure: an attempt of another run may have the same number."""
-    task = Task(client_for(emulator, tries=0))
-    task.clock.now = 10_000
-    task.records.save(CreationRecord(Stage.UNSENT, "0", attempt=1, failing_since=1, refused_since=1))
-    emulator.faults.add(DOWN)
-    with pytest.raises(ServerError):
-        task.run_to_a_pause()
-    assert task.records.load() == CreationRecord(Stage.UNSENT, "0", attempt=1)
-
-
 def test_a_failed_request_does_not_use_up_a_clear(emulator: Emulator) -> None:
     """A deleted project is created again after a clear, also if the attempt after the clear fails."""
     task = Task(client_for(emulator, tries=0))

@@ -27,20 +27,20 @@ from tests.simulation.server import Fault, Outage
 pytestmark = pytest.mark.skipif(AIRFLOW < (3, 3), reason="it simulates older ones on a newer one")
 
 FAST, LONG = 100, 6000
-#: A kill deletes what the task knows of its second POST; with the third, all are used.
+#: After the kills, two POSTs that were never sent count as sent. The third one breaks, so all are used.
 FORGOTTEN = Scenario(
     faults=(Fault("no connection"), Fault("reset")),
     interruptions=(Interruption("before POST"), Interruption("before a save", skip=2)),
     airflow=Airflow(lasting=None),
     pause=0.0,
 )
-#: Three of four attempts are killed, so none may fail: the time without a worker is not a failure.
+#: Three of four attempts are killed, so none may fail, although there is no worker for 5,000 s after each.
 DEAD_FOR_LONG = Scenario(
     faults=2 * (Fault("429"),),
     interruptions=tuple(Interruption("before GET", skip) for skip in (2, 2, 0)),
     pause=5000.0,
 )
-#: The same if POSTs are refused after an outage of nearly an hour in which the searches failed.
+#: The same, but without long pauses: two POSTs are refused after an outage of 40 minutes.
 REFUSED_AFTER_AN_OUTAGE = Scenario(
     faults=2 * (Fault("429"),),
     outages=(Outage(0.0, 2400.0, "503"),),
